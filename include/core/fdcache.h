@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Descriptors under a budget. Nothing tells the daemon of a close (zero-message.md 2.1), so what it
+ * opened stays open until something else needs the room; an owner that loses its descriptor opens
+ * it again. Pinned ones cannot be opened again and stay.
+ *
+ * An owner has a "home": a pointer that is NULL or leads to its descriptor. Homes are read and
+ * written under the cache's lock only. The lock is a leaf.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct un_fdcache;
+
+enum un_fd_flags {
+	UN_FD_READ = 1 << 0,
+	UN_FD_WRITE = 1 << 1,
+	UN_FD_PIN = 1 << 2, /* cannot be opened again: keep, as far as the budget allows */
+};
+
+struct un_fd {
+	int fd;
+	unsigned flags;
+	/* below: the cache's */
+	unsigned users;
+	bool cached;
+	bool recent;
+	struct un_fd **home;
+	struct un_fd *prev, *next;
+};
+
+/* @budget: descriptors the cache may hold open. */
+struct un_fdcache *un_fdcache_new(unsigned budget);
+/* Nobody uses any of its descriptors any more. Accepts NULL. */
+void un_fdcache_free(struct un_fdcache *c);
+
+/* The descriptor in *@home if it has all of @flags, else NULL. Give it back with put. */
+struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned flags);
+
+/*
+ * Take over @fd as the one in *@home (another one there is let go) and return it in use.
+ * UN_FD_PIN is dropped from the flags if half of the budget is pinned already.
+ */
+struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, unsigned flags);
+
+/* One more user of a descriptor that is in use already, or that lies outside the cache. */
+struct un_fd *un_fdcache_use(struct un_fdcache *c, struct un_fd *f);
+
+/* Accepts NULL. */
+void un_fdcache_put(struct un_fdcache *c, struct un_fd *f);
+
+/* *@home lets go of its descriptor, which is closed when its last user gives it back. */
+void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home);
+
+/* Pin or unpin what is in *@home; false if there is nothing or the budget for pins is used up. */
+bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin);
+
+/* After EMFILE: close up to half of what is not in use. False if there was nothing to close. */
+bool un_fdcache_squeeze(struct un_fdcache *c);
+
+/*
+ * Close writable descriptors that nobody used since the last call: while one is open the file cannot
+ * be executed from its layer. True while writable ones remain.
+ */
+bool un_fdcache_idle(struct un_fdcache *c);
+
+size_t un_fdcache_count(struct un_fdcache *c);

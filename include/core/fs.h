@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The mounted union as a whole. */
+#pragma once
+
+#include "layer/setup.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct un_fs;
+
+struct un_fs_config {
+	struct un_layers *layers; /* taken over on success */
+	bool read_only;		  /* asked for; without an upper it is so anyway */
+	bool sync;		  /* data of a copy-up is on disk before it becomes visible */
+	bool sync_strict;	  /* ... and metadata and directories too */
+	bool revalidate;	  /* timeout=0: ask the layers at every lookup */
+};
+
+/* NULL and a sentence in *ret_err on failure. */
+struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err);
+
+/* Closes the layers as well. Accepts NULL. Nobody may use the file system any more. */
+void un_fs_free(struct un_fs *fs);

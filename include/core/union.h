@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What can be done with a mounted union. One function per operation; ops/ translates requests into
+ * these. They may be called from any thread, take what locks they need, and return 0 (or a count)
+ * or -errno. Nothing they return needs a lock.
+ *
+ * Attributes are a struct statx whose number and link count are the union's.
+ */
+#pragma once
+
+#include "core/fs.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+struct un_inode;
+
+/* Who asks. */
+struct un_cred {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid; /* 0: the kernel itself */
+};
+
+/*
+ * Told when the daemon changes attributes that the kernel has cached and did not ask to change:
+ * (node id, data too). Must not take locks of the file system; called with none of ours held but
+ * possibly inside a request.
+ */
+typedef void (*un_stale_fn)(void *data, uint64_t id);
+void un_fs_on_stale(struct un_fs *fs, un_stale_fn fn, void *data);
+
+/* Can some layer hold POSIX ACLs? */
+bool un_fs_has_acl(struct un_fs *fs);
+
+/* ---- inodes: node ids are never used again -------------------------------------------------------- */
+
+#define UN_ROOT_ID 1
+
+/* A reference to the inode the kernel calls @id, or NULL. */
+struct un_inode *un_inode_get(struct un_fs *fs, uint64_t id);
+/* Accepts NULL. */
+void un_inode_put(struct un_fs *fs, struct un_inode *inode);
+uint64_t un_inode_id(const struct un_inode *inode);
+/* The kernel is told of the inode once more / has forgotten @n tellings. */
+void un_inode_remember(struct un_fs *fs, struct un_inode *inode);
+void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n);
+
+/* ---- names ------------------------------------------------------------------------------------------ */
+
+/* *ret is a reference. -ENOENT, -ENAMETOOLONG, -EPERM (a mark that is not followed), ... */
+int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
+	      struct statx *st);
+
+/* @mode with type; @umask applies unless a default ACL says otherwise. */
+struct un_create {
+	mode_t mode;
+	mode_t umask;
+	dev_t rdev;	    /* devices */
+	const char *target; /* symlinks */
+};
+int un_make(struct un_fs *fs, struct un_inode *dir, const char *name, const struct un_create *what,
+	    const struct un_cred *cred, struct un_inode **ret, struct statx *st);
+/* open(2) with O_CREAT: an existing file is returned unless @exclusive. */
+int un_create(struct un_fs *fs, struct un_inode *dir, const char *name,
+	      const struct un_create *what, bool exclusive, const struct un_cred *cred,
+	      struct un_inode **ret, struct statx *st);
+int un_tmpfile(struct un_fs *fs, struct un_inode *dir, const struct un_create *what,
+	       const struct un_cred *cred, struct un_inode **ret, struct statx *st);
+int un_link(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
+	    struct statx *st);
+int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name);
+int un_rmdir(struct un_fs *fs, struct un_inode *dir, const char *name);
+/* @flags: RENAME_NOREPLACE, RENAME_EXCHANGE; others -EINVAL. */
+int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct un_inode *to,
+	      const char *new_name, unsigned flags);
+
+/*
+ * Listing. @fn gets one name after the other, from the one behind @cookie on, and returns false to
+ * stop (that name was not taken). @inode and @st are NULL if they were not asked for (@attrs) or
+ * cannot be had; otherwise the reference is @fn's to keep if it returns true. "." and ".." come
+ * first, with cookies 1 and 2, without inode.
+ */
+struct un_dirent {
+	const char *name;
+	uint64_t cookie;
+	uint64_t ino;
+	uint8_t type; /* DT_* */
+	struct un_inode *inode;
+	struct statx *st;
+};
+typedef bool (*un_dirent_fn)(void *data, const struct un_dirent *e);
+int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs, un_dirent_fn fn,
+	       void *data);
+
+/* ---- attributes --------------------------------------------------------------------------------- */
+
+int un_getattr(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+
+enum un_setattr_valid {
+	UN_SET_MODE = 1 << 0,
+	UN_SET_UID = 1 << 1,
+	UN_SET_GID = 1 << 2,
+	UN_SET_SIZE = 1 << 3,
+	UN_SET_ATIME = 1 << 4,
+	UN_SET_MTIME = 1 << 5,
+	UN_SET_ATIME_NOW = 1 << 6,
+	UN_SET_MTIME_NOW = 1 << 7,
+	UN_SET_KILL = 1 << 8, /* clear set-id bits as for a change by this caller */
+};
+struct un_setattr {
+	unsigned valid;
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	off_t size;
+	struct timespec atime, mtime;
+};
+int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a,
+	       const struct un_cred *cred, struct statx *st);
+
+ssize_t un_readlink(struct un_fs *fs, struct un_inode *inode, char *buf, size_t size);
+int un_statfs(struct un_fs *fs, struct statvfs *ret);
+
+/* As the system calls; size 0 asks for the length. */
+ssize_t un_getxattr(struct un_fs *fs, struct un_inode *inode, const char *name, void *buf,
+		    size_t size);
+ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred, char *buf,
+		     size_t size);
+/* @kill_sgid: the ACL's setter is not in the group. */
+int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, const void *value,
+		size_t size, int flags, bool kill_sgid);
+int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name);
+
+/* Inode flags in the FS_*_FL form, and the fsx form's project id and the rest. */
+struct fsxattr;
+int un_getflags(struct un_fs *fs, struct un_inode *inode, unsigned *ret);
+int un_setflags(struct un_fs *fs, struct un_inode *inode, unsigned flags);
+int un_getfsx(struct un_fs *fs, struct un_inode *inode, struct fsxattr *ret);
+int un_setfsx(struct un_fs *fs, struct un_inode *inode, const struct fsxattr *fsx);
+
+/* ---- data: belongs to the inode, not to an open file ------------------------------------------------- */
+
+ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off);
+
+struct un_write {
+	const void *buf;
+	size_t size;
+	off_t off;
+	bool append;   /* the descriptor has O_APPEND */
+	bool kill;     /* clear set-id bits */
+	bool cached;   /* from the page cache (write-back or mmap): times of before are kept */
+};
+/* *ret_killed: set-id bits were cleared and the kernel does not know yet. */
+ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
+		 const struct un_cred *cred, bool *ret_killed);
+int un_fsync(struct un_fs *fs, struct un_inode *inode, bool data_only);
+int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, off_t len,
+		 const struct un_cred *cred, bool *ret_killed);
+off_t un_lseek(struct un_fs *fs, struct un_inode *inode, off_t off, int whence);
+ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off, struct un_inode *out,
+			   off_t out_off, size_t size, const struct un_cred *cred,
+			   bool *ret_killed);
+
+/* Housekeeping: close writable descriptors nobody uses; true while some remain. */
+bool un_fs_idle(struct un_fs *fs);
+
+/* For the statistics. */
+struct un_fs_stats {
+	uint64_t inodes, descriptors, copyups, copied_bytes;
+};
+void un_fs_stats(struct un_fs *fs, struct un_fs_stats *ret);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A layer: one directory tree taking part in the union, seen through descriptors. Index 0 is the
+ * upper (writable), 1..n are the lowers from top to bottom.
+ *
+ * Everything anyone does to a layer goes through its operation table, so that a decorator can trace
+ * it (src/layer/layer-trace.c) or make the Nth call fail (tests/lib/layer-fault.c).
+ *
+ * A name is always ONE component, relative to a directory descriptor of the layer; "" means the
+ * descriptor itself. Symlinks are never followed. Sub-mounts are never entered: in a layer that is
+ * not a private clone of its mount a name that is a mountpoint stats with STATX_ATTR_MOUNT_ROOT set
+ * in stx_attributes, and opening it fails with -EXDEV.
+ *
+ * All functions return 0, a count or a descriptor (O_CLOEXEC, owned by the caller), or -errno.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct un_layer;
+
+/* What every stat of a layer asks for. */
+#define UN_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME)
+
+struct un_layer_ops {
+	/* Asking. */
+	int (*open)(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode);
+	int (*stat)(struct un_layer *l, int dirfd, const char *name, struct statx *ret);
+	ssize_t (*readlink)(struct un_layer *l, int dirfd, const char *name, char *buf, size_t size);
+	ssize_t (*getxattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr,
+			    void *buf, size_t size);
+	ssize_t (*listxattr)(struct un_layer *l, int dirfd, const char *name, char *buf, size_t size);
+	/* getdents64(2): @fd is open for reading. */
+	ssize_t (*getdents)(struct un_layer *l, int fd, void *buf, size_t size);
+	ssize_t (*pread)(struct un_layer *l, int fd, void *buf, size_t size, off_t off);
+
+	/* Changing; on the upper only. */
+	int (*setxattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr,
+			const void *value, size_t size, int flags);
+	int (*removexattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr);
+	int (*mkdir)(struct un_layer *l, int dirfd, const char *name, mode_t mode);
+	int (*mknod)(struct un_layer *l, int dirfd, const char *name, mode_t mode, dev_t rdev);
+	int (*symlink)(struct un_layer *l, const char *target, int dirfd, const char *name);
+	/* @from "" links the open file @from_dirfd, an O_TMPFILE for instance. */
+	int (*link)(struct un_layer *l, int from_dirfd, const char *from, int dirfd, const char *name);
+	int (*rename)(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
+		      const char *name, unsigned flags);
+	int (*unlink)(struct un_layer *l, int dirfd, const char *name, int flags);
+	int (*chown)(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid);
+	/* Never on a symlink. */
+	int (*chmod)(struct un_layer *l, int dirfd, const char *name, mode_t mode);
+	int (*utimens)(struct un_layer *l, int dirfd, const char *name, const struct timespec ts[2]);
+	int (*truncate)(struct un_layer *l, int fd, off_t size);
+	ssize_t (*pwrite)(struct un_layer *l, int fd, const void *buf, size_t size, off_t off);
+	/* FICLONE of the whole of @from into @fd. */
+	int (*clone)(struct un_layer *l, int fd, int from);
+	ssize_t (*copy_range)(struct un_layer *l, int from, off_t from_off, int fd, off_t off,
+			      size_t size);
+	int (*fallocate)(struct un_layer *l, int fd, int mode, off_t off, off_t len);
+	int (*fsync)(struct un_layer *l, int fd, bool data_only);
+};
+
+/* The real thing. */
+extern const struct un_layer_ops un_layer_posix;
+
+/* Decorators: wrap whatever @l uses now. The trace logs every change of an upper with its result. */
+void un_layer_trace(struct un_layer *l);
+
+/* What a layer's file system can do, asked once at mount (layer/setup.h). 1 yes, 0 no. */
+struct un_layer_caps {
+	bool xattr;	      /* marks of the dialect in use can be set (upper) */
+	bool tmpfile;	      /* O_TMPFILE and linking it (upper) */
+	bool rename_whiteout; /* RENAME_WHITEOUT (upper) */
+	bool rename_exchange; /* RENAME_EXCHANGE and RENAME_NOREPLACE (upper) */
+	bool mknod_whiteout;  /* mknod of a 0:0 character device (upper) */
+	bool acl;	      /* POSIX ACLs */
+	bool handles;	      /* name_to_handle_at works */
+	bool d_type;	      /* getdents tells the type */
+};
+
+struct un_layer {
+	unsigned index;	 /* 0 = upper, 1.. = lowers */
+	int root;	 /* O_PATH of the layer's root directory, owned */
+	int clone;	 /* the detached mount it lies in, owned; -1: it lies in the visible tree */
+	char *path;	 /* as given by the user, for messages; owned */
+	const struct un_layer_ops *ops;
+	void *ops_data;	 /* of a decorator */
+	void *owner;	 /* whoever uses the layer may leave a pointer here */
+	uint64_t dev;	 /* st_dev of the root (makedev form) */
+	uint8_t uuid[16]; /* of the file system's superblock; zeros: unknown */
+	struct un_layer_caps caps;
+};
+
+static inline uint64_t un_stx_dev(const struct statx *st)
+{
+	return ((uint64_t)st->stx_dev_major << 32) | st->stx_dev_minor;
+}
+
+static inline bool un_stx_is_mountpoint(const struct statx *st)
+{
+	return st->stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The marks overlay formats leave on objects as xattrs, and what of them a user of the union sees.
+ *
+ * In the dialect in use marks are named P"overlay."X with P "trusted." or "user.". They are never
+ * shown; what a user calls P"overlay."X is stored as P"overlay.overlay."X (a nested overlay's mark),
+ * one more "overlay." for each level. "user.fuseoverlayfs."X gets the same treatment: its "opaque"
+ * is a mark that fuse-overlayfs wrote.
+ */
+#pragma once
+
+#include "layer/layer.h"
+#include "layer/setup.h"
+
+#include <linux/limits.h>
+#include <stdbool.h>
+
+enum un_mark {
+	UN_MARK_OPAQUE,	  /* directory: "y" hides what is below; "x" has xattr whiteouts in it */
+	UN_MARK_REDIRECT, /* other name below */
+	UN_MARK_METACOPY, /* regular file without data */
+	UN_MARK_ORIGIN,	  /* handle of the lower object that was copied up */
+	UN_MARK_IMPURE,	  /* upper directory: holds objects with an origin */
+	UN_MARK_WHITEOUT, /* empty regular file that is a whiteout */
+	UN_MARK_PROTATTR, /* immutable and append-only, kept out of the real inode */
+	UN_MARK_UUID,	  /* upper root: identity of the union */
+	UN_MARK_LEGACY_OPAQUE, /* user.fuseoverlayfs.opaque */
+	UN_N_MARKS,
+};
+
+/* Bits of a set of marks, as un_marks_scan() returns it. */
+#define UN_HAS(mark) (1u << (mark))
+
+/* The full xattr name; static. */
+const char *un_mark_name(enum un_dialect dialect, enum un_mark mark);
+
+/* Which marks (UN_HAS bits) the object carries; one system call. 0 where there are no xattrs. */
+int un_marks_scan(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		  unsigned *ret);
+
+/* Length, -ENODATA if it has none (also where the file system has no xattrs), or -errno. */
+ssize_t un_mark_get(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		    enum un_mark mark, void *buf, size_t size);
+int un_mark_set(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		enum un_mark mark, const void *value, size_t size);
+int un_mark_clear(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		  enum un_mark mark);
+
+/* Given the scan of a directory: is it opaque? has it xattr whiteouts? 1, 0 or -errno. */
+int un_marks_opaque(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		    unsigned marks, bool *ret_xwhiteouts);
+
+/* A user's xattr name to the layer's. -EOPNOTSUPP: it does not fit. */
+int un_xattr_to_layer(enum un_dialect dialect, const char *name, char ret[XATTR_NAME_MAX + 1]);
+
+/*
+ * A layer's xattr name as the user sees it: NULL if it is hidden, @name itself, or a name in @buf.
+ */
+const char *un_xattr_from_layer(enum un_dialect dialect, const char *name,
+				char buf[XATTR_NAME_MAX + 1]);
+
+/*
+ * All names, NUL separated as listxattr(2) gives them, in memory that the caller frees with free();
+ * *ret is NULL if there are none. Returns the length or -errno; 0 without xattr support.
+ */
+ssize_t un_xattr_list(struct un_layer *l, int dirfd, const char *name, char **ret);

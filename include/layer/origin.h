@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Origin: the handle of the lower object that an upper one was copied up from, in the kernel's
+ * format (overlay-format 3.8): version, magic, length, flags, handle type, 16 bytes of uuid, fid.
+ */
+#pragma once
+
+#include "layer/layer.h"
+
+#define UN_ORIGIN_MAX (21 + 128)
+
+struct un_origin {
+	uint8_t type;
+	uint8_t uuid[16];
+	uint8_t fid_len;
+	uint8_t fid[128];
+};
+
+/*
+ * The value for the object @name in @dirfd of lower @l ("" for the descriptor itself).
+ * Returns its length, 0 where the file system has no handles ("copied up, origin unknown"), or
+ * -errno.
+ */
+ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
+			 uint8_t ret[UN_ORIGIN_MAX]);
+
+/* 0, or -EINVAL: not an origin this machine can use (invalid, foreign, newer, empty). */
+int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret);
+
+/*
+ * The inode number of the origin, which lies on the file system of layer @l. With the privilege the
+ * handle is opened, so that a stale one is found out; without it the number is taken from handles of
+ * the well-known file systems. 0: unknown.
+ */
+uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *origin);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From paths to layers: open them, refuse what the kernel's overlayfs refuses, find out what their
+ * file systems can do, prepare the work directory. Nothing is changed on disk before every check
+ * has passed.
+ */
+#pragma once
+
+#include "layer/layer.h"
+
+/* Whose xattrs carry the marks. */
+enum un_dialect {
+	UN_DIALECT_TRUSTED, /* trusted.overlay.* */
+	UN_DIALECT_USER,    /* user.overlay.* */
+};
+
+struct un_setup_request {
+	const char *const *lowers; /* top first */
+	unsigned n_lowers;
+	const char *upper; /* NULL: read-only */
+	const char *work;
+	bool userxattr;	  /* forced; otherwise by probing: trusted if it can be set, else user */
+	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */
+	bool no_clone;	  /* tests: behave like an unprivileged mount */
+};
+
+struct un_layers {
+	struct un_layer *v; /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
+	unsigned n;	    /* lowers */
+	bool has_upper;
+	enum un_dialect dialect;
+	int work;	  /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
+	char *stage_id;	  /* unique to this mount; staging names in WORK/work are "#ID-N" */
+	int stage_lock;	  /* holds the lock that tells others this mount is alive; -1 */
+};
+
+/*
+ * Opens everything. On failure returns NULL and a sentence in *ret_err (owned by the caller) that
+ * names the option, the path and the reason.
+ */
+struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_err);
+
+/* Removes what this mount still has in WORK/work (spares, lock file), closes all. Accepts NULL. */
+void un_layers_close(struct un_layers *ls);

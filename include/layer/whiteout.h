@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whiteouts: an entry that hides the same name in every layer below.
+ *
+ * On disk: a character device 0:0, or an empty regular file with the whiteout mark. `.wh.NAME` in
+ * a lower is the tar form; src/merge/ knows about it, since it is another name. One inode per
+ * deletion is wasteful, so a pool keeps a master in the work directory and hands out hard links.
+ */
+#pragma once
+
+#include "layer/marks.h"
+
+struct un_whiteout_pool;
+
+/*
+ * Borrows all. @work: a directory on the upper's file system; the master is called "@prefix-wh" in
+ * it, staged links "@prefix-wh.N".
+ */
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, const char *prefix);
+
+/* Removes the master. Accepts NULL, returns NULL. */
+struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool);
+
+/* Is the object just statted a whiteout? 1, 0, or -errno of reading its mark. */
+int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		      const struct statx *st);
+
+/*
+ * Make a whiteout at @name in the upper's directory @dirfd where nothing is: -EEXIST otherwise.
+ * Errors of mknod and link. The pool's lock is a leaf.
+ */
+int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name);
+
+/*
+ * The same, atomically replacing any non-directory that is there: an observer sees the old entry or
+ * the whiteout, never neither. -EISDIR if a directory is in the way. Leaves nothing in the work
+ * directory but the master.
+ */
+int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name);

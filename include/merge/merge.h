@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Pure rules: from what each layer says, what the merged view shows. No locks, no FUSE, no writes.
+ * The rules and their sources: overlay-format 2.1 to 2.4, 7.1, 7.2.
+ *
+ * A merged directory is given as a list of positions, 0 on top, each a layer's real directory.
+ */
+#pragma once
+
+#include "layer/marks.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One layer's directory below a merged one. */
+struct un_where {
+	struct un_layer *layer;
+	int fd;		  /* -1: shown as empty (a sub-mount of the layer, which is not entered) */
+	bool opaque;	  /* it carries an opaque mark: fuse-overlayfs's sentinels in it are hidden */
+	bool xwhiteouts;  /* marked opaque=x: look for xattr whiteouts when listing */
+	void *pin;	  /* for the owner of the descriptor */
+};
+
+struct un_merge_dir {
+	enum un_dialect dialect;
+	unsigned n; /* positions */
+	/* 0 or -errno. The descriptor stays valid until close(). */
+	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
+	void (*close)(void *ctx, unsigned pos, struct un_where *w);
+	void *ctx;
+};
+
+/* A real object under a name. */
+struct un_hit {
+	unsigned pos;
+	struct statx st;
+	bool opaque;	 /* directory: the search ended here because of its mark */
+	bool xwhiteouts; /* directory: marked opaque=x */
+	bool impure;	 /* directory in the upper: holds objects with an origin */
+};
+
+struct un_found {
+	unsigned n;	     /* 0: the name does not exist; >1: directories that merge */
+	struct un_hit *hits; /* owned: un_found_done() */
+	struct un_hit one;   /* room for the usual case */
+	bool upper_whiteout; /* the upper has a whiteout at this name */
+};
+
+void un_found_done(struct un_found *f);
+
+/*
+ * Look for @name in the positions from @from on (below @from it is known to be missing). @first_only:
+ * the caller knows that nothing deeper takes part.
+ *
+ * 0 also when nothing is found. -EPERM: a redirect or metacopy mark that is not followed; other
+ * errors are the layers'.
+ */
+int un_merge_lookup(const struct un_merge_dir *d, const char *name, unsigned from, bool first_only,
+		    struct un_found *ret);
+
+/*
+ * Would @name show through if the upper had nothing there ("lower positive")? 1, 0 or -errno.
+ * @d has the upper at position 0 if @has_upper.
+ */
+int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool has_upper);
+
+/* ---- listings ---------------------------------------------------------------------------------- */
+
+enum un_entry_flags {
+	UN_ENTRY_LOWER = 1 << 0,    /* lower positive: removing it takes a whiteout */
+	UN_ENTRY_MORE = 1 << 1,	    /* directory that has directories below it */
+	UN_ENTRY_WHITEOUT = 1 << 2, /* hidden: the upper has a whiteout here */
+	UN_ENTRY_STOP = 1 << 3,	    /* while building: what is below is hidden */
+	UN_ENTRY_DECIDED = 1 << 4,  /* while building: UN_ENTRY_LOWER is final */
+	UN_ENTRY_HIDDEN = 1 << 5,   /* not shown */
+	UN_ENTRY_DEAD = 1 << 6,	    /* removed, kept until the order is made anew */
+};
+
+/*
+ * A name of a merged directory. Cookies are a function of the name alone, so that an offset stays
+ * good when the listing changes or is built anew, without any state for an open directory.
+ */
+struct un_entry {
+	uint64_t cookie; /* > 2, < 2^63, unique in the listing */
+	uint64_t ino;	 /* d_ino of the topmost layer that has it */
+	uint16_t pos;	 /* in the directory's stack */
+	uint8_t type;	 /* DT_* */
+	uint8_t flags;
+	char name[];
+};
+
+/* All names of a merged directory. Not locked: changes need the exclusion of every reader. */
+struct un_listing;
+
+struct un_listing *un_listing_new(void);
+struct un_listing *un_listing_free(struct un_listing *l);
+
+/* Shown and hidden ones; NULL if there is none: then the name does not exist in any layer. */
+struct un_entry *un_listing_find(const struct un_listing *l, const char *name);
+
+/* Adds or replaces. The entry stays valid until it is removed and the listing settled. */
+struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned pos, uint8_t type,
+				uint8_t flags, uint64_t ino);
+void un_listing_remove(struct un_listing *l, const char *name);
+
+/* Names shown. */
+size_t un_listing_shown(const struct un_listing *l);
+/* Entries that are whiteouts of the upper. */
+bool un_listing_has_whiteouts(const struct un_listing *l);
+
+/* Puts the order right after changes; needs exclusion. un_listing_settled(): nothing to do? */
+void un_listing_settle(struct un_listing *l);
+bool un_listing_settled(const struct un_listing *l);
+
+/* The first shown entry behind @cookie (0: the first at all), or NULL. The listing is settled. */
+const struct un_entry *un_listing_next(const struct un_listing *l, uint64_t cookie);
+
+/* Every entry with UN_ENTRY_WHITEOUT, in no order. */
+void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
+			      void *data);
+
+/* Reads all layers. 0 or -errno; *ret is owned by the caller. */
+int un_merge_list(const struct un_merge_dir *d, struct un_listing **ret);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One FUSE request: decode, call core, reply exactly once. */
+#pragma once
+
+#include "core/fs.h"
+#include "transport/transport.h"
+
+struct un_ops;
+
+struct un_ops_config {
+	double timeout;	 /* seconds the kernel may keep entries and attributes; <0 for ever */
+	bool noxattrs;
+	bool writeback;
+	bool volatile_;	 /* FSYNC is answered ENOSYS */
+	unsigned max_write;
+};
+
+/* Borrows @fs. */
+struct un_ops *un_ops_new(struct un_fs *fs, const struct un_ops_config *config);
+void un_ops_free(struct un_ops *ops);
+
+/* The table for fuse_session_new() (userdata: the struct un_ops) and the one for the transport. */
+const struct fuse_lowlevel_ops *un_ops_table(void);
+const struct un_transport_ops *un_ops_raw(void);
+
+/* What un_transport_config.init_flags should hold. */
+uint32_t un_ops_init_flags(const struct un_ops *ops);
+
+/* After un_transport_new(), before un_transport_init(). */
+void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Gets requests from the kernel and gives them to libfuse for decoding; knows no operation.
+ *
+ * libfuse (3.14 is the oldest supported) decodes and dispatches; reading, replying, threads and the
+ * parts of the protocol that an old libfuse does not know are ours. Each worker reads its own clone
+ * of /dev/fuse, and a reply must leave through the clone its request came from.
+ */
+#pragma once
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Fields of the request in hand that libfuse drops; valid only inside a handler, on its thread. */
+struct un_raw {
+	uint32_t opcode;
+	uint64_t unique;
+	uint64_t nodeid;
+	uint32_t uid, gid, pid;
+	uint32_t write_flags;	 /* WRITE: bit 0 from the page cache, bit 2 kill set-id bits */
+	uint32_t setattr_valid;	 /* SETATTR: bit 11 kill set-id bits */
+	uint32_t setxattr_flags; /* SETXATTR: bit 0 clear set-gid after setting an access ACL */
+	uint32_t umask;		 /* CREATE, MKNOD, MKDIR, TMPFILE */
+};
+const struct un_raw *un_transport_raw(void);
+
+/* A request outside libfuse: answer it once, from any thread; consumed by the answer. */
+struct un_raw_req;
+void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, size_t size);
+
+/* Which requests are taken before libfuse sees them. Bodies are the bytes after fuse_in_header. */
+struct un_transport_ops {
+	/* TMPFILE: answer fuse_entry_out + fuse_open_out. */
+	void (*tmpfile)(void *data, struct un_raw_req *req, uint64_t dir, uint32_t mode,
+			uint32_t umask);
+	/* STATX: answer fuse_statx_out. */
+	void (*statx)(void *data, struct un_raw_req *req, uint64_t node);
+	/* On every worker, before its first request; may unshare(CLONE_FS) and so on. */
+	void (*worker_start)(void *data);
+};
+
+struct un_transport_config {
+	unsigned threads; /* 0: as many as CPUs, at least 2 */
+	bool clone_fd;
+	unsigned max_write; /* bytes */
+	bool debug;
+	uint32_t init_flags;	/* flags to add to the INIT reply if the kernel offered them */
+	uint32_t init_flags2;
+	const struct un_transport_ops *ops;
+	void *data;
+};
+
+struct un_transport;
+
+/*
+ * @se is mounted (fuse_session_mount() has returned 0) but has served nothing. Takes over its
+ * reading and writing (fuse_session_custom_io). No thread is started. NULL: out of memory or the
+ * session refused; logged.
+ */
+struct un_transport *un_transport_new(struct fuse_session *se, const struct un_transport_config *c);
+
+/*
+ * Answer INIT on the calling thread. 0, or -errno when the kernel or libfuse refused. Call in the
+ * process that will serve: threads do not survive a fork.
+ */
+int un_transport_init(struct un_transport *t);
+
+/*
+ * Serve until the connection ends (unmounted or aborted): starts the workers, waits for all.
+ * Returns 0, or -errno if no worker could be started.
+ */
+int un_transport_run(struct un_transport *t);
+
+void un_transport_free(struct un_transport *t);
+
+/*
+ * Run @fn(@data) soon on the transport's helper thread, where notifications that make the kernel
+ * send requests (an inval_inode that flushes) may be waited for. Replies made there still leave
+ * through the right device: call un_transport_keep_device() in the handler and pass what it returns
+ * to un_transport_use_device() on the helper before replying.
+ */
+void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data);
+/* The same, every @seconds while @fn returns true; starts when nothing of this kind is pending. */
+void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data), void *data);
+
+int un_transport_keep_device(void);
+void un_transport_use_device(int device);
+
+/* Requests received so far by opcode (0..63), for the statistics. */
+#define UN_TRANSPORT_OPCODES 64
+void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OPCODES]);

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The FUSE protocol on the wire, as far as libfuse 3.14 does not know it or drops it. Defined here
+ * because the <linux/fuse.h> of the oldest supported system lacks half of it. No system calls.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct un_raw;
+
+#define UN_WIRE_LOOKUP 1
+#define UN_WIRE_FORGET 2
+#define UN_WIRE_SETATTR 4
+#define UN_WIRE_MKNOD 8
+#define UN_WIRE_MKDIR 9
+#define UN_WIRE_WRITE 16
+#define UN_WIRE_SETXATTR 21
+#define UN_WIRE_INIT 26
+#define UN_WIRE_CREATE 35
+#define UN_WIRE_INTERRUPT 36
+#define UN_WIRE_TMPFILE 51
+#define UN_WIRE_STATX 52
+
+#define UN_WIRE_SETXATTR_EXT (1U << 29) /* in flags of INIT */
+#define UN_WIRE_INIT_EXT (1U << 30)     /* flags2 of INIT counts */
+
+struct un_wire_in {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid;
+	uint16_t extlen, padding;
+};
+
+struct un_wire_out {
+	uint32_t len;
+	int32_t error; /* negative errno */
+	uint64_t unique;
+};
+
+struct un_wire_init_in {
+	uint32_t major, minor, max_readahead, flags;
+	uint32_t flags2; /* from here on since 7.36 */
+	uint32_t unused[11];
+};
+
+struct un_wire_init_out {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write;
+	uint32_t time_gran; /* from here on since 7.23 */
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2, max_stack_depth;
+	uint16_t request_timeout, unused[11];
+};
+
+struct un_wire_create_in { /* CREATE and TMPFILE; the name follows */
+	uint32_t flags, mode, umask, open_flags;
+};
+
+struct un_wire_mknod_in {
+	uint32_t mode, rdev, umask, padding;
+};
+
+struct un_wire_mkdir_in {
+	uint32_t mode, umask;
+};
+
+struct un_wire_write_in {
+	uint64_t fh, offset;
+	uint32_t size, write_flags;
+	uint64_t lock_owner;
+	uint32_t flags, padding;
+};
+
+struct un_wire_setattr_in {
+	uint32_t valid, padding;
+	uint64_t fh, size, lock_owner, atime, mtime, ctime;
+	uint32_t atimensec, mtimensec, ctimensec, mode, unused4, uid, gid, unused5;
+};
+
+struct un_wire_setxattr_in { /* name and value follow */
+	uint32_t size, flags;
+	uint32_t setxattr_flags, padding; /* with SETXATTR_EXT only */
+};
+#define UN_WIRE_SETXATTR_IN_SHORT 8
+
+struct un_wire_attr {
+	uint64_t ino, size, blocks, atime, mtime, ctime;
+	uint32_t atimensec, mtimensec, ctimensec, mode, nlink, uid, gid, rdev, blksize, flags;
+};
+
+struct un_wire_entry_out {
+	uint64_t nodeid, generation, entry_valid, attr_valid;
+	uint32_t entry_valid_nsec, attr_valid_nsec;
+	struct un_wire_attr attr;
+};
+
+struct un_wire_open_out {
+	uint64_t fh;
+	uint32_t open_flags;
+	int32_t backing_id;
+};
+
+struct un_wire_tmpfile_out {
+	struct un_wire_entry_out entry;
+	struct un_wire_open_out open;
+};
+
+struct un_wire_statx_in {
+	uint32_t getattr_flags, reserved;
+	uint64_t fh;
+	uint32_t sx_flags, sx_mask;
+};
+
+struct un_wire_sx_time {
+	int64_t sec;
+	uint32_t nsec;
+	int32_t reserved;
+};
+
+struct un_wire_statx {
+	uint32_t mask, blksize;
+	uint64_t attributes;
+	uint32_t nlink, uid, gid;
+	uint16_t mode, spare0;
+	uint64_t ino, size, blocks, attributes_mask;
+	struct un_wire_sx_time atime, btime, ctime, mtime;
+	uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+	uint64_t spare2[14];
+};
+
+struct un_wire_statx_out {
+	uint64_t attr_valid;
+	uint32_t attr_valid_nsec, flags;
+	uint64_t spare[2];
+	struct un_wire_statx stat;
+};
+
+/* "LOOKUP"; NULL for an opcode nobody has heard of. */
+const char *un_wire_opcode_name(uint32_t opcode);
+
+/*
+ * The header of the request in @buf, read before libfuse touches it. False: not a request (too
+ * short, or its length is not @size).
+ */
+bool un_wire_parse_header(const void *buf, size_t size, struct un_wire_in *ret);
+
+/*
+ * All that un_transport_raw() promises. @setxattr_ext: SETXATTR has the long form. A field whose
+ * bytes are missing is 0. Same result as un_wire_parse_header(); *ret is written only if true.
+ */
+bool un_wire_parse_raw(const void *buf, size_t size, bool setxattr_ext, struct un_raw *ret);
+
+/*
+ * Make a long SETXATTR the short one that libfuse expects, in place; returns the new size.
+ * A request too short for that is left alone: libfuse refuses it.
+ */
+size_t un_wire_shrink_setxattr(void *buf, size_t size);
+
+/* Flags of an INIT, by either side. */
+struct un_wire_flags {
+	uint32_t flags, flags2;
+};
+
+/* What the kernel offers. @body is what follows the header. False if it is too short. */
+bool un_wire_parse_init(const void *body, size_t size, struct un_wire_flags *ret);
+
+/*
+ * Add the @wanted flags that were @offered to libfuse's successful answer @out of @size bytes (64,
+ * or 8 or 24 for old kernels), and keep its max_write within @max_write. Returns what was added.
+ */
+struct un_wire_flags un_wire_patch_init(void *out, size_t size, struct un_wire_flags offered,
+					struct un_wire_flags wanted, uint32_t max_write);

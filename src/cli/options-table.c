@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Each option of -o: its name, whether it takes a value, and what becomes of it. A new option is a
+ * row of the table at the end, and a function only if its values are of a new kind.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "options_i.h"
+
+#define MAX_THREADS 1024
+#define MIN_WRITE 4096u
+#define MAX_WRITE 1048576u
+
+enum takes {
+	TAKES_NONE,
+	TAKES_MAYBE,
+	TAKES_VALUE,
+};
+
+struct option {
+	const char *name; /* with a final '*': every name that begins so */
+	enum takes takes;
+	/* @value: as written for paths, else plain; NULL: the name alone. Returns 0 or -EINVAL. */
+	int (*set)(struct un_parse *p, const struct option *opt, const char *value);
+	unsigned at;      /* set_bool, set_path, set_text: offset in struct un_options */
+	int arg;          /* set_flag: the bool; set_mount: the flag, or ~flag for its opposite */
+	const char *same; /* set_later: values, '|' between, that ask for what is done anyway */
+};
+
+#define FIELD(opt, o, type) (*(type *)((char *)(o) + (opt)->at))
+
+static int bad_value(struct un_parse *p, const struct option *opt, const char *value,
+		     const char *allowed)
+{
+	return un_parse_fail(p, "option '%s=%s': the value must be %s", opt->name, value, allowed);
+}
+
+/* NAME alone: arg into a bool. */
+static int set_flag(struct un_parse *p, const struct option *opt, const char *value)
+{
+	FIELD(opt, p->o, bool) = opt->arg;
+	return 0;
+}
+
+/* NAME, NAME=0, NAME=1. */
+static int set_bool(struct un_parse *p, const struct option *opt, const char *value)
+{
+	if (value && strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+		return bad_value(p, opt, value, "0 or 1");
+	FIELD(opt, p->o, bool) = !value || *value == '1';
+	return 0;
+}
+
+static int set_mount(struct un_parse *p, const struct option *opt, const char *value)
+{
+	if (opt->arg >= 0)
+		p->mount[opt->arg] = 1;
+	else
+		p->mount[~opt->arg] = -1;
+	return 0;
+}
+
+static int set_debug(struct un_parse *p, const struct option *opt, const char *value)
+{
+	/* Messages nobody sees are of no use: as in every libfuse program. */
+	p->o->debug = true;
+	p->o->foreground = true;
+	return 0;
+}
+
+static int set_nothing(struct un_parse *p, const struct option *opt, const char *value)
+{
+	return 0;
+}
+
+/* Known to fuse-overlayfs or the kernel's overlayfs, and not implemented here. */
+static int set_later(struct un_parse *p, const struct option *opt, const char *value)
+{
+	g_auto(GStrv) same = g_strsplit(opt->same ? opt->same : "", "|", -1);
+
+	if (g_strv_contains((const char *const *)same, value ? value : ""))
+		return 0;
+	un_parse_warn(p, "option '%s%s%s' is not implemented and ignored", opt->name,
+		      value ? "=" : "", value ? value : "");
+	return 0;
+}
+
+/*
+ * A path up to an unescaped ':' (if @list) or to the end; a backslash makes the next byte a plain
+ * one, and a last lone backslash ends the path. *@s is left on what ended it.
+ */
+static char *next_path(const char **s, bool list)
+{
+	GString *path = g_string_new(NULL);
+	const char *c = *s;
+
+	for (; *c && !(list && *c == ':'); c++) {
+		if (*c == '\\' && *++c == '\0')
+			break;
+		g_string_append_c(path, *c);
+	}
+	*s = c;
+	return g_string_free(path, FALSE);
+}
+
+static int set_path(struct un_parse *p, const struct option *opt, const char *value)
+{
+	g_autofree char *path = next_path(&value, false);
+
+	if (!*path)
+		return un_parse_fail(p, "option '%s=': the path is empty", opt->name);
+	g_free(FIELD(opt, p->o, char *));
+	FIELD(opt, p->o, char *) = g_steal_pointer(&path);
+	return 0;
+}
+
+static int set_lowers(struct un_parse *p, const struct option *opt, const char *value)
+{
+	g_ptr_array_set_size(p->o->lowers, 0);
+	/* Cleared, so that one more lowerdir= or lowerdir+= may follow: as in the kernel. */
+	p->lowers_listed = *value != '\0';
+	if (!*value)
+		return 0;
+	for (const char *s = value;; s++) {
+		g_autofree char *path = next_path(&s, true);
+
+		if ((s == value && s[0] == ':' && s[1] == ':') ||
+		    (*path && s[0] == ':' && s[1] == ':'))
+			return un_parse_fail(p,
+					     "option 'lowerdir=%s': layers for data only, those "
+					     "after '::', are not supported yet",
+					     value);
+		if (!*path)
+			return un_parse_fail(p,
+					     "option 'lowerdir=%s': a path is empty: there is a "
+					     "':' with nothing on one side of it",
+					     value);
+		g_ptr_array_add(p->o->lowers, g_steal_pointer(&path));
+		if (!*s)
+			return 0;
+	}
+}
+
+/* Neither ':' nor a backslash means anything here. */
+static int add_lower(struct un_parse *p, const struct option *opt, const char *value)
+{
+	if (p->lowers_listed)
+		return un_parse_fail(p,
+				     "option 'lowerdir+=%s': cannot add to a list given with "
+				     "lowerdir=",
+				     value);
+	if (!*value)
+		return un_parse_fail(p, "option 'lowerdir+=': the path is empty");
+	g_ptr_array_add(p->o->lowers, g_strdup(value));
+	return 0;
+}
+
+static int set_text(struct un_parse *p, const struct option *opt, const char *value)
+{
+	if (!*value)
+		return un_parse_fail(p, "option '%s=': the value is empty", opt->name);
+	g_free(FIELD(opt, p->o, char *));
+	FIELD(opt, p->o, char *) = g_strdup(value);
+	return 0;
+}
+
+static int set_sync(struct un_parse *p, const struct option *opt, const char *value)
+{
+	static const struct {
+		const char *name;
+		enum un_sync sync;
+	} values[] = {
+		{ "0", UN_SYNC_VOLATILE },        { "1", UN_SYNC_AUTO },
+		{ "auto", UN_SYNC_AUTO },         { "strict", UN_SYNC_STRICT },
+		{ "volatile", UN_SYNC_VOLATILE },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
+		/* `volatile` alone says its value by its name. */
+		if (strcmp(value ? value : opt->name, values[i].name) == 0) {
+			p->o->sync = values[i].sync;
+			return 0;
+		}
+	}
+	return bad_value(p, opt, value ? value : "", "0, 1, auto, strict or volatile");
+}
+
+static int set_timeout(struct un_parse *p, const struct option *opt, const char *value)
+{
+	char *end = NULL;
+	double t;
+
+	/* strtod alone also takes "inf", "nan", "0x1p3" and leading blanks. */
+	t = g_ascii_strtod(value, &end);
+	if (!*value || *end || !isfinite(t) || signbit(t) ||
+	    value[strspn(value, "0123456789.eE+-")])
+		return bad_value(p, opt, value, "a number of seconds, 0 or more");
+	p->o->timeout = t;
+	return 0;
+}
+
+static int set_threads(struct un_parse *p, const struct option *opt, const char *value)
+{
+	guint64 n;
+
+	if (!g_ascii_string_to_unsigned(value, 10, 1, MAX_THREADS, &n, NULL))
+		return bad_value(p, opt, value, "a whole number from 1 to 1024");
+	p->o->threads = (unsigned)n;
+	return 0;
+}
+
+static int set_max_threads(struct un_parse *p, const struct option *opt, const char *value)
+{
+	guint64 n;
+
+	if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXUINT, &n, NULL))
+		return bad_value(p, opt, value, "a whole number, 1 or more");
+	p->max_threads = (unsigned)n;
+	return 0;
+}
+
+static int set_max_write(struct un_parse *p, const struct option *opt, const char *value)
+{
+	guint64 n;
+
+	if (!g_ascii_string_to_unsigned(value, 10, MIN_WRITE, G_MAXUINT64, &n, NULL))
+		return bad_value(p, opt, value, "a number of bytes, 4096 to 1048576");
+	if (n > MAX_WRITE) {
+		un_parse_warn(p, "option 'max_write=%s' is more than possible: using %u", value,
+			      MAX_WRITE);
+		n = MAX_WRITE;
+	}
+	p->o->max_write = (unsigned)n;
+	return 0;
+}
+
+#define O(field) offsetof(struct un_options, field)
+#define FLAG(name_, field, arg_)                                                                   \
+	{                                                                                          \
+		name_, TAKES_NONE, set_flag, .at = O(field), .arg = (arg_)                         \
+	}
+#define BOOL(name_, field)                                                                         \
+	{                                                                                          \
+		name_, TAKES_MAYBE, set_bool, .at = O(field)                                       \
+	}
+#define MOUNT(name_, flag)                                                                         \
+	{                                                                                          \
+		name_, TAKES_NONE, set_mount, .arg = (flag)                                        \
+	}
+#define QUIET(name_)                                                                               \
+	{                                                                                          \
+		name_, TAKES_MAYBE, set_nothing                                                    \
+	}
+#define LATER(name_, same_)                                                                        \
+	{                                                                                          \
+		name_, TAKES_MAYBE, set_later, .same = (same_)                                     \
+	}
+
+/* clang-format off */
+static const struct option options[] = {
+	/* layers */
+	{ "lowerdir", TAKES_VALUE, set_lowers },
+	{ "lowerdir+", TAKES_VALUE, add_lower },
+	{ "upperdir", TAKES_VALUE, set_path, .at = O(upper) },
+	{ "workdir", TAKES_VALUE, set_path, .at = O(work) },
+	FLAG("userxattr", userxattr, 1),
+	BOOL("noxattrs", noxattrs),
+	/* how safe, how fresh, how fast */
+	{ "volatile", TAKES_NONE, set_sync },
+	{ "fsync", TAKES_VALUE, set_sync },
+	{ "timeout", TAKES_VALUE, set_timeout },
+	BOOL("writeback", writeback),
+	{ "threads", TAKES_VALUE, set_threads },
+	{ "max_threads", TAKES_VALUE, set_max_threads },
+	{ "max_write", TAKES_VALUE, set_max_write },
+	BOOL("clone_fd", clone_fd),
+	/* the mount */
+	{ "fsname", TAKES_VALUE, set_text, .at = O(fsname) },
+	{ "subtype", TAKES_VALUE, set_text, .at = O(subtype) },
+	FLAG("auto_unmount", auto_unmount, 1),
+	{ "debug", TAKES_NONE, set_debug },
+	FLAG("ro", read_only, 1),
+	FLAG("rw", read_only, 0),
+	MOUNT("allow_other", UN_MOUNT_ALLOW_OTHER),
+	MOUNT("allow_root", UN_MOUNT_ALLOW_ROOT),
+	MOUNT("suid", UN_MOUNT_SUID),
+	MOUNT("nosuid", ~UN_MOUNT_SUID),
+	MOUNT("dev", UN_MOUNT_DEV),
+	MOUNT("nodev", ~UN_MOUNT_DEV),
+	MOUNT("exec", UN_MOUNT_EXEC),
+	MOUNT("noexec", ~UN_MOUNT_EXEC),
+	MOUNT("sync", UN_MOUNT_SYNC),
+	MOUNT("async", ~UN_MOUNT_SYNC),
+	MOUNT("dirsync", UN_MOUNT_DIRSYNC),
+	MOUNT("atime", UN_MOUNT_ATIME),
+	MOUNT("noatime", ~UN_MOUNT_ATIME),
+	/*
+	 * Done anyway, or without meaning for FUSE: there the kernel keeps no access times, and
+	 * libfuse 3.14 refuses a mount with these.
+	 */
+	QUIET("default_permissions"), QUIET("max_idle_threads"), QUIET("diratime"),
+	QUIET("nodiratime"), QUIET("relatime"), QUIET("norelatime"), QUIET("strictatime"),
+	QUIET("nostrictatime"), QUIET("lazytime"), QUIET("nolazytime"), QUIET("nonempty"),
+	QUIET("big_writes"), QUIET("use_ino"),
+	/* for those who read /etc/fstab */
+	QUIET("defaults"), QUIET("auto"), QUIET("noauto"), QUIET("nofail"), QUIET("user"),
+	QUIET("nouser"), QUIET("users"), QUIET("nousers"), QUIET("owner"), QUIET("noowner"),
+	QUIET("group"), QUIET("nogroup"), QUIET("_netdev"), QUIET("comment"), QUIET("uhelper"),
+	QUIET("helper"), QUIET("loud"), QUIET("silent"), QUIET("x-*"), QUIET("X-*"),
+	/* fuse-overlayfs; an empty value in the list stands for the bare name */
+	LATER("uidmapping", NULL),
+	LATER("gidmapping", NULL),
+	LATER("squash_to_root", "0"),
+	LATER("squash_to_uid", NULL),
+	LATER("squash_to_gid", NULL),
+	LATER("xattr_permissions", "0"),
+	LATER("context", NULL),
+	LATER("fscontext", NULL),
+	LATER("defcontext", NULL),
+	LATER("rootcontext", NULL),
+	LATER("static_nlink", "0"),
+	LATER("fast_ino", "0"),
+	LATER("noacl", "0"),
+	LATER("ino32_t", "0"),
+	LATER("plugins", NULL),
+	LATER("threaded", "|1"),
+	LATER("private", NULL),
+	LATER("kernel_cache", "|1"),
+	LATER("splice_read", "0"),
+	LATER("splice_write", "0"),
+	LATER("splice_move", "0"),
+	LATER("no_splice_read", "|1"),
+	LATER("no_splice_write", "|1"),
+	LATER("no_splice_move", "|1"),
+	/* the kernel's overlayfs; xino here as there, "auto" promises nothing */
+	LATER("xino", "off|auto"),
+	LATER("redirect_dir", "off|nofollow"),
+	LATER("metacopy", "off"),
+	LATER("index", "off"),
+	LATER("nfs_export", "off"),
+	LATER("verity", "off"),
+	LATER("uuid", "auto"),
+	LATER("datadir+", NULL),
+	LATER("override_creds", "|on"),
+	LATER("nooverride_creds", NULL),
+};
+/* clang-format on */
+
+static const struct option *find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+		const char *have = options[i].name;
+		size_t n = strlen(have);
+
+		if (have[n - 1] == '*' ? len >= n - 1 && memcmp(have, name, n - 1) == 0
+				       : len == n && memcmp(have, name, n) == 0)
+			return &options[i];
+	}
+	return NULL;
+}
+
+/* Paths undo their own escapes. Elsewhere only `\,` and quotes around it all are not literal. */
+static char *plain_value(const char *s)
+{
+	GString *out = g_string_new(NULL);
+	size_t len = strlen(s);
+
+	if (len >= 2 && s[0] == '"' && s[len - 1] == '"') {
+		s++;
+		len -= 2;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] == '\\' && i + 1 < len && s[i + 1] == ',')
+			i++;
+		g_string_append_c(out, s[i]);
+	}
+	return g_string_free(out, FALSE);
+}
+
+int un_parse_item(struct un_parse *p, const char *item)
+{
+	size_t len = strcspn(item, "=");
+	const char *raw = item[len] ? item + len + 1 : NULL;
+	const struct option *opt = find(item, len);
+	g_autofree char *plain = NULL;
+
+	if (!opt) {
+		un_parse_warn(p, "ignoring unknown option '%s'", item);
+		return 0;
+	}
+	if (raw && opt->takes == TAKES_NONE)
+		return un_parse_fail(p, "option '%s': '%s' takes no value", item, opt->name);
+	if (!raw && opt->takes == TAKES_VALUE)
+		return un_parse_fail(p, "option '%s' needs a value: %s=...", opt->name, opt->name);
+	if (!raw || opt->set == set_path || opt->set == set_lowers)
+		return opt->set(p, opt, raw);
+	plain = plain_value(raw);
+	return opt->set(p, opt, plain);
+}

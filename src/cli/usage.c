@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cli/options.h"
+
+const char *un_usage_help(void)
+{
+	return "Usage: fuse-unionfs [-f] [-d] [-s] [-o OPT[,OPT...]]... [SOURCE] MOUNTPOINT\n"
+	       "Merge lower directories and one upper directory into one file system.\n"
+	       "\n"
+	       "  -f                  stay in the foreground, messages to stderr\n"
+	       "  -d, --debug         the same, with many messages\n"
+	       "  -s                  one thread\n"
+	       "  -o OPT[,OPT...]     options, see below\n"
+	       "  -h, --help          print this text\n"
+	       "  -V, --version       print the version\n"
+	       "\n"
+	       "Layers ('\\:', '\\,' and '\\\\' are literal characters in these paths):\n"
+	       "  lowerdir=A[:B...]   read-only layers, first on top, 1 to 500\n"
+	       "  lowerdir+=PATH      one more below; only '\\,' is special in this path\n"
+	       "  upperdir=PATH       the layer that takes all changes; without it: read-only\n"
+	       "  workdir=PATH        scratch directory on the same mount as the upper\n"
+	       "  userxattr           keep marks in user.overlay.*, not trusted.overlay.*\n"
+	       "  noxattrs[=0|1]      offer no extended attributes\n"
+	       "\n"
+	       "Safety and speed:\n"
+	       "  fsync=auto          a copied-up file is on disk before it is visible (also: 1)\n"
+	       "  fsync=strict        ... and so are attributes and directories\n"
+	       "  fsync=volatile      sync nothing (also: 0, volatile)\n"
+	       "  timeout=SECONDS     how long the kernel may remember names and attributes;\n"
+	       "                      0: see changes that others make to the layers (default: forever)\n"
+	       "  writeback[=0|1]     let the kernel collect writes (default: 0)\n"
+	       "  threads=N           1 to 1024 (default: as many as CPUs)\n"
+	       "  max_threads=N       not more than that\n"
+	       "  clone_fd[=0|1]      one /dev/fuse descriptor per thread (default: 1)\n"
+	       "  max_write=BYTES     largest write request, 4096 to 1048576\n"
+	       "\n"
+	       "The mount:\n"
+	       "  ro, rw              read-only or not\n"
+	       "  allow_other         all users may use it (default for root)\n"
+	       "  allow_root          the user who mounts and root may use it\n"
+	       "  [no]suid, [no]dev   set-id bits and devices work (default for root)\n"
+	       "  [no]exec, [no]atime, sync, async, dirsync\n"
+	       "                      as in mount(8)\n"
+	       "  fsname=NAME         first column of the mount table (default: SOURCE)\n"
+	       "  subtype=NAME        type is fuse.NAME (default: fuse-unionfs)\n"
+	       "  auto_unmount        unmount should the program die\n"
+	       "  debug               as -d\n"
+	       "\n"
+	       "Options of fuse-overlayfs and overlayfs that are not listed, and unknown ones, are\n"
+	       "ignored with a warning. Everything is explained in fuse-unionfs(1).\n";
+}
+
+const char *un_usage_version(void)
+{
+	return "fuse-unionfs: version " UN_VERSION "\n"
+	       "License GPL-2.0-or-later; there is no warranty, to the extent permitted by law.\n";
+}

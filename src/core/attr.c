@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core_i.h"
+
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
+{
+	struct un_realdir *rd;
+	int r;
+
+	*ret = (struct un_at){ .name = "" };
+	if (inode->type == DT_DIR) {
+		if (inode->d->dead)
+			return -ENOENT;
+		rd = inode->d->stack[0];
+		ret->layer = rd->layer;
+		if (!rd->hollow) {
+			r = un_realdir_open(fs, rd, &ret->pin);
+		} else {
+			/* A sub-mount is asked from outside. Nothing renames it: the name stays. */
+			ret->name = rd->name;
+			r = un_realdir_open(fs, rd->parent, &ret->pin);
+		}
+	} else if (inode->rdir) {
+		ret->layer = inode->rdir->layer;
+		ret->name = inode->rname;
+		r = un_realdir_open(fs, inode->rdir, &ret->pin);
+	} else {
+		ret->layer = fs->upper;
+		ret->pin = un_fdcache_get(fs->fds, &inode->io, 0);
+		r = ret->pin ? 0 : -ESTALE;
+	}
+	if (r == 0)
+		ret->dirfd = ret->pin->fd;
+	return r;
+}
+
+void un_at_done(struct un_fs *fs, struct un_at *at)
+{
+	un_fdcache_put(fs->fds, at->pin);
+	at->pin = NULL;
+}
+
+void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	st->stx_ino = inode->ino;
+	if (inode->type == DT_DIR) {
+		if (inode->d->n > 1)
+			st->stx_nlink = 1;
+		if (un_stx_is_mountpoint(st))
+			st->stx_size = 0;
+	} else {
+		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
+		if (inode->unlinked && (!inode->upper || inode->orphan))
+			st->stx_nlink = 0;
+	}
+}
+
+static int getattr_dead(struct un_inode *dir, struct statx *st)
+{
+	if (!dir->d->last)
+		return -ESTALE;
+	*st = *dir->d->last;
+	return 0;
+}
+
+int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	struct un_at at;
+	int r;
+
+	if (inode->type == DT_DIR && inode->d->dead)
+		return getattr_dead(inode, st);
+	r = un_at_locked(fs, inode, &at);
+	if (r < 0)
+		return r;
+	r = at.layer->ops->stat(at.layer, at.dirfd, at.name, st);
+	un_at_done(fs, &at);
+	if (r == -ENOENT || (r == 0 && IFTODT(st->stx_mode) != inode->type))
+		return -ESTALE;
+	if (r == 0)
+		un_attr_adjust(fs, inode, st);
+	return r;
+}
+
+int un_getattr(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	int r;
+
+	un_mutex_lock(&inode->lock);
+	r = un_getattr_locked(fs, inode, st);
+	un_mutex_unlock(&inode->lock);
+	return r;
+}
+
+ssize_t un_readlink(struct un_fs *fs, struct un_inode *inode, char *buf, size_t size)
+{
+	struct un_at at;
+	ssize_t n;
+
+	un_mutex_lock(&inode->lock);
+	n = un_at_locked(fs, inode, &at);
+	if (n == 0) {
+		n = at.layer->ops->readlink(at.layer, at.dirfd, at.name, buf, size);
+		un_at_done(fs, &at);
+	}
+	un_mutex_unlock(&inode->lock);
+	return n;
+}
+
+/* ---- immutable and append-only -------------------------------------------------------------------- */
+
+static int read_prot_locked(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_at at;
+	char v[8];
+	ssize_t n;
+	int r = un_at_locked(fs, inode, &at);
+
+	if (r < 0)
+		return r;
+	n = un_mark_get(at.layer, fs->layers->dialect, at.dirfd, at.name, UN_MARK_PROTATTR, v,
+			sizeof(v));
+	un_at_done(fs, &at);
+	if (n < 0 && n != -ENODATA && n != -ERANGE && n != -EACCES && n != -EPERM)
+		return (int)n;
+	for (ssize_t i = 0; i < n; i++)
+		inode->prot |= v[i] == 'i' ? UN_PROT_IMMUTABLE : v[i] == 'a' ? UN_PROT_APPEND : 0;
+	inode->prot_known = true;
+	return 0;
+}
+
+int un_prot(struct un_fs *fs, struct un_inode *inode)
+{
+	int r = 0;
+
+	if (inode->type != DT_DIR && inode->type != DT_REG)
+		return 0;
+	un_mutex_lock(&inode->lock);
+	if (!inode->prot_known && !(inode->type == DT_DIR && inode->d->dead))
+		r = read_prot_locked(fs, inode);
+	if (r == 0)
+		r = inode->prot;
+	un_mutex_unlock(&inode->lock);
+	return r;
+}
+
+int un_prot_dir(struct un_fs *fs, struct un_inode *dir, bool remove)
+{
+	int p = un_prot(fs, dir);
+
+	if (p < 0)
+		return p;
+	if ((p & UN_PROT_IMMUTABLE) || (remove && (p & UN_PROT_APPEND)))
+		return -EPERM;
+	return 0;
+}
+
+int un_prot_victim(struct un_fs *fs, struct un_inode *inode)
+{
+	int p = un_prot(fs, inode);
+
+	return p < 0 ? p : p ? -EPERM : 0;
+}
+
+/* ---- set-id bits --------------------------------------------------------------------------------- */
+
+/* Is the caller in the group? Asked only for set-gid files without group execution. */
+static bool in_group(const struct un_cred *cred, gid_t gid)
+{
+	char path[64], line[4096];
+	bool found = false;
+	FILE *f;
+
+	if (cred->gid == gid)
+		return true;
+	snprintf(path, sizeof(path), "/proc/%ld/status", (long)cred->pid);
+	f = cred->pid > 0 ? fopen(path, "re") : NULL;
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof(line), f)) {
+		char *p = line + strlen("Groups:"), *end;
+
+		if (!g_str_has_prefix(line, "Groups:"))
+			continue;
+		for (;; p = end) {
+			unsigned long g = strtoul(p, &end, 10);
+
+			if (end == p)
+				break;
+			found = found || g == gid;
+		}
+	}
+	(void)fclose(f);
+	return found;
+}
+
+/* As the kernel's setattr_should_drop_suidgid() for a caller without CAP_FSETID. */
+static mode_t without_setid(const struct statx *st, const struct un_cred *cred)
+{
+	mode_t mode = st->stx_mode & 07777;
+
+	mode &= ~(mode_t)S_ISUID;
+	if ((mode & S_ISGID) && ((mode & S_IXGRP) || !in_group(cred, st->stx_gid)))
+		mode &= ~(mode_t)S_ISGID;
+	return mode;
+}
+
+int un_kill_setid(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred)
+{
+	struct statx st;
+	struct un_at at;
+	mode_t mode;
+	int r = 0;
+
+	if (inode->type != DT_REG)
+		return 0;
+	un_mutex_lock(&inode->lock);
+	if (!inode->maybe_setid || !inode->upper)
+		goto out;
+	r = un_getattr_locked(fs, inode, &st);
+	if (r < 0)
+		goto out;
+	mode = without_setid(&st, cred);
+	if (mode == (st.stx_mode & 07777))
+		goto out;
+	r = un_at_locked(fs, inode, &at);
+	if (r < 0)
+		goto out;
+	r = at.layer->ops->chmod(at.layer, at.dirfd, at.name, mode);
+	un_at_done(fs, &at);
+	if (r == 0)
+		r = 1;
+out:
+	un_mutex_unlock(&inode->lock);
+	return r;
+}
+
+/* ---- setattr --------------------------------------------------------------------------------------- */
+
+static int check_prot(struct un_fs *fs, struct un_inode *inode, unsigned valid)
+{
+	int p = un_prot(fs, inode);
+
+	if (p <= 0)
+		return p;
+	if (valid & (UN_SET_MODE | UN_SET_UID | UN_SET_GID | UN_SET_SIZE))
+		return -EPERM;
+	if ((valid & UN_SET_ATIME && !(valid & UN_SET_ATIME_NOW)) ||
+	    (valid & UN_SET_MTIME && !(valid & UN_SET_MTIME_NOW)))
+		return -EPERM;
+	return p & UN_PROT_IMMUTABLE ? -EPERM : 0;
+}
+
+static int set_times(struct un_at *at, const struct un_setattr *a)
+{
+	struct timespec ts[2] = { a->atime, a->mtime };
+
+	if (!(a->valid & UN_SET_ATIME))
+		ts[0].tv_nsec = UTIME_OMIT;
+	else if (a->valid & UN_SET_ATIME_NOW)
+		ts[0].tv_nsec = UTIME_NOW;
+	if (!(a->valid & UN_SET_MTIME))
+		ts[1].tv_nsec = UTIME_OMIT;
+	else if (a->valid & UN_SET_MTIME_NOW)
+		ts[1].tv_nsec = UTIME_NOW;
+	return at->layer->ops->utimens(at->layer, at->dirfd, at->name, ts);
+}
+
+/* Everything but the size; the object is in the upper and its lock is held. */
+static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a)
+{
+	struct un_at at;
+	int r = un_at_locked(fs, inode, &at);
+
+	if (r < 0)
+		return r;
+	if (a->valid & (UN_SET_UID | UN_SET_GID))
+		r = at.layer->ops->chown(at.layer, at.dirfd, at.name,
+					 a->valid & UN_SET_UID ? a->uid : (uid_t)-1,
+					 a->valid & UN_SET_GID ? a->gid : (gid_t)-1);
+	if (r == 0 && (a->valid & UN_SET_MODE))
+		r = inode->type == DT_LNK ? -EOPNOTSUPP :
+			    at.layer->ops->chmod(at.layer, at.dirfd, at.name, a->mode & 07777);
+	if (r == 0 && (a->valid & (UN_SET_ATIME | UN_SET_MTIME)))
+		r = set_times(&at, a);
+	un_at_done(fs, &at);
+	if (inode->type != DT_DIR)
+		inode->maybe_setid = true; /* looked at again when it matters */
+	return r;
+}
+
+static int truncate_upper(struct un_fs *fs, struct un_inode *inode, off_t size)
+{
+	struct un_fd *f;
+	int r = un_file_get(fs, inode, UN_FD_WRITE, &f);
+
+	if (r < 0)
+		return r;
+	r = fs->upper->ops->truncate(fs->upper, f->fd, size);
+	un_fdcache_put(fs->fds, f);
+	return r;
+}
+
+/* A removed directory that somebody still has open: its attributes are all that is left of it. */
+static int setattr_dead(struct un_inode *dir, const struct un_setattr *a, struct statx *st)
+{
+	struct statx *last = dir->d->last;
+
+	if (!last)
+		return -ESTALE;
+	if (a->valid & UN_SET_MODE)
+		last->stx_mode = (uint16_t)((last->stx_mode & S_IFMT) | (a->mode & 07777));
+	if (a->valid & UN_SET_UID)
+		last->stx_uid = a->uid;
+	if (a->valid & UN_SET_GID)
+		last->stx_gid = a->gid;
+	*st = *last;
+	return 0;
+}
+
+int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a,
+	       const struct un_cred *cred, struct statx *st)
+{
+	bool size = a->valid & UN_SET_SIZE;
+	int r;
+
+	if (fs->read_only)
+		return -EROFS;
+	if (size && inode->type != DT_REG)
+		return inode->type == DT_DIR ? -EISDIR : -EINVAL;
+	r = check_prot(fs, inode, a->valid);
+	if (r < 0)
+		return r;
+	if (a->valid & (UN_SET_UID | UN_SET_GID)) {
+		/* Before anything is copied up. */
+		r = un_may_own(fs, a->valid & UN_SET_UID ? a->uid : fs->uid,
+			       a->valid & UN_SET_GID ? a->gid : fs->gid);
+		if (r < 0)
+			return r;
+	}
+	if (inode->type == DT_DIR && inode->d->dead) {
+		un_mutex_lock(&inode->lock);
+		r = setattr_dead(inode, a, st);
+		un_mutex_unlock(&inode->lock);
+		return r;
+	}
+	r = un_copyup(fs, inode, size ? a->size : UN_COPY_ALL);
+	if (r == 0 && size)
+		r = truncate_upper(fs, inode, a->size);
+	if (r == 0 && size && (a->valid & UN_SET_KILL))
+		r = un_kill_setid(fs, inode, cred);
+	if (r < 0)
+		return r;
+	un_mutex_lock(&inode->lock);
+	r = apply_locked(fs, inode, a);
+	if (r == 0)
+		r = un_getattr_locked(fs, inode, st);
+	un_mutex_unlock(&inode->lock);
+	return r;
+}

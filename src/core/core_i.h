@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The live file system: objects with lifetimes, their locks, and what core's files offer each other.
+ *
+ * Locks, outermost first; one further down may be taken while one further up is held:
+ *
+ *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
+ *   2. fs->rename: one rename between two directories at a time
+ *   3. dirinfo.ns of directories: an ancestor before its descendant, otherwise by address (only a
+ *      rename holds two that are unrelated, and then fs->rename too)
+ *   4. inode.lock: one at a time
+ *   5. leaves: table shards, fs->tree, the fd cache, the whiteout pool, the number maps
+ *
+ * No lock is held across system calls for an unrelated inode: ns is held while names in that very
+ * directory are looked up or changed, inode.lock while that very inode's location is used.
+ */
+#pragma once
+
+#include "core/fdcache.h"
+#include "core/union.h"
+#include "layer/marks.h"
+#include "layer/setup.h"
+#include "layer/whiteout.h"
+#include "merge/merge.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- a directory on a layer ----------------------------------------------------------------------- */
+
+struct un_realdir {
+	struct un_layer *layer;
+	atomic_uint refs;
+	uint64_t dev, ino;	  /* to check what is opened again */
+	struct un_fd *fd;	  /* home in the fd cache; of a layer's root: its own, never evicted */
+	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
+	char *name;		   /* guarded by fs->tree */
+	bool hollow;	  /* a sub-mount of the layer, not entered: shown empty */
+	bool opaque;	  /* carries an opaque mark */
+	bool xwhiteouts;  /* marked opaque=x */
+	atomic_bool impure; /* upper: may hold objects with an origin */
+};
+
+/* ---- merged inodes ------------------------------------------------------------------------------ */
+
+struct un_name {
+	struct un_inode *dir; /* a reference */
+	struct un_inode *inode;
+	struct un_name *next; /* of the same inode; guarded by inode->lock */
+	char name[];
+};
+
+struct un_dirinfo {
+	pthread_rwlock_t ns; /* names in the directory, and what follows */
+	struct un_realdir **stack; /* layers that have it, top first; references */
+	unsigned n;
+	struct un_listing *listing; /* complete, or NULL */
+	atomic_uint asked;	    /* layers asked for names since there is no listing */
+	bool dead;		    /* removed */
+	struct statx *last;	    /* dead: its attributes */
+};
+
+enum un_xattr_state {
+	UN_XATTR_UNKNOWN,
+	UN_XATTR_NONE, /* none that the user could see */
+	UN_XATTR_SOME,
+};
+
+#define UN_PROT_IMMUTABLE 1
+#define UN_PROT_APPEND 2
+
+struct un_inode {
+	uint64_t id;
+	uint64_t nlookup;  /* what the kernel holds; guarded by the id shard's lock */
+	atomic_uint refs;  /* what we hold, and one for nlookup > 0 */
+	uint8_t type;	   /* DT_* */
+
+	struct un_mutex lock; /* all below, but for dirinfo */
+	bool upper;	 /* the real object is in the upper; never back */
+	bool origin;	 /* it carries an origin (upper) */
+	bool copying;	 /* a copy-up is under way; guarded by fs->copying */
+	bool unlinked;	 /* it has lost its last name */
+	bool tmpfile;	 /* it never had one */
+	bool maybe_setid; /* mode may hold set-id bits */
+	bool prot_known; /* prot holds the protattr mark too */
+	bool keyed;	 /* in the table by real number */
+	bool orphan;	 /* unlinked, kept under a name in the work directory */
+	uint8_t prot;	 /* UN_PROT_* */
+	uint8_t xattrs;	 /* enum un_xattr_state */
+	int write_error; /* -errno to be reported by the next fsync */
+	uint64_t ino;	 /* as shown */
+	uint64_t dev, rino; /* of the real object */
+	struct un_name *names;
+
+	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
+	struct un_realdir *rdir;
+	char *rname; /* GRefString */
+	struct un_fd *io;
+
+	struct un_dirinfo *d; /* directories */
+};
+
+/* ---- the file system ---------------------------------------------------------------------------- */
+
+#define UN_SHARDS 16
+
+struct un_shard {
+	struct un_mutex lock;
+	GHashTable *set;
+};
+
+struct un_fs {
+	struct un_layers *layers;
+	struct un_layer *upper; /* NULL: none */
+	bool read_only;
+	bool sync, sync_strict;
+	bool revalidate;
+	bool privileged; /* may give files away */
+	uid_t uid;
+	gid_t gid;
+	int work; /* borrowed from layers */
+	struct un_realdir *workdir; /* the same, as a place where orphans are */
+	char *stage_prefix;
+	atomic_uint_fast64_t stage_seq;
+
+	struct un_fdcache *fds;
+	struct un_whiteout_pool *whiteouts;
+	struct un_inode *root;
+
+	struct un_shard ids[UN_SHARDS];	  /* inodes by id */
+	struct un_shard names[UN_SHARDS]; /* struct un_name by (dir, name) */
+	struct un_shard keys[UN_SHARDS];  /* upper non-directories by (dev, rino) */
+	atomic_uint_fast64_t next_id;
+	atomic_uint_fast64_t n_inodes;
+
+	struct un_mutex rename;
+	struct un_mutex tree; /* parent and name of every realdir */
+	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
+	struct un_mutex copying;	       /* every inode's `copying` */
+	pthread_cond_t copied;
+
+	struct un_mutex ino_lock; /* what follows */
+	uint64_t ino_devs[128];	  /* devices in the order they were met */
+	unsigned n_ino_devs;
+	GHashTable *ino_kept; /* real upper number -> shown, where no origin could be stored */
+
+	atomic_uint_fast64_t copyups, copied_bytes;
+	un_stale_fn stale;
+	void *stale_data;
+};
+
+/* ---- realdir.c ------------------------------------------------------------------------------------ */
+
+/* @parent: a reference is taken. */
+struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent, const char *name,
+				  const struct statx *st);
+struct un_realdir *un_realdir_ref(struct un_realdir *rd);
+void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
+/* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
+int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
+/* It has been renamed on its layer. */
+void un_realdir_moved(struct un_fs *fs, struct un_realdir *rd, struct un_realdir *parent,
+		      const char *name);
+/* The merged directory as merge/ wants it; the caller holds ns. */
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret);
+/* Its directory in the upper, or NULL. */
+struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
+/* Let an upper directory be marked impure (an object with an origin is about to appear in it). */
+int un_dir_mark_impure(struct un_fs *fs, struct un_realdir *rd, int dirfd);
+/* open() of a layer, once more after making room if there are no descriptors left. */
+int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
+		  mode_t mode);
+
+/* ---- inode.c ---------------------------------------------------------------------------------------- */
+
+void un_table_init(struct un_fs *fs);
+void un_table_done(struct un_fs *fs);
+/* One reference, in no table but that of the ids. */
+struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type);
+struct un_inode *un_inode_ref(struct un_inode *inode);
+/* A reference to the child known under the name, or NULL. */
+struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char *name);
+/*
+ * Give @inode the name, unless somebody was faster: then returns a reference to that one, else NULL.
+ * @replace: it takes the name over in any case.
+ */
+struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+			     const char *name, bool replace);
+/* Returns true if it was the last name. */
+bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name);
+/* A copy of one (directory reference, name), false if it has none. @name: NAME_MAX + 1 bytes. */
+bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name);
+struct un_inode *un_key_find(struct un_fs *fs, uint64_t dev, uint64_t rino);
+void un_key_add(struct un_fs *fs, struct un_inode *inode);
+void un_key_drop(struct un_fs *fs, struct un_inode *inode);
+
+/* ---- ino.c ------------------------------------------------------------------------------------------- */
+
+void un_ino_init(struct un_fs *fs);
+void un_ino_done(struct un_fs *fs);
+/* The number shown for a real one: unique over the layers' file systems. */
+uint64_t un_ino_map(struct un_fs *fs, uint64_t dev, uint64_t ino);
+/* What an upper non-directory is to show; *ret_origin: it carries an origin. */
+uint64_t un_ino_of_upper(struct un_fs *fs, int dirfd, const char *name, const struct statx *st,
+			 bool look, bool *ret_origin);
+/* Remember the number of an object whose origin could not be stored; forget it. */
+void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown);
+void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino);
+
+/* ---- lookup.c --------------------------------------------------------------------------------------- */
+
+/* As un_lookup(), ns of @dir is held (for reading at least). @st may be NULL. */
+int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
+		     struct un_inode **ret, struct statx *st);
+/* What is at a name, as far as changing it needs to know. ns is held. */
+struct un_state {
+	bool exists;	  /* shown */
+	bool in_upper;	  /* the upper has the object */
+	bool whiteout;	  /* the upper has a whiteout */
+	bool lower;	  /* something below would show through */
+	uint8_t type;
+};
+int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
+		  struct un_state *ret);
+/* Make sure there is a complete listing; ns is held for writing. */
+int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir);
+/* Tell the listing, if there is one, what is at the name now. ns is held for writing. */
+void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
+		 const struct un_state *now, uint64_t ino);
+bool un_name_too_long(const char *name);
+
+/* ---- attr.c ----------------------------------------------------------------------------------------- */
+
+int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+/* Number and link count as shown; @inode's lock is held, or it is new. */
+void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+/* UN_PROT_* bits in force, or -errno. */
+int un_prot(struct un_fs *fs, struct un_inode *inode);
+/* May names in the directory change? @remove: taking one away. 0 or -EPERM, ... */
+int un_prot_dir(struct un_fs *fs, struct un_inode *dir, bool remove);
+int un_prot_victim(struct un_fs *fs, struct un_inode *inode);
+/* Clear set-id bits as a change of data by @cred does. 1 cleared, 0 nothing to do, or -errno. */
+int un_kill_setid(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred);
+
+/*
+ * Where to reach the real object by one system call: (dirfd, name), name "" for an open descriptor.
+ * The inode's lock is held until un_at_done().
+ */
+struct un_at {
+	struct un_layer *layer;
+	int dirfd;
+	const char *name;
+	struct un_fd *pin;
+};
+int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret);
+void un_at_done(struct un_fs *fs, struct un_at *at);
+
+/* ---- copyup.c ------------------------------------------------------------------------------------- */
+
+/* Nothing is cut off: copy all data. */
+#define UN_COPY_ALL ((off_t)-1)
+/*
+ * The object, and its parents before it, are in the upper afterwards. @size: only that much data will
+ * remain (a truncate follows). -EROFS, -EPERM (ownership that cannot be kept), -ENOSPC, ...: then
+ * nothing of it is visible.
+ */
+int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size);
+
+/* ---- stage.c ---------------------------------------------------------------------------------------- */
+
+#define UN_STAGE_NAME 64
+void un_stage_name(struct un_fs *fs, char ret[UN_STAGE_NAME]);
+/* Remove a staged directory with what it holds (whiteouts and the like). */
+void un_stage_discard(struct un_fs *fs, const char *name);
+/*
+ * Make the object in @dirfd, owned by @cred, with the kernel's own rules for umask, default ACL and
+ * set-gid. Returns a descriptor for regular files (opened O_RDWR), else 0; -EACCES: the directory
+ * does not let @cred in by itself, stage it.
+ */
+int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct un_create *what,
+		   const struct un_cred *cred);
+/*
+ * The same in the work directory, inheriting from the upper directory @parent. Regular files are
+ * opened. The caller publishes or discards @name.
+ */
+int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct un_create *what,
+		   const struct un_cred *cred);
+/* Staging by the daemon itself: the umask of the last caller does not apply. */
+void un_stage_umask(void);
+/*
+ * Run @fn; if a plain user's daemon is refused (-EACCES) because the upper directory (dirfd, name) has
+ * a mode that keeps its own owner out, run it again with that mode lifted for an instant. A kill in
+ * that instant leaves the mode lifted: the last rung, for read-only directories only.
+ */
+int un_lifted(struct un_fs *fs, int dirfd, const char *name, int (*fn)(void *data), void *data);
+/* un_mark_set() on a directory of the upper, lifted if need be. */
+int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark, const char *value);
+/*
+ * rename() in the upper of a staged @name from work (a directory if @mode says so, with that mode) to
+ * (dirfd, to): a plain user's read-only directory cannot be moved as it is.
+ */
+int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd, const char *to,
+		      unsigned flags);
+/* O_TMPFILE in the upper directory @dirfd, owned by @cred; a descriptor or -errno. */
+int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
+		    const struct un_cred *cred);
+/* May this daemon make files that belong to @cred at all? 0 or -EPERM, -EOVERFLOW. */
+int un_may_own(struct un_fs *fs, uid_t uid, gid_t gid);
+
+/* ---- file.c --------------------------------------------------------------------------------------- */
+
+/* A descriptor of the real file with UN_FD_READ and/or UN_FD_WRITE; give back with put. */
+int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
+
+/* ---- remove.c ------------------------------------------------------------------------------------- */
+
+/*
+ * @inode (non-directory, in the upper) is about to lose the name: keep hold of it, in case it is
+ * open. *ret_orphan: it must be moved to this name in the work directory instead of being removed.
+ */
+int un_hold_unlinked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME]);
+/* No names below it are left: put (dirfd, name), an upper directory full of whiteouts, out of sight. */
+int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
+/* The name is gone from @dir: bookkeeping for the inode. @orphan: name in work, or "". */
+void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		      const char *name, const char *orphan);
+/* Bookkeeping for a directory that is gone; @last: its attributes before. */
+void un_note_rmdir(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
+		   const struct statx *last);
+/* 1: shows no names; 0; -errno. ns of @dir is held for writing. */
+int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir);
+
+static inline void un_ns_read(struct un_inode *dir)
+{
+	pthread_rwlock_rdlock(&dir->d->ns);
+}
+
+static inline void un_ns_write(struct un_inode *dir)
+{
+	pthread_rwlock_wrlock(&dir->d->ns);
+}
+
+static inline void un_ns_unlock(struct un_inode *dir)
+{
+	pthread_rwlock_unlock(&dir->d->ns);
+}
+
+/* All that makes a change of names in @dir possible: 0, or -EROFS, -EPERM, -ENOENT, ... */
+int un_dir_prepare(struct un_fs *fs, struct un_inode *dir, bool remove);

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* New names: create, mkdir, mknod, symlink, O_TMPFILE. */
+#include "core_i.h"
+
+/* One creation under way; the directory's ns is held for writing. */
+struct creation {
+	struct un_fs *fs;
+	struct un_inode *dir;
+	struct un_realdir *updir;
+	int dirfd;
+	const char *name;
+	const struct un_create *what;
+	const struct un_cred *cred;
+	struct un_state state;
+	int fd; /* regular file: open for reading and writing; else -1 */
+	bool opaque;
+};
+
+static int keep_fd(struct creation *c, int made)
+{
+	if (made < 0)
+		return made;
+	c->fd = S_ISREG(c->what->mode) ? made : -1;
+	return 0;
+}
+
+static int publish_over_whiteout(struct creation *c, const char *staged)
+{
+	struct un_layer *u = c->fs->upper;
+	struct statx st;
+	int r = u->ops->stat(u, c->fs->work, staged, &st);
+
+	if (r < 0)
+		return r;
+	if (!S_ISDIR(c->what->mode))
+		return un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
+	if (!u->caps.rename_exchange) {
+		/* Out of order by an instant: nothing is there, which is what the whiteout says. */
+		r = u->ops->unlink(u, c->dirfd, c->name, 0);
+		return r < 0 ? r : un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
+	}
+	r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, RENAME_EXCHANGE);
+	if (r == 0)
+		un_ignore(u->ops->unlink(u, c->fs->work, staged, 0)); /* the whiteout */
+	return r;
+}
+
+/*
+ * Complete in the work directory, then over the whiteout (or nothing) in one step. A directory that
+ * takes the place of a whiteout must not show what the whiteout hid.
+ */
+static int create_staged(struct creation *c)
+{
+	struct un_layer *u = c->fs->upper;
+	bool dir = S_ISDIR(c->what->mode);
+	char staged[UN_STAGE_NAME];
+	int r;
+
+	un_stage_name(c->fs, staged);
+	r = keep_fd(c, un_make_staged(c->fs, c->dirfd, staged, c->what, c->cred));
+	if (r < 0)
+		return r;
+	if (dir && c->state.whiteout) {
+		r = un_mark_dir(c->fs, c->fs->work, staged, UN_MARK_OPAQUE, "y");
+		c->opaque = r == 0;
+		if (r < 0)
+			r = r == -ENOSPC || r == -EDQUOT ? r : -EIO;
+	}
+	if (r == 0 && c->state.whiteout)
+		r = publish_over_whiteout(c, staged);
+	else if (r == 0)
+		r = u->ops->rename(u, c->fs->work, staged, c->dirfd, c->name,
+				   u->caps.rename_exchange ? RENAME_NOREPLACE : 0);
+	if (r < 0) {
+		un_close(c->fd);
+		c->fd = -1;
+		if (dir)
+			un_stage_discard(c->fs, staged);
+		else
+			un_ignore(u->ops->unlink(u, c->fs->work, staged, 0));
+	}
+	return r;
+}
+
+static int create_object(struct creation *c)
+{
+	int r;
+
+	if (!c->state.whiteout) {
+		r = keep_fd(c, un_make_direct(c->fs, c->dirfd, c->name, c->what, c->cred));
+		/* Supplementary groups, or ids this daemon cannot take on. */
+		if (r != -EACCES && r != -EPERM)
+			return r;
+		if (!c->fs->privileged && c->cred->uid == c->fs->uid && c->cred->gid == c->fs->gid)
+			return r;
+	}
+	return create_staged(c);
+}
+
+static void fill_new_dir(struct creation *c, struct un_inode *inode, const struct statx *st)
+{
+	struct un_realdir *rd = un_realdir_new(c->fs->upper, c->updir, c->name, st);
+
+	rd->opaque = c->opaque;
+	inode->d->stack = g_new(struct un_realdir *, 2);
+	inode->d->stack[0] = rd;
+	inode->d->n = 1;
+	/* Nothing is in it: known completely from the start. */
+	inode->d->listing = un_listing_new();
+}
+
+static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st)
+{
+	struct un_fs *fs = c->fs;
+	struct un_state now = { .exists = true, .in_upper = true, .lower = c->state.lower };
+	struct un_inode *inode;
+	int r = fs->upper->ops->stat(fs->upper, c->fd >= 0 ? c->fd : c->dirfd,
+				     c->fd >= 0 ? "" : c->name, st);
+
+	if (r < 0)
+		return r;
+	inode = un_inode_new(fs, IFTODT(st->stx_mode));
+	inode->upper = true;
+	inode->prot_known = true;
+	inode->dev = un_stx_dev(st);
+	inode->rino = st->stx_ino;
+	inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+	if (inode->type == DT_DIR) {
+		fill_new_dir(c, inode, st);
+	} else {
+		inode->rdir = un_realdir_ref(c->updir);
+		inode->rname = g_ref_string_new(c->name);
+		/* A number that was used before may still be known with another's. */
+		un_ino_unkeep(fs, inode->dev, inode->rino);
+		un_key_add(fs, inode);
+	}
+	if (c->fd >= 0) {
+		/* A mode that forbids the daemon to open it again: the descriptor is all there is. */
+		bool pin = !fs->privileged && (st->stx_mode & 0600) != 0600;
+
+		un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, c->fd,
+						       UN_FD_READ | UN_FD_WRITE |
+							       (pin ? UN_FD_PIN : 0)));
+		c->fd = -1;
+	}
+	un_name_add(fs, inode, c->dir, c->name, true);
+	now.type = inode->type;
+	un_dir_note(fs, c->dir, c->name, &now, st->stx_ino);
+	un_attr_adjust(fs, inode, st);
+	*ret = inode;
+	return 0;
+}
+
+static int create_locked(struct creation *c, bool exclusive, struct un_inode **ret, struct statx *st)
+{
+	struct un_fd *fd;
+	int r;
+
+	if (c->dir->d->dead)
+		return -ENOENT;
+	c->updir = un_dir_upper(c->fs, c->dir);
+	r = un_name_state(c->fs, c->dir, c->name, true, &c->state);
+	if (r < 0)
+		return r;
+	if (c->state.exists)
+		return exclusive ? -EEXIST : un_lookup_locked(c->fs, c->dir, c->name, ret, st);
+	r = un_realdir_open(c->fs, c->updir, &fd);
+	if (r < 0)
+		return r;
+	c->dirfd = fd->fd;
+	r = create_object(c);
+	if (r == 0)
+		r = adopt_new(c, ret, st);
+	un_close(c->fd);
+	un_fdcache_put(c->fs->fds, fd);
+	return r;
+}
+
+static int create(struct un_fs *fs, struct un_inode *dir, const char *name,
+		  const struct un_create *what, bool exclusive, const struct un_cred *cred,
+		  struct un_inode **ret, struct statx *st)
+{
+	struct creation c = {
+		.fs = fs, .dir = dir, .name = name, .what = what, .cred = cred, .fd = -1
+	};
+	int r;
+
+	if (un_name_too_long(name))
+		return -ENAMETOOLONG;
+	/* The format's own whiteout cannot be made by hand (overlay-format 3.3). */
+	if (S_ISCHR(what->mode) && what->rdev == 0)
+		return -EPERM;
+	r = un_dir_prepare(fs, dir, false);
+	if (r < 0)
+		return r;
+	un_ns_write(dir);
+	r = create_locked(&c, exclusive, ret, st);
+	un_ns_unlock(dir);
+	return r;
+}
+
+int un_make(struct un_fs *fs, struct un_inode *dir, const char *name, const struct un_create *what,
+	    const struct un_cred *cred, struct un_inode **ret, struct statx *st)
+{
+	return create(fs, dir, name, what, true, cred, ret, st);
+}
+
+int un_create(struct un_fs *fs, struct un_inode *dir, const char *name,
+	      const struct un_create *what, bool exclusive, const struct un_cred *cred,
+	      struct un_inode **ret, struct statx *st)
+{
+	return create(fs, dir, name, what, exclusive, cred, ret, st);
+}
+
+/* ---- O_TMPFILE -------------------------------------------------------------------------------------- */
+
+static int adopt_tmpfile(struct un_fs *fs, int fd, struct un_inode **ret, struct statx *st)
+{
+	struct un_inode *inode;
+	int r = fs->upper->ops->stat(fs->upper, fd, "", st);
+
+	if (r < 0) {
+		un_close(fd);
+		return r;
+	}
+	inode = un_inode_new(fs, DT_REG);
+	inode->upper = true;
+	inode->unlinked = true;
+	inode->tmpfile = true;
+	inode->prot_known = true;
+	inode->dev = un_stx_dev(st);
+	inode->rino = st->stx_ino;
+	inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+	un_ino_unkeep(fs, inode->dev, inode->rino);
+	un_key_add(fs, inode);
+	un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, fd,
+					       UN_FD_READ | UN_FD_WRITE | UN_FD_PIN));
+	/* Nothing else leads to it: no room for another pin means no file. */
+	if (!un_fdcache_pin(fs->fds, &inode->io, true)) {
+		un_inode_put(fs, inode);
+		return -ENFILE;
+	}
+	un_attr_adjust(fs, inode, st);
+	*ret = inode;
+	return 0;
+}
+
+int un_tmpfile(struct un_fs *fs, struct un_inode *dir, const struct un_create *what,
+	       const struct un_cred *cred, struct un_inode **ret, struct statx *st)
+{
+	struct un_fd *fd;
+	int r = un_dir_prepare(fs, dir, false);
+
+	if (r < 0)
+		return r;
+	un_ns_read(dir);
+	r = dir->d->dead ? -ENOENT : un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
+	if (r == 0) {
+		r = un_make_tmpfile(fs, fd->fd, what, cred);
+		un_fdcache_put(fs->fds, fd);
+	}
+	un_ns_unlock(dir);
+	return r < 0 ? r : adopt_tmpfile(fs, r, ret, st);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/fdcache.h"
+
+#include "util/fd.h"
+#include "util/lock.h"
+
+#include <glib.h>
+
+struct un_fdcache {
+	struct un_mutex lock;
+	struct un_fd lru; /* list head; next = least recently used */
+	unsigned count, pinned, budget;
+};
+
+struct un_fdcache *un_fdcache_new(unsigned budget)
+{
+	struct un_fdcache *c = g_new0(struct un_fdcache, 1);
+
+	un_mutex_init(&c->lock);
+	c->budget = budget;
+	c->lru.prev = c->lru.next = &c->lru;
+	return c;
+}
+
+static void unlink_locked(struct un_fdcache *c, struct un_fd *f)
+{
+	f->prev->next = f->next;
+	f->next->prev = f->prev;
+	f->cached = false;
+	*f->home = NULL;
+	c->count--;
+	if (f->flags & UN_FD_PIN)
+		c->pinned--;
+}
+
+static void append_locked(struct un_fdcache *c, struct un_fd *f)
+{
+	f->prev = c->lru.prev;
+	f->next = &c->lru;
+	f->prev->next = f;
+	c->lru.prev = f;
+}
+
+static void release(struct un_fd *f)
+{
+	un_close(f->fd);
+	g_free(f);
+}
+
+void un_fdcache_free(struct un_fdcache *c)
+{
+	if (!c)
+		return;
+	while (c->lru.next != &c->lru) {
+		struct un_fd *f = c->lru.next;
+
+		unlink_locked(c, f);
+		release(f);
+	}
+	un_mutex_done(&c->lock);
+	g_free(c);
+}
+
+struct un_fd *un_fdcache_use(struct un_fdcache *c, struct un_fd *f)
+{
+	un_mutex_lock(&c->lock);
+	f->users++;
+	un_mutex_unlock(&c->lock);
+	return f;
+}
+
+struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned flags)
+{
+	struct un_fd *f;
+
+	un_mutex_lock(&c->lock);
+	f = *home;
+	if (f && (f->flags & flags) == flags) {
+		f->users++;
+		f->recent = true;
+		/* Moving it at each use would be the cost of a use; evicting gives a second chance. */
+	} else {
+		f = NULL;
+	}
+	un_mutex_unlock(&c->lock);
+	return f;
+}
+
+/* Takes up to @n idle ones off the list, for the caller to close without the lock. */
+static struct un_fd *collect_locked(struct un_fdcache *c, unsigned n)
+{
+	struct un_fd *victims = NULL, *f = c->lru.next;
+	unsigned seen = 0, limit = c->count * 2;
+
+	while (n > 0 && f != &c->lru && seen++ < limit) {
+		struct un_fd *next = f->next;
+
+		if (f->users == 0 && !(f->flags & UN_FD_PIN)) {
+			if (f->recent) {
+				f->recent = false;
+				f->prev->next = f->next;
+				f->next->prev = f->prev;
+				append_locked(c, f);
+				if (next == &c->lru)
+					next = f;
+			} else {
+				unlink_locked(c, f);
+				f->next = victims;
+				victims = f;
+				n--;
+			}
+		}
+		f = next;
+	}
+	return victims;
+}
+
+static void release_all(struct un_fd *victims)
+{
+	while (victims) {
+		struct un_fd *next = victims->next;
+
+		release(victims);
+		victims = next;
+	}
+}
+
+struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, unsigned flags)
+{
+	struct un_fd *f = g_new0(struct un_fd, 1), *old, *victims = NULL;
+
+	f->fd = fd;
+	f->home = home;
+	f->users = 1;
+	f->recent = true;
+	f->cached = true;
+	un_mutex_lock(&c->lock);
+	old = *home;
+	if (old) {
+		unlink_locked(c, old);
+		if (old->users > 0)
+			old = NULL; /* its last user closes it */
+	}
+	if ((flags & UN_FD_PIN) && c->pinned >= c->budget / 2)
+		flags &= ~(unsigned)UN_FD_PIN;
+	f->flags = flags;
+	*home = f;
+	append_locked(c, f);
+	c->count++;
+	if (flags & UN_FD_PIN)
+		c->pinned++;
+	if (c->count > c->budget)
+		victims = collect_locked(c, c->count - c->budget + c->budget / 16);
+	un_mutex_unlock(&c->lock);
+	if (old)
+		release(old);
+	release_all(victims);
+	return f;
+}
+
+void un_fdcache_put(struct un_fdcache *c, struct un_fd *f)
+{
+	bool last;
+
+	if (!f)
+		return;
+	un_mutex_lock(&c->lock);
+	last = --f->users == 0 && !f->cached;
+	un_mutex_unlock(&c->lock);
+	if (last)
+		release(f);
+}
+
+void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
+{
+	struct un_fd *f;
+
+	un_mutex_lock(&c->lock);
+	f = *home;
+	if (f) {
+		unlink_locked(c, f);
+		if (f->users > 0)
+			f = NULL;
+	}
+	un_mutex_unlock(&c->lock);
+	if (f)
+		release(f);
+}
+
+bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin)
+{
+	struct un_fd *f;
+	bool ok = false;
+
+	un_mutex_lock(&c->lock);
+	f = *home;
+	if (f && pin && !(f->flags & UN_FD_PIN) && c->pinned < c->budget / 2) {
+		f->flags |= UN_FD_PIN;
+		c->pinned++;
+	} else if (f && !pin && (f->flags & UN_FD_PIN)) {
+		f->flags &= ~(unsigned)UN_FD_PIN;
+		c->pinned--;
+	}
+	ok = f && !!(f->flags & UN_FD_PIN) == pin;
+	un_mutex_unlock(&c->lock);
+	return ok;
+}
+
+bool un_fdcache_squeeze(struct un_fdcache *c)
+{
+	struct un_fd *victims;
+	bool found;
+
+	un_mutex_lock(&c->lock);
+	victims = collect_locked(c, c->count / 2 + 1);
+	found = victims != NULL;
+	/* From now on stay below what there evidently is room for. */
+	if (victims && c->budget > c->count + 16)
+		c->budget = c->count + 16;
+	un_mutex_unlock(&c->lock);
+	release_all(victims);
+	return found;
+}
+
+bool un_fdcache_idle(struct un_fdcache *c)
+{
+	struct un_fd *victims = NULL, *next;
+	bool remain = false;
+
+	un_mutex_lock(&c->lock);
+	for (struct un_fd *f = c->lru.next; f != &c->lru; f = next) {
+		next = f->next;
+		if (!(f->flags & UN_FD_WRITE) || (f->flags & UN_FD_PIN))
+			continue;
+		if (f->users == 0 && !f->recent) {
+			unlink_locked(c, f);
+			f->next = victims;
+			victims = f;
+		} else {
+			f->recent = false;
+			remain = true;
+		}
+	}
+	un_mutex_unlock(&c->lock);
+	release_all(victims);
+	return remain;
+}
+
+size_t un_fdcache_count(struct un_fdcache *c)
+{
+	size_t n;
+
+	un_mutex_lock(&c->lock);
+	n = c->count;
+	un_mutex_unlock(&c->lock);
+	return n;
+}

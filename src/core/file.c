@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Data. Reads and writes go to the inode's real file, wherever it is now; nothing is remembered of who
+ * opened it. A write to a lower file copies it up first.
+ */
+#include "core_i.h"
+
+#include <unistd.h>
+
+/* ---- a descriptor of the real file -------------------------------------------------------------------- */
+
+static int open_flags(unsigned flags)
+{
+	if (!(flags & UN_FD_WRITE))
+		return O_RDONLY;
+	return flags & UN_FD_READ ? O_RDWR : O_WRONLY;
+}
+
+static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
+{
+	/* O_NONBLOCK: should it be a fifo by now, nobody waits for it. */
+	int how = open_flags(flags) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+	int fd = -EPERM;
+
+	/* A layer's times are left alone where that is allowed: owner or root. */
+	if (!(flags & UN_FD_WRITE) && at->layer->clone < 0 && *at->name)
+		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how | O_NOATIME, 0);
+	if (fd == -EPERM)
+		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how, 0);
+	return fd;
+}
+
+struct lifted_open {
+	struct un_fs *fs;
+	struct un_at *at;
+	unsigned flags;
+};
+
+static int open_lifted(void *data)
+{
+	struct lifted_open *o = data;
+
+	return open_at(o->fs, o->at, o->flags);
+}
+
+/*
+ * Write access: for both if possible, since reads follow; a file that may only be written, as that;
+ * one whose mode keeps its owner out, with the mode lifted (its descriptor was closed for want of
+ * room, zero-message.md 2.1).
+ */
+static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at, unsigned *flags)
+{
+	struct lifted_open o = { fs, at, *flags };
+	int fd;
+
+	if (*flags & UN_FD_WRITE)
+		o.flags |= UN_FD_READ;
+	fd = open_at(fs, at, o.flags);
+	if (fd == -EACCES && o.flags != *flags) {
+		fd = open_at(fs, at, *flags);
+		if (fd >= 0)
+			return fd;
+	}
+	if (fd == -EACCES && inode->upper) {
+		fd = un_lifted(fs, at->dirfd, at->name, open_lifted, &o);
+		if (fd >= 0)
+			*flags = o.flags | UN_FD_PIN;
+		return fd;
+	}
+	*flags = o.flags;
+	return fd;
+}
+
+static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+{
+	struct un_layer *l;
+	struct un_at at;
+	struct statx st;
+	int r = un_at_locked(fs, inode, &at);
+	un_autofd int fd = -1;
+
+	if (r < 0)
+		return r;
+	l = at.layer;
+	fd = open_real(fs, inode, &at, &flags);
+	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
+	un_at_done(fs, &at);
+	if (r == -ENOENT || r == -ELOOP)
+		return -ESTALE;
+	if (r < 0)
+		return r;
+	if (un_stx_dev(&st) != inode->dev || st.stx_ino != inode->rino)
+		return -ESTALE;
+	/* Without a name this is now the way to the file. */
+	if (!inode->rdir)
+		flags |= UN_FD_PIN;
+	*ret = un_fdcache_add(fs->fds, &inode->io, un_take_fd(&fd), flags);
+	return 0;
+}
+
+int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+{
+	int r = 0;
+
+	if (inode->type != DT_REG)
+		return inode->type == DT_DIR ? -EISDIR : -EINVAL;
+	*ret = un_fdcache_get(fs->fds, &inode->io, flags);
+	if (*ret)
+		return 0;
+	un_mutex_lock(&inode->lock);
+	*ret = un_fdcache_get(fs->fds, &inode->io, flags);
+	if (!*ret)
+		r = open_locked(fs, inode, flags, ret);
+	un_mutex_unlock(&inode->lock);
+	return r;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off)
+{
+	struct un_layer *l = inode->upper ? fs->upper : NULL;
+	struct un_fd *f;
+	size_t done = 0;
+	int r = un_file_get(fs, inode, UN_FD_READ, &f);
+
+	if (r < 0)
+		return r;
+	if (!l)
+		l = &fs->layers->v[1]; /* any layer's pread is the same system call */
+	while (done < size) {
+		ssize_t n = l->ops->pread(l, f->fd, (char *)buf + done, size - done,
+					  off + (off_t)done);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0 && done == 0)
+			r = (int)n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	un_fdcache_put(fs->fds, f);
+	return r < 0 ? r : (ssize_t)done;
+}
+
+off_t un_lseek(struct un_fs *fs, struct un_inode *inode, off_t off, int whence)
+{
+	struct un_fd *f;
+	off_t at;
+	int r = un_file_get(fs, inode, UN_FD_READ, &f);
+
+	if (r < 0)
+		return r;
+	at = lseek(f->fd, off, whence);
+	if (at < 0)
+		at = -errno;
+	un_fdcache_put(fs->fds, f);
+	return at;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+static int check_write(struct un_fs *fs, struct un_inode *inode, bool append)
+{
+	int p = un_prot(fs, inode);
+
+	if (p < 0)
+		return p;
+	if ((p & UN_PROT_IMMUTABLE) || ((p & UN_PROT_APPEND) && !append))
+		return -EPERM;
+	return 0;
+}
+
+/* The real file, in the upper, open for writing. */
+static int get_for_write(struct un_fs *fs, struct un_inode *inode, bool append, struct un_fd **ret)
+{
+	int r;
+
+	if (fs->read_only)
+		return -EROFS;
+	if (inode->type != DT_REG)
+		return inode->type == DT_DIR ? -EISDIR : -EINVAL;
+	r = check_write(fs, inode, append);
+	if (r == 0)
+		r = un_copyup(fs, inode, UN_COPY_ALL);
+	return r < 0 ? r : un_file_get(fs, inode, UN_FD_WRITE, ret);
+}
+
+static int kill_bits(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
+		     bool *ret_killed)
+{
+	int r;
+
+	if (!inode->maybe_setid)
+		return 0;
+	r = un_kill_setid(fs, inode, cred);
+	if (r > 0)
+		*ret_killed = true;
+	return r < 0 ? r : 0;
+}
+
+ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
+		 const struct un_cred *cred, bool *ret_killed)
+{
+	struct un_layer *u = fs->upper;
+	struct un_fd *f;
+	size_t done = 0;
+	int r;
+
+	*ret_killed = false;
+	/* Pages of a mapping were writable when they were mapped: flags have no say any more. */
+	r = get_for_write(fs, inode, w->append || w->cached, &f);
+	if (r < 0)
+		return r;
+	if (w->kill)
+		r = kill_bits(fs, inode, cred, ret_killed);
+	while (r == 0 && done < w->size) {
+		ssize_t n = u->ops->pwrite(u, f->fd, (const char *)w->buf + done, w->size - done,
+					   w->off + (off_t)done);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0 && done == 0)
+			r = (int)n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	un_fdcache_put(fs->fds, f);
+	return r < 0 ? r : (ssize_t)done;
+}
+
+int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, off_t len,
+		 const struct un_cred *cred, bool *ret_killed)
+{
+	struct un_fd *f;
+	int r;
+
+	*ret_killed = false;
+	r = get_for_write(fs, inode, false, &f);
+	if (r < 0)
+		return r;
+	r = fs->upper->ops->fallocate(fs->upper, f->fd, mode, off, len);
+	un_fdcache_put(fs->fds, f);
+	/* The request does not say whether bits are to be cleared (zero-message.md 2.2). */
+	if (r == 0 && cred->uid != 0)
+		r = kill_bits(fs, inode, cred, ret_killed);
+	return r;
+}
+
+ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off, struct un_inode *out,
+			   off_t out_off, size_t size, const struct un_cred *cred,
+			   bool *ret_killed)
+{
+	struct un_fd *src, *dst;
+	ssize_t n;
+	int r;
+
+	*ret_killed = false;
+	r = get_for_write(fs, out, false, &dst);
+	if (r < 0)
+		return r;
+	/* After the copy-up: both may be one file. */
+	r = un_file_get(fs, in, UN_FD_READ, &src);
+	if (r < 0) {
+		un_fdcache_put(fs->fds, dst);
+		return r;
+	}
+	n = fs->upper->ops->copy_range(fs->upper, src->fd, in_off, dst->fd, out_off, size);
+	un_fdcache_put(fs->fds, src);
+	un_fdcache_put(fs->fds, dst);
+	/* Between file systems below: the kernel then copies through the page cache itself. */
+	if (n == -EXDEV)
+		n = -EOPNOTSUPP;
+	if (n > 0 && cred->uid != 0) {
+		r = kill_bits(fs, out, cred, ret_killed);
+		if (r < 0)
+			return r;
+	}
+	return n;
+}
+
+static int fsync_dir(struct un_fs *fs, struct un_inode *dir, bool data_only)
+{
+	struct un_realdir *rd;
+	struct un_fd *f;
+	int fd, r;
+
+	un_ns_read(dir);
+	rd = un_dir_upper(fs, dir);
+	r = !rd || dir->d->dead ? 1 : un_realdir_open(fs, rd, &f);
+	un_ns_unlock(dir);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	fd = un_open_retry(fs, fs->upper, f->fd, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	un_fdcache_put(fs->fds, f);
+	if (fd < 0)
+		return fd;
+	r = fs->upper->ops->fsync(fs->upper, fd, data_only);
+	un_close(fd);
+	return r;
+}
+
+int un_fsync(struct un_fs *fs, struct un_inode *inode, bool data_only)
+{
+	struct un_fd *f;
+	int r;
+
+	if (inode->type == DT_DIR)
+		return fsync_dir(fs, inode, data_only);
+	/* A lower file has nothing of ours to be written. */
+	if (!inode->upper)
+		return 0;
+	r = un_file_get(fs, inode, UN_FD_READ, &f);
+	if (r == -EACCES)
+		r = un_file_get(fs, inode, UN_FD_WRITE, &f);
+	if (r < 0)
+		return r;
+	r = fs->upper->ops->fsync(fs->upper, f->fd, data_only);
+	un_fdcache_put(fs->fds, f);
+	return r;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core_i.h"
+
+#include "layer/origin.h"
+
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+
+/* Left for everything that is not in the cache: layers, sockets, what is open for an instant. */
+#define FDS_RESERVED 48
+#define FDS_MAX 32768
+
+static unsigned fd_budget(const struct un_layers *ls)
+{
+	struct rlimit lim = { 0 };
+	rlim_t in_use = FDS_RESERVED + 2 * (rlim_t)ls->n;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur <= in_use + 64)
+		return 64;
+	return (unsigned)MIN(lim.rlim_cur - in_use, FDS_MAX);
+}
+
+/* First mount of a fresh upper: give the union an identity, as the kernel does (overlay-format 3.9). */
+static void ensure_uuid(struct un_fs *fs)
+{
+	enum un_dialect d = fs->layers->dialect;
+	unsigned marks;
+	uint8_t uuid[16];
+
+	if (!fs->upper->caps.xattr ||
+	    un_marks_scan(fs->upper, d, fs->upper->root, "", &marks) < 0)
+		return;
+	if (marks & (UN_HAS(UN_MARK_UUID) | UN_HAS(UN_MARK_IMPURE)))
+		return;
+	if (getrandom(uuid, sizeof(uuid), 0) != sizeof(uuid))
+		return;
+	uuid[6] = (uuid[6] & 0x0f) | 0x40;
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;
+	un_ignore(un_mark_set(fs->upper, d, fs->upper->root, "", UN_MARK_UUID, uuid, sizeof(uuid)));
+}
+
+/* A layer's root: opaque marks have no effect on it, xattr whiteouts and tar's opaque name do. */
+static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **ret, bool *ret_opaque)
+{
+	struct un_realdir *rd;
+	struct statx st;
+	unsigned marks;
+	int r = l->ops->stat(l, l->root, "", &st);
+
+	if (r == 0)
+		r = un_marks_scan(l, fs->layers->dialect, l->root, "", &marks);
+	if (r < 0)
+		return r;
+	rd = un_realdir_new(l, NULL, "", &st);
+	rd->fd = g_new0(struct un_fd, 1);
+	rd->fd->fd = l->root;
+	rd->fd->users = 1;
+	if (l->index == 0) {
+		rd->impure = marks & UN_HAS(UN_MARK_IMPURE);
+		rd->opaque = un_marks_opaque(l, fs->layers->dialect, l->root, "", marks,
+					     &rd->xwhiteouts) > 0;
+		rd->xwhiteouts = false;
+	} else {
+		un_ignore(un_marks_opaque(l, fs->layers->dialect, l->root, "", marks,
+					  &rd->xwhiteouts));
+		*ret_opaque = l->ops->stat(l, l->root, ".wh..wh..opq", &st) == 0;
+	}
+	*ret = rd;
+	return 0;
+}
+
+static int make_workdir(struct un_fs *fs, char **ret_err)
+{
+	struct statx st;
+	int r = fs->upper->ops->stat(fs->upper, fs->work, "", &st);
+
+	if (r < 0) {
+		*ret_err = g_strdup_printf("workdir: %s", g_strerror(-r));
+		return r;
+	}
+	fs->workdir = un_realdir_new(fs->upper, NULL, "", &st);
+	fs->workdir->fd = g_new0(struct un_fd, 1);
+	fs->workdir->fd->fd = fs->work;
+	fs->workdir->fd->users = 1;
+	return 0;
+}
+
+static int make_root(struct un_fs *fs, char **ret_err)
+{
+	struct un_inode *root = un_inode_new(fs, DT_DIR);
+	struct un_layers *ls = fs->layers;
+	bool opaque = false;
+
+	fs->root = root;
+	root->d->stack = g_new0(struct un_realdir *, ls->n + 1);
+	for (unsigned i = fs->upper ? 0 : 1; i <= ls->n && !opaque; i++) {
+		int r = root_dir(fs, &ls->v[i], &root->d->stack[root->d->n], &opaque);
+
+		if (r < 0) {
+			*ret_err = g_strdup_printf("%s: %s: %s", i ? "lowerdir" : "upperdir",
+						   ls->v[i].path, g_strerror(-r));
+			return r;
+		}
+		root->d->n++;
+	}
+	root->upper = fs->upper != NULL;
+	root->dev = root->d->stack[0]->dev;
+	root->rino = root->d->stack[0]->ino;
+	root->ino = un_ino_map(fs, root->dev, root->rino);
+	un_inode_remember(fs, root);
+	return 0;
+}
+
+struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
+{
+	struct un_fs *fs = g_new0(struct un_fs, 1);
+	struct un_layers *ls = config->layers;
+
+	fs->layers = ls;
+	fs->upper = ls->has_upper ? &ls->v[0] : NULL;
+	fs->read_only = config->read_only || !fs->upper;
+	fs->sync = config->sync;
+	fs->sync_strict = config->sync_strict;
+	fs->revalidate = config->revalidate;
+	fs->uid = geteuid();
+	fs->gid = getegid();
+	fs->privileged = fs->uid == 0;
+	fs->work = ls->work;
+	fs->fds = un_fdcache_new(fd_budget(ls));
+	un_mutex_init(&fs->rename);
+	un_mutex_init(&fs->tree);
+	un_mutex_init(&fs->copying);
+	pthread_cond_init(&fs->copied, NULL);
+	un_table_init(fs);
+	for (unsigned i = 0; i <= ls->n; i++)
+		ls->v[i].owner = fs;
+	un_ino_init(fs);
+	if (fs->upper) {
+		fs->stage_prefix = g_strdup_printf("#%s", ls->stage_id);
+		fs->whiteouts = un_whiteout_pool_new(fs->upper, fs->work, fs->stage_prefix);
+		ensure_uuid(fs);
+	}
+	if ((fs->upper && make_workdir(fs, ret_err) < 0) || make_root(fs, ret_err) < 0) {
+		fs->layers = NULL; /* still the caller's */
+		un_fs_free(fs);
+		return NULL;
+	}
+	return fs;
+}
+
+/* Whatever the kernel had not forgotten when it went away. */
+static void drop_inodes(struct un_fs *fs)
+{
+	for (int i = 0; i < UN_SHARDS; i++) {
+		GList *all = g_hash_table_get_keys(fs->ids[i].set);
+
+		for (GList *p = all; p; p = p->next) {
+			struct un_inode *inode = p->data;
+
+			if (inode->nlookup == 0)
+				p->data = NULL;
+			else
+				un_inode_ref(inode);
+		}
+		for (GList *p = all; p; p = p->next) {
+			struct un_inode *inode = p->data;
+
+			if (!inode)
+				continue;
+			un_inode_forget(fs, inode->id, inode->nlookup);
+			un_inode_put(fs, inode);
+		}
+		g_list_free(all);
+	}
+}
+
+void un_fs_free(struct un_fs *fs)
+{
+	if (!fs)
+		return;
+	drop_inodes(fs);
+	un_inode_put(fs, fs->root);
+	un_realdir_put(fs, fs->workdir);
+	un_whiteout_pool_free(fs->whiteouts);
+	un_table_done(fs);
+	un_ino_done(fs);
+	un_fdcache_free(fs->fds);
+	pthread_cond_destroy(&fs->copied);
+	un_mutex_done(&fs->copying);
+	un_mutex_done(&fs->tree);
+	un_mutex_done(&fs->rename);
+	g_free(fs->stage_prefix);
+	un_layers_close(fs->layers);
+	g_free(fs);
+}
+
+void un_fs_on_stale(struct un_fs *fs, un_stale_fn fn, void *data)
+{
+	fs->stale = fn;
+	fs->stale_data = data;
+}
+
+bool un_fs_idle(struct un_fs *fs)
+{
+	return un_fdcache_idle(fs->fds);
+}
+
+void un_fs_stats(struct un_fs *fs, struct un_fs_stats *ret)
+{
+	ret->inodes = fs->n_inodes;
+	ret->descriptors = un_fdcache_count(fs->fds);
+	ret->copyups = fs->copyups;
+	ret->copied_bytes = fs->copied_bytes;
+}
+
+int un_statfs(struct un_fs *fs, struct statvfs *ret)
+{
+	struct un_layer *l = fs->upper ? fs->upper : &fs->layers->v[1];
+
+	if (fstatvfs(l->root, ret) < 0)
+		return -errno;
+	ret->f_namemax = NAME_MAX;
+	if (fs->read_only)
+		ret->f_flag |= ST_RDONLY;
+	return 0;
+}
+
+bool un_fs_has_acl(struct un_fs *fs)
+{
+	for (unsigned i = fs->upper ? 0 : 1; i <= fs->layers->n; i++)
+		if (fs->layers->v[i].caps.acl)
+			return true;
+	return false;
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of inodes: by node id, by (directory, name), and upper non-directories by real number.
+ *
+ * An inode lives while anybody holds a reference; what the kernel holds (nlookup) counts as one. A
+ * name holds a reference to its directory, never to its inode: when an inode dies, its names go.
+ * Finding in a table takes a reference only if the count is not zero yet; the dying take themselves
+ * out of the tables, if they are still what is found there.
+ */
+#include "core_i.h"
+
+static guint mix(uint64_t x)
+{
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccdull;
+	x ^= x >> 33;
+	return (guint)x;
+}
+
+static guint id_hash(gconstpointer p)
+{
+	return mix(((const struct un_inode *)p)->id);
+}
+
+static gboolean id_equal(gconstpointer a, gconstpointer b)
+{
+	return ((const struct un_inode *)a)->id == ((const struct un_inode *)b)->id;
+}
+
+static guint key_hash(gconstpointer p)
+{
+	const struct un_inode *i = p;
+
+	return mix(i->rino ^ i->dev << 40);
+}
+
+static gboolean key_equal(gconstpointer a, gconstpointer b)
+{
+	const struct un_inode *x = a, *y = b;
+
+	return x->rino == y->rino && x->dev == y->dev;
+}
+
+
+static guint hash_of_name(const struct un_inode *dir, const char *name)
+{
+	return mix(dir->id) ^ g_str_hash(name);
+}
+
+static guint name_hash(gconstpointer p)
+{
+	const struct un_name *n = p;
+
+	return hash_of_name(n->dir, n->name);
+}
+
+static gboolean name_equal(gconstpointer a, gconstpointer b)
+{
+	const struct un_name *x = a, *y = b;
+
+	return x->dir == y->dir && strcmp(x->name, y->name) == 0;
+}
+
+static struct un_shard *shard(struct un_shard *s, guint hash)
+{
+	return &s[(hash >> 7) % UN_SHARDS];
+}
+
+void un_table_init(struct un_fs *fs)
+{
+	for (int i = 0; i < UN_SHARDS; i++) {
+		un_mutex_init(&fs->ids[i].lock);
+		un_mutex_init(&fs->names[i].lock);
+		un_mutex_init(&fs->keys[i].lock);
+		fs->ids[i].set = g_hash_table_new(id_hash, id_equal);
+		fs->names[i].set = g_hash_table_new(name_hash, name_equal);
+		fs->keys[i].set = g_hash_table_new(key_hash, key_equal);
+	}
+	fs->next_id = UN_ROOT_ID;
+}
+
+void un_table_done(struct un_fs *fs)
+{
+	for (int i = 0; i < UN_SHARDS; i++) {
+		g_hash_table_destroy(fs->ids[i].set);
+		g_hash_table_destroy(fs->names[i].set);
+		g_hash_table_destroy(fs->keys[i].set);
+		un_mutex_done(&fs->ids[i].lock);
+		un_mutex_done(&fs->names[i].lock);
+		un_mutex_done(&fs->keys[i].lock);
+	}
+}
+
+struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type)
+{
+	struct un_inode *inode = g_new0(struct un_inode, 1);
+	struct un_shard *s;
+
+	inode->id = atomic_fetch_add(&fs->next_id, 1);
+	inode->refs = 1;
+	inode->type = type;
+	un_mutex_init(&inode->lock);
+	if (type == DT_DIR) {
+		inode->d = g_new0(struct un_dirinfo, 1);
+		pthread_rwlock_init(&inode->d->ns, NULL);
+	}
+	s = shard(fs->ids, id_hash(inode));
+	un_mutex_lock(&s->lock);
+	g_hash_table_add(s->set, inode);
+	un_mutex_unlock(&s->lock);
+	atomic_fetch_add(&fs->n_inodes, 1);
+	return inode;
+}
+
+struct un_inode *un_inode_ref(struct un_inode *inode)
+{
+	atomic_fetch_add(&inode->refs, 1);
+	return inode;
+}
+
+/* A reference, unless it is dying. */
+static struct un_inode *ref_alive(struct un_inode *inode)
+{
+	unsigned n = atomic_load(&inode->refs);
+
+	while (n > 0)
+		if (atomic_compare_exchange_weak(&inode->refs, &n, n + 1))
+			return inode;
+	return NULL;
+}
+
+static void remove_if_same(struct un_shard *s, gpointer p)
+{
+	un_mutex_lock(&s->lock);
+	if (g_hash_table_lookup(s->set, p) == p)
+		g_hash_table_remove(s->set, p);
+	un_mutex_unlock(&s->lock);
+}
+
+static void dir_free(struct un_fs *fs, struct un_dirinfo *d)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		un_realdir_put(fs, d->stack[i]);
+	g_free(d->stack);
+	un_listing_free(d->listing);
+	g_free(d->last);
+	pthread_rwlock_destroy(&d->ns);
+	g_free(d);
+}
+
+/* Frees @inode; directories whose last reference its names held are added to @more. */
+static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more)
+{
+	remove_if_same(shard(fs->ids, id_hash(inode)), inode);
+	if (inode->keyed)
+		remove_if_same(shard(fs->keys, key_hash(inode)), inode);
+	for (struct un_name *n = inode->names, *next; n; n = next) {
+		next = n->next;
+		remove_if_same(shard(fs->names, name_hash(n)), n);
+		if (atomic_fetch_sub(&n->dir->refs, 1) == 1)
+			g_ptr_array_add(more, n->dir);
+		g_free(n);
+	}
+	un_fdcache_clear(fs->fds, &inode->io);
+	if (inode->orphan)
+		un_ignore(fs->upper->ops->unlink(fs->upper, fs->work, inode->rname, 0));
+	un_realdir_put(fs, inode->rdir);
+	if (inode->rname)
+		g_ref_string_release(inode->rname);
+	if (inode->d)
+		dir_free(fs, inode->d);
+	un_mutex_done(&inode->lock);
+	g_free(inode);
+	atomic_fetch_sub(&fs->n_inodes, 1);
+}
+
+void un_inode_put(struct un_fs *fs, struct un_inode *inode)
+{
+	GPtrArray *dying;
+
+	if (!inode || atomic_fetch_sub(&inode->refs, 1) > 1)
+		return;
+	/* Not recursive: a tree may be deeper than the stack. */
+	dying = g_ptr_array_new();
+	g_ptr_array_add(dying, inode);
+	while (dying->len > 0)
+		inode_free(fs, g_ptr_array_steal_index(dying, dying->len - 1), dying);
+	g_ptr_array_free(dying, TRUE);
+}
+
+uint64_t un_inode_id(const struct un_inode *inode)
+{
+	return inode->id;
+}
+
+struct un_inode *un_inode_get(struct un_fs *fs, uint64_t id)
+{
+	struct un_inode key = { .id = id }, *inode;
+	struct un_shard *s = shard(fs->ids, id_hash(&key));
+
+	un_mutex_lock(&s->lock);
+	inode = g_hash_table_lookup(s->set, &key);
+	if (inode)
+		inode = ref_alive(inode);
+	un_mutex_unlock(&s->lock);
+	return inode;
+}
+
+void un_inode_remember(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_shard *s = shard(fs->ids, id_hash(inode));
+
+	un_mutex_lock(&s->lock);
+	if (inode->nlookup++ == 0)
+		un_inode_ref(inode);
+	un_mutex_unlock(&s->lock);
+}
+
+void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
+{
+	struct un_inode key = { .id = id }, *inode;
+	struct un_shard *s = shard(fs->ids, id_hash(&key));
+	bool drop = false;
+
+	un_mutex_lock(&s->lock);
+	inode = g_hash_table_lookup(s->set, &key);
+	if (inode && inode->nlookup > 0) {
+		if (n > inode->nlookup) {
+			un_log(LOG_ERR, "the kernel forgets inode %" G_GUINT64_FORMAT
+			       " more often than it was told of it", id);
+			n = inode->nlookup;
+		}
+		inode->nlookup -= n;
+		drop = inode->nlookup == 0;
+	}
+	un_mutex_unlock(&s->lock);
+	if (drop)
+		un_inode_put(fs, inode);
+}
+
+/* ---- names ---------------------------------------------------------------------------------------- */
+
+/* A key for the table on the stack; names are at most NAME_MAX long. */
+union name_buf {
+	struct un_name n;
+	char room[sizeof(struct un_name) + NAME_MAX + 1];
+};
+
+static struct un_name *name_key(union name_buf *buf, struct un_inode *dir, const char *name)
+{
+	buf->n.dir = dir;
+	g_strlcpy(buf->room + offsetof(struct un_name, name), name, NAME_MAX + 1);
+	return &buf->n;
+}
+
+struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	union name_buf buf;
+	struct un_shard *s = shard(fs->names, hash_of_name(dir, name));
+	struct un_inode *inode = NULL;
+	struct un_name *n;
+
+	un_mutex_lock(&s->lock);
+	n = g_hash_table_lookup(s->set, name_key(&buf, dir, name));
+	if (n)
+		inode = ref_alive(n->inode);
+	un_mutex_unlock(&s->lock);
+	return inode;
+}
+
+static void list_name(struct un_inode *inode, struct un_name *n)
+{
+	un_mutex_lock(&inode->lock);
+	n->next = inode->names;
+	inode->names = n;
+	inode->unlinked = false;
+	un_mutex_unlock(&inode->lock);
+}
+
+struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+			     const char *name, bool replace)
+{
+	size_t len = strlen(name) + 1;
+	struct un_name *n = g_malloc0(sizeof(*n) + len), *old;
+	struct un_shard *s = shard(fs->names, hash_of_name(dir, name));
+	struct un_inode *other = NULL;
+
+	n->dir = un_inode_ref(dir);
+	n->inode = inode;
+	memcpy(n->name, name, len);
+	/* Listed before it can be found, so that whoever finds it can drop it. */
+	list_name(inode, n);
+	un_mutex_lock(&s->lock);
+	old = g_hash_table_lookup(s->set, n);
+	if (old && !replace)
+		other = ref_alive(old->inode);
+	if (!other)
+		g_hash_table_add(s->set, n);
+	un_mutex_unlock(&s->lock);
+	if (other)
+		un_name_drop(fs, inode, dir, name);
+	return other;
+}
+
+bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name)
+{
+	struct un_name **p, *n;
+	bool last;
+
+	un_mutex_lock(&inode->lock);
+	for (p = &inode->names; (n = *p); p = &n->next)
+		if (n->dir == dir && strcmp(n->name, name) == 0)
+			break;
+	if (n)
+		*p = n->next;
+	last = inode->names == NULL;
+	un_mutex_unlock(&inode->lock);
+	if (n) {
+		remove_if_same(shard(fs->names, name_hash(n)), n);
+		un_inode_put(fs, n->dir);
+		g_free(n);
+	}
+	return last;
+}
+
+bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name)
+{
+	bool any;
+
+	un_mutex_lock(&inode->lock);
+	any = inode->names != NULL;
+	if (any) {
+		*dir = un_inode_ref(inode->names->dir);
+		g_strlcpy(name, inode->names->name, NAME_MAX + 1);
+	}
+	un_mutex_unlock(&inode->lock);
+	return any;
+}
+
+/* ---- real numbers --------------------------------------------------------------------------------- */
+
+struct un_inode *un_key_find(struct un_fs *fs, uint64_t dev, uint64_t rino)
+{
+	struct un_inode key = { .dev = dev, .rino = rino }, *inode;
+	struct un_shard *s = shard(fs->keys, key_hash(&key));
+
+	un_mutex_lock(&s->lock);
+	inode = g_hash_table_lookup(s->set, &key);
+	if (inode)
+		inode = ref_alive(inode);
+	un_mutex_unlock(&s->lock);
+	return inode;
+}
+
+void un_key_add(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_shard *s = shard(fs->keys, key_hash(inode));
+
+	un_mutex_lock(&s->lock);
+	g_hash_table_add(s->set, inode);
+	inode->keyed = true;
+	un_mutex_unlock(&s->lock);
+}
+
+void un_key_drop(struct un_fs *fs, struct un_inode *inode)
+{
+	if (inode->keyed)
+		remove_if_same(shard(fs->keys, key_hash(inode)), inode);
+}

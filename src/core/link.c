@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core_i.h"
+
+/* A new name for @inode (in the upper); its lock is held. @name in @dirfd is free or a whiteout. */
+static int link_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name,
+		       bool whiteout)
+{
+	struct un_layer *u = fs->upper;
+	char staged[UN_STAGE_NAME];
+	struct un_at at;
+	int r = un_at_locked(fs, inode, &at);
+
+	if (r < 0)
+		return r;
+	if (!whiteout) {
+		r = u->ops->link(u, at.dirfd, at.name, dirfd, name);
+	} else {
+		un_stage_name(fs, staged);
+		r = u->ops->link(u, at.dirfd, at.name, fs->work, staged);
+		if (r == 0) {
+			r = u->ops->rename(u, fs->work, staged, dirfd, name, 0);
+			if (r < 0)
+				un_ignore(u->ops->unlink(u, fs->work, staged, 0));
+		}
+	}
+	un_at_done(fs, &at);
+	return r;
+}
+
+/* A nameless file gets a name: from now on that leads to it. */
+static void locate(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd, const char *name)
+{
+	un_mutex_lock(&inode->lock);
+	if (!inode->rdir) {
+		inode->rdir = un_realdir_ref(rd);
+		inode->rname = g_ref_string_new(name);
+	}
+	inode->tmpfile = false;
+	un_mutex_unlock(&inode->lock);
+	un_fdcache_pin(fs->fds, &inode->io, false);
+}
+
+static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		     const char *name)
+{
+	struct un_realdir *updir = un_dir_upper(fs, dir);
+	struct un_state state, now;
+	struct un_fd *fd;
+	int r;
+
+	if (dir->d->dead)
+		return -ENOENT;
+	r = un_name_state(fs, dir, name, true, &state);
+	if (r < 0)
+		return r;
+	if (state.exists)
+		return -EEXIST;
+	r = un_realdir_open(fs, updir, &fd);
+	if (r < 0)
+		return r;
+	if (inode->origin)
+		r = un_dir_mark_impure(fs, updir, fd->fd);
+	if (r == 0) {
+		un_mutex_lock(&inode->lock);
+		/* Only a file made nameless may get its first name late (linkat(2), O_TMPFILE). */
+		if (inode->unlinked && !inode->tmpfile)
+			r = -ENOENT;
+		else
+			r = link_locked(fs, inode, fd->fd, name, state.whiteout);
+		un_mutex_unlock(&inode->lock);
+	}
+	un_fdcache_put(fs->fds, fd);
+	if (r < 0)
+		return r;
+	locate(fs, inode, updir, name);
+	un_name_add(fs, inode, dir, name, true);
+	now = (struct un_state){
+		.exists = true, .in_upper = true, .lower = state.lower, .type = inode->type
+	};
+	un_dir_note(fs, dir, name, &now, inode->rino);
+	return 0;
+}
+
+int un_link(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
+	    struct statx *st)
+{
+	int r;
+
+	if (un_name_too_long(name))
+		return -ENAMETOOLONG;
+	if (fs->read_only)
+		return -EROFS;
+	if (inode->type == DT_DIR)
+		return -EPERM;
+	r = un_prot_victim(fs, inode);
+	if (r == 0)
+		r = un_dir_prepare(fs, dir, false);
+	if (r == 0)
+		r = un_copyup(fs, inode, UN_COPY_ALL);
+	if (r < 0)
+		return r;
+	un_ns_write(dir);
+	r = link_into(fs, inode, dir, name);
+	un_ns_unlock(dir);
+	return r < 0 ? r : un_getattr(fs, inode, st);
+}

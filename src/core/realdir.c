@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Directories of the layers. Each knows its parent and its name there, so that its descriptor can be
+ * closed when others need the room and opened again, one component at a time, whatever the depth.
+ */
+#include "core_i.h"
+
+#define OPEN_TRIES 8
+
+struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent, const char *name,
+				  const struct statx *st)
+{
+	struct un_realdir *rd = g_new0(struct un_realdir, 1);
+
+	rd->layer = l;
+	rd->refs = 1;
+	rd->dev = un_stx_dev(st);
+	rd->ino = st->stx_ino;
+	rd->parent = parent ? un_realdir_ref(parent) : NULL;
+	rd->name = g_strdup(name);
+	rd->hollow = un_stx_is_mountpoint(st);
+	return rd;
+}
+
+struct un_realdir *un_realdir_ref(struct un_realdir *rd)
+{
+	atomic_fetch_add(&rd->refs, 1);
+	return rd;
+}
+
+void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
+{
+	/* Not recursive: a tree may be deeper than the stack. */
+	while (rd && atomic_fetch_sub(&rd->refs, 1) == 1) {
+		struct un_realdir *parent = rd->parent;
+
+		if (!parent && rd->fd)
+			g_free(rd->fd); /* a root's: borrowed from the layer */
+		else
+			un_fdcache_clear(fs->fds, &rd->fd);
+		g_free(rd->name);
+		g_free(rd);
+		rd = parent;
+	}
+}
+
+int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
+		  mode_t mode)
+{
+	for (int i = 0;; i++) {
+		int fd = l->ops->open(l, dirfd, name, flags, mode);
+
+		if ((fd != -EMFILE && fd != -ENFILE) || i == 16)
+			return fd == -EMFILE ? -ENFILE : fd;
+		/* Everything may be in use for a moment by other threads: wait a little then. */
+		if (!un_fdcache_squeeze(fs->fds))
+			g_usleep(1000u << MIN(i, 7));
+	}
+}
+
+static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, const char *name)
+{
+	struct statx st;
+	int r;
+	un_autofd int fd = un_open_retry(fs, rd->layer, parent, name,
+					 O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
+	r = rd->layer->ops->stat(rd->layer, fd, "", &st);
+	if (r < 0)
+		return r;
+	if (un_stx_dev(&st) != rd->dev || st.stx_ino != rd->ino)
+		return -ESTALE;
+	return un_take_fd(&fd);
+}
+
+/*
+ * The chain of directories from @rd up to the first that is open (or the root), so that opening again
+ * needs no recursion. Each is a reference. @ret_seq: to see whether one was renamed meanwhile.
+ */
+static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret_fd,
+				uint64_t *ret_seq)
+{
+	GPtrArray *chain = g_ptr_array_new();
+	struct un_realdir *at = rd;
+
+	*ret_seq = atomic_load(&fs->tree_seq);
+	un_mutex_lock(&fs->tree);
+	for (;;) {
+		*ret_fd = at->parent ? un_fdcache_get(fs->fds, &at->fd, 0) :
+				       un_fdcache_use(fs->fds, at->fd);
+		if (*ret_fd)
+			break;
+		g_ptr_array_add(chain, un_realdir_ref(at));
+		at = at->parent;
+	}
+	un_mutex_unlock(&fs->tree);
+	return chain;
+}
+
+static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret, uint64_t *ret_seq)
+{
+	struct un_fd *fd;
+	GPtrArray *chain = chain_to_open(fs, rd, &fd, ret_seq);
+	int r = 0;
+
+	for (unsigned i = chain->len; i-- > 0;) {
+		struct un_realdir *at = chain->pdata[i];
+		char name[NAME_MAX + 1];
+		struct un_fd *next;
+
+		un_mutex_lock(&fs->tree);
+		g_strlcpy(name, at->name, sizeof(name));
+		un_mutex_unlock(&fs->tree);
+		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name);
+		if (r < 0)
+			break;
+		next = un_fdcache_add(fs->fds, &at->fd, r, 0);
+		un_fdcache_put(fs->fds, fd);
+		fd = next;
+		r = 0;
+	}
+	for (unsigned i = 0; i < chain->len; i++)
+		un_realdir_put(fs, chain->pdata[i]);
+	g_ptr_array_free(chain, TRUE);
+	if (r < 0) {
+		un_fdcache_put(fs->fds, fd);
+		return r;
+	}
+	*ret = fd;
+	return 0;
+}
+
+int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
+{
+	if (rd->parent == NULL) {
+		*ret = un_fdcache_use(fs->fds, rd->fd);
+		return 0;
+	}
+	*ret = un_fdcache_get(fs->fds, &rd->fd, 0);
+	if (*ret)
+		return 0;
+	for (int i = 0;; i++) {
+		uint64_t seq;
+		int r = open_chain(fs, rd, ret, &seq);
+
+		/* A rename on the way up or down shows as the wrong directory: look again. */
+		if (r != -ESTALE || seq == atomic_load(&fs->tree_seq) || i == OPEN_TRIES)
+			return r;
+	}
+}
+
+void un_realdir_moved(struct un_fs *fs, struct un_realdir *rd, struct un_realdir *parent,
+		      const char *name)
+{
+	struct un_realdir *old = rd->parent;
+	char *old_name;
+
+	un_realdir_ref(parent);
+	un_mutex_lock(&fs->tree);
+	old_name = rd->name;
+	rd->parent = parent;
+	rd->name = g_strdup(name);
+	atomic_fetch_add(&fs->tree_seq, 1);
+	un_mutex_unlock(&fs->tree);
+	g_free(old_name);
+	un_realdir_put(fs, old);
+}
+
+
+static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
+{
+	struct un_inode *dir = ctx;
+	struct un_realdir *rd = dir->d->stack[pos];
+	struct un_fd *fd;
+	int r;
+
+	*ret = (struct un_where){ .layer = rd->layer, .fd = -1 };
+	ret->opaque = rd->opaque;
+	ret->xwhiteouts = rd->xwhiteouts;
+	if (rd->hollow)
+		return 0;
+	r = un_realdir_open(rd->layer->owner, rd, &fd);
+	if (r < 0)
+		return r;
+	ret->fd = fd->fd;
+	ret->pin = fd;
+	return 0;
+}
+
+static void merge_close(void *ctx, unsigned pos, struct un_where *w)
+{
+	(void)ctx;
+	(void)pos;
+	un_fdcache_put(((struct un_fs *)w->layer->owner)->fds, w->pin);
+}
+
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
+{
+	*ret = (struct un_merge_dir){
+		.dialect = fs->layers->dialect,
+		.n = dir->d->n,
+		.open = merge_open,
+		.close = merge_close,
+		.ctx = dir,
+	};
+}
+
+struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir)
+{
+	if (dir->d->n == 0 || dir->d->stack[0]->layer != fs->upper)
+		return NULL;
+	return dir->d->stack[0];
+}
+
+int un_dir_mark_impure(struct un_fs *fs, struct un_realdir *rd, int dirfd)
+{
+	int r;
+
+	if (rd->impure)
+		return 0;
+	r = un_mark_dir(fs, dirfd, "", UN_MARK_IMPURE, "y");
+	/* Without xattrs nothing in it can carry an origin either. */
+	if (r < 0 && r != -EOPNOTSUPP && r != -EPERM && r != -EACCES)
+		return r;
+	rd->impure = true;
+	return 0;
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * unlink and rmdir. Nothing is copied for it: what lies below is hidden by a whiteout, which takes
+ * the place of an upper object in the same step in which that disappears.
+ */
+#include "core_i.h"
+
+/* ---- what stays of a file that may be open ------------------------------------------------------------ */
+
+static int pin_io(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_at at;
+	int fd, r;
+
+	if (un_fdcache_pin(fs->fds, &inode->io, true))
+		return 0;
+	r = un_at_locked(fs, inode, &at);
+	if (r < 0)
+		return r;
+	fd = un_open_retry(fs, at.layer, at.dirfd, at.name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	un_at_done(fs, &at);
+	if (fd < 0)
+		return fd;
+	un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, fd, UN_FD_PIN));
+	return un_fdcache_pin(fs->fds, &inode->io, true) ? 0 : -ENFILE;
+}
+
+int un_hold_unlinked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
+{
+	struct statx st;
+	int r;
+
+	ret_orphan[0] = '\0';
+	un_mutex_lock(&inode->lock);
+	r = pin_io(fs, inode);
+	if (r == -ENFILE || r == -EMFILE) {
+		/* No descriptor to spare: keep the last name, where nobody sees it. */
+		r = un_getattr_locked(fs, inode, &st);
+		if (r == 0 && st.stx_nlink == 1)
+			un_stage_name(fs, ret_orphan);
+	}
+	un_mutex_unlock(&inode->lock);
+	return r;
+}
+
+/* The name (rd, rname) does not lead to it any more; does another one we know of? */
+static void relocate_locked(struct un_fs *fs, struct un_inode *inode, const char *orphan)
+{
+	struct un_realdir *old = inode->rdir;
+
+	g_ref_string_release(inode->rname);
+	inode->rdir = NULL;
+	inode->rname = NULL;
+	if (orphan[0]) {
+		inode->orphan = true;
+		inode->rdir = un_realdir_ref(fs->workdir);
+		inode->rname = g_ref_string_new(orphan);
+	} else if (inode->names) {
+		struct un_realdir *rd = un_dir_upper(fs, inode->names->dir);
+
+		inode->rdir = un_realdir_ref(rd);
+		inode->rname = g_ref_string_new(inode->names->name);
+	}
+	un_realdir_put(fs, old);
+}
+
+void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		      const char *name, const char *orphan)
+{
+	bool last = un_name_drop(fs, inode, dir, name);
+	struct statx st;
+
+	un_mutex_lock(&inode->lock);
+	inode->unlinked = last;
+	if (inode->upper) {
+		relocate_locked(fs, inode, orphan);
+		if (!last)
+			un_fdcache_pin(fs->fds, &inode->io, false);
+		/* The number is free for something else as soon as the last link is gone. */
+		if (last && (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
+			un_key_drop(fs, inode);
+			un_ino_unkeep(fs, inode->dev, inode->rino);
+		}
+	}
+	un_mutex_unlock(&inode->lock);
+}
+
+/* ---- unlink ----------------------------------------------------------------------------------------- */
+
+struct removal {
+	struct un_fs *fs;
+	struct un_inode *dir;
+	int dirfd;
+	const char *name;
+	struct un_state state;
+	const char *orphan;
+};
+
+/* Upper object out, whiteout in, if something below needs one. */
+static int take_name(void *data)
+{
+	struct removal *v = data;
+	struct un_fs *fs = v->fs;
+	struct un_layer *u = fs->upper;
+	int r;
+
+	if (!v->state.in_upper)
+		return un_whiteout_link(fs->whiteouts, v->dirfd, v->name);
+	if (v->orphan[0]) {
+		if (!v->state.lower)
+			return u->ops->rename(u, v->dirfd, v->name, fs->work, v->orphan, 0);
+		r = un_whiteout_link(fs->whiteouts, fs->work, v->orphan);
+		if (r == 0)
+			r = u->ops->rename(u, fs->work, v->orphan, v->dirfd, v->name,
+					   RENAME_EXCHANGE);
+		if (r < 0)
+			un_ignore(u->ops->unlink(u, fs->work, v->orphan, 0));
+		return r;
+	}
+	if (v->state.lower)
+		return un_whiteout_place(fs->whiteouts, v->dirfd, v->name);
+	return u->ops->unlink(u, v->dirfd, v->name, 0);
+}
+
+static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name,
+			struct un_inode *inode)
+{
+	char orphan[UN_STAGE_NAME] = "";
+	struct removal v = { .fs = fs, .dir = dir, .name = name, .orphan = orphan };
+	struct un_state now = { 0 };
+	struct un_fd *fd;
+	int r;
+
+	if (inode->type == DT_DIR)
+		return -EISDIR;
+	r = un_prot_victim(fs, inode);
+	if (r == 0)
+		r = un_name_state(fs, dir, name, true, &v.state);
+	if (r == 0 && !v.state.exists)
+		r = -ENOENT;
+	if (r == 0)
+		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
+	if (r < 0)
+		return r;
+	v.dirfd = fd->fd;
+	if (v.state.in_upper)
+		r = un_hold_unlinked(fs, inode, orphan);
+	if (r == 0)
+		r = un_lifted(fs, fd->fd, "", take_name, &v);
+	un_fdcache_put(fs->fds, fd);
+	if (r < 0)
+		return r;
+	un_note_unlinked(fs, inode, dir, name, orphan);
+	now.whiteout = now.lower = v.state.lower;
+	un_dir_note(fs, dir, name, &now, 0);
+	return 0;
+}
+
+/* Run @fn on the child under the name, with ns held for writing. */
+static int with_child(struct un_fs *fs, struct un_inode *dir, const char *name,
+		      int (*fn)(struct un_fs *fs, struct un_inode *dir, const char *name,
+				struct un_inode *child))
+{
+	struct un_inode *child;
+	int r;
+
+	if (un_name_too_long(name))
+		return -ENAMETOOLONG;
+	r = un_dir_prepare(fs, dir, true);
+	if (r < 0)
+		return r;
+	un_ns_write(dir);
+	r = un_lookup_locked(fs, dir, name, &child, NULL);
+	if (r == 0) {
+		r = fn(fs, dir, name, child);
+		un_inode_put(fs, child);
+	}
+	un_ns_unlock(dir);
+	return r;
+}
+
+/*
+ * A removal must fail before the directory is copied up: whoever is refused leaves no trace. Cheap,
+ * since the kernel has looked the name up and the table knows it.
+ */
+static int check_child(struct un_fs *fs, struct un_inode *dir, const char *name, bool rmdir)
+{
+	struct un_inode *child;
+	int r;
+
+	if (fs->read_only)
+		return -EROFS;
+	r = un_lookup(fs, dir, name, &child, NULL);
+	if (r < 0)
+		return r;
+	r = un_prot_victim(fs, child);
+	if (r == 0 && rmdir && child->type != DT_DIR)
+		r = -ENOTDIR;
+	if (r == 0 && !rmdir && child->type == DT_DIR)
+		r = -EISDIR;
+	if (r == 0 && rmdir) {
+		un_ns_write(child);
+		r = un_dir_empty_locked(fs, child);
+		un_ns_unlock(child);
+		r = r < 0 ? r : r ? 0 : -ENOTEMPTY;
+	}
+	un_inode_put(fs, child);
+	return r;
+}
+
+int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	int r = dir->upper ? 0 : check_child(fs, dir, name, false);
+
+	return r < 0 ? r : with_child(fs, dir, name, unlink_found);
+}
+
+/* ---- rmdir ------------------------------------------------------------------------------------------ */
+
+static int move_away(struct un_fs *fs, int dirfd, const char *name, const char *staged, bool lower)
+{
+	struct un_layer *u = fs->upper;
+	int r;
+
+	if (!lower)
+		return u->ops->rename(u, dirfd, name, fs->work, staged, 0);
+	r = un_whiteout_link(fs->whiteouts, fs->work, staged);
+	if (r < 0)
+		return r;
+	if (u->caps.rename_exchange) {
+		r = u->ops->rename(u, fs->work, staged, dirfd, name, RENAME_EXCHANGE);
+		if (r < 0)
+			un_ignore(u->ops->unlink(u, fs->work, staged, 0));
+		return r;
+	}
+	/* Two steps where the file system has no exchange; an observer may see the lower between. */
+	un_ignore(u->ops->unlink(u, fs->work, staged, 0));
+	r = u->ops->rename(u, dirfd, name, fs->work, staged, 0);
+	return r < 0 ? r : un_whiteout_link(fs->whiteouts, dirfd, name);
+}
+
+struct clear_args {
+	struct un_fs *fs;
+	int dirfd;
+	const char *name;
+	const char *staged;
+	bool lower;
+};
+
+static int clear_dir(void *data)
+{
+	struct clear_args *a = data;
+
+	return move_away(a->fs, a->dirfd, a->name, a->staged, a->lower);
+}
+
+/*
+ * Moving a directory also changes its "..": a read-only one of a plain user must be opened up, and
+ * stays so in the work directory, where it is about to be removed.
+ */
+static int clear_dir_in(void *data)
+{
+	struct clear_args *a = data;
+	struct un_layer *u = a->fs->upper;
+	struct statx st;
+	int r = clear_dir(a);
+
+	if (r != -EACCES || a->fs->privileged)
+		return r;
+	if (u->ops->stat(u, a->dirfd, a->name, &st) < 0 ||
+	    u->ops->chmod(u, a->dirfd, a->name, (st.stx_mode & 07777) | S_IRWXU) < 0)
+		return r;
+	r = clear_dir(a);
+	if (r < 0)
+		un_ignore(u->ops->chmod(u, a->dirfd, a->name, st.stx_mode & 07777));
+	return r;
+}
+
+int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower)
+{
+	char staged[UN_STAGE_NAME];
+	struct clear_args a = { fs, dirfd, name, staged, lower };
+	int r;
+
+	un_stage_name(fs, staged);
+	r = un_lifted(fs, dirfd, "", clear_dir_in, &a);
+	if (r == 0)
+		un_stage_discard(fs, staged);
+	return r;
+}
+
+void un_note_rmdir(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
+		   const struct statx *last)
+{
+	un_name_drop(fs, inode, dir, name);
+	un_mutex_lock(&inode->lock);
+	inode->unlinked = true;
+	inode->d->dead = true;
+	inode->d->last = g_memdup2(last, sizeof(*last));
+	inode->d->last->stx_nlink = 0;
+	inode->d->listing = un_listing_free(inode->d->listing);
+	un_mutex_unlock(&inode->lock);
+}
+
+static int remove_upper_dir(struct un_fs *fs, struct un_inode *child, int dirfd, const char *name,
+			    bool lower)
+{
+	struct un_layer *u = fs->upper;
+	int r = -ENOTEMPTY;
+
+	/* Pure and without whiteouts: the usual case, one system call. */
+	if (!lower && !un_listing_has_whiteouts(child->d->listing))
+		r = u->ops->unlink(u, dirfd, name, AT_REMOVEDIR);
+	/* Names that are hidden in it (sentinels, whiteouts) go with it. */
+	if (r == -ENOTEMPTY || r == -EEXIST)
+		r = un_clear_dir(fs, dirfd, name, lower);
+	return r;
+}
+
+static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
+			struct un_inode *child)
+{
+	struct un_state state, now = { 0 };
+	struct statx last;
+	struct un_fd *fd;
+	int r = un_dir_empty_locked(fs, child);
+
+	if (r <= 0)
+		return r < 0 ? r : -ENOTEMPTY;
+	r = un_name_state(fs, dir, name, true, &state);
+	if (r == 0 && !state.exists)
+		r = -ENOENT;
+	if (r == 0)
+		r = un_getattr(fs, child, &last);
+	if (r == 0)
+		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
+	if (r < 0)
+		return r;
+	if (state.in_upper)
+		r = remove_upper_dir(fs, child, fd->fd, name, state.lower);
+	else
+		r = un_whiteout_link(fs->whiteouts, fd->fd, name);
+	un_fdcache_put(fs->fds, fd);
+	if (r < 0)
+		return r;
+	un_note_rmdir(fs, child, dir, name, &last);
+	now.whiteout = now.lower = state.lower;
+	un_dir_note(fs, dir, name, &now, 0);
+	return 0;
+}
+
+static int rmdir_found(struct un_fs *fs, struct un_inode *dir, const char *name,
+		       struct un_inode *child)
+{
+	int r;
+
+	if (child->type != DT_DIR)
+		return -ENOTDIR;
+	r = un_prot_victim(fs, child);
+	if (r < 0)
+		return r;
+	un_ns_write(child);
+	r = rmdir_locked(fs, dir, name, child);
+	un_ns_unlock(child);
+	return r;
+}
+
+int un_rmdir(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	int r = dir->upper ? 0 : check_child(fs, dir, name, true);
+
+	return r < 0 ? r : with_child(fs, dir, name, rmdir_found);
+}

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rename(2) and its flags. Everything that can be done beforehand without being seen is (copy-up,
+ * marks, an empty target made really empty); the change itself is one system call on the upper, which
+ * one depending on what lies below the old name and what is at the new one (overlay-format 3.6):
+ *
+ *   below the old name   at the new name         call
+ *   something            no whiteout             RENAME_WHITEOUT: one is left behind
+ *   something            a whiteout              RENAME_EXCHANGE: it moves to the old name
+ *   nothing              whiteout, a directory   RENAME_EXCHANGE, then the whiteout goes
+ *   nothing              anything else           plain
+ */
+#include "core_i.h"
+
+struct side {
+	struct un_inode *dir;
+	const char *name;
+	struct un_inode *child; /* a reference; NULL if the target does not exist */
+	struct un_realdir *updir;
+	struct un_fd *fd;
+	struct un_state state;
+};
+
+struct renaming {
+	struct un_fs *fs;
+	struct side from, to;
+	bool exchange;
+	char orphan[UN_STAGE_NAME]; /* where the replaced target's last name goes, or "" */
+};
+
+/* A directory whose contents come from below as well can only be moved with a redirect. */
+static bool needs_redirect(struct un_fs *fs, const struct un_inode *inode)
+{
+	return inode->type == DT_DIR && (inode->d->n > 1 || inode->d->stack[0]->layer != fs->upper);
+}
+
+static int check_types(const struct renaming *v)
+{
+	const struct un_inode *from = v->from.child, *to = v->to.child;
+
+	if (needs_redirect(v->fs, from) || (v->exchange && needs_redirect(v->fs, to)))
+		return -EXDEV;
+	if (!to || v->exchange)
+		return 0;
+	if (from->type == DT_DIR && to->type != DT_DIR)
+		return -ENOTDIR;
+	if (from->type != DT_DIR && to->type == DT_DIR)
+		return -EISDIR;
+	return 0;
+}
+
+static int check_prot(const struct renaming *v)
+{
+	int r = un_prot_dir(v->fs, v->from.dir, true);
+
+	if (r == 0)
+		r = un_prot_dir(v->fs, v->to.dir, v->to.child != NULL);
+	if (r == 0)
+		r = un_prot_victim(v->fs, v->from.child);
+	if (r == 0 && v->to.child)
+		r = un_prot_victim(v->fs, v->to.child);
+	return r;
+}
+
+static int check_empty_target(const struct renaming *v)
+{
+	struct un_inode *to = v->to.child;
+	int r;
+
+	if (!to || v->exchange || to->type != DT_DIR)
+		return 0;
+	un_ns_write(to);
+	r = un_dir_empty_locked(v->fs, to);
+	un_ns_unlock(to);
+	return r < 0 ? r : r ? 0 : -ENOTEMPTY;
+}
+
+/* Nothing is locked, nothing has changed; afterwards everything that moves is in the upper. */
+static int prepare(struct renaming *v)
+{
+	int r = check_types(v);
+
+	if (r == 0)
+		r = check_prot(v);
+	if (r == 0)
+		r = check_empty_target(v);
+	if (r == 0)
+		r = un_copyup(v->fs, v->from.child, UN_COPY_ALL);
+	if (r == 0)
+		r = un_copyup(v->fs, v->to.dir, UN_COPY_ALL);
+	if (r == 0 && v->exchange)
+		r = un_copyup(v->fs, v->to.child, UN_COPY_ALL);
+	return r;
+}
+
+static bool is_ancestor(struct un_inode *dir, struct un_inode *of)
+{
+	struct un_inode *at = un_inode_ref(of), *up;
+	char name[NAME_MAX + 1];
+	bool found = false;
+
+	/* Without put: these are ancestors, kept alive by their descendants. */
+	while (at && !(found = at == dir)) {
+		up = NULL;
+		un_ignore(un_name_any(at, &up, name));
+		atomic_fetch_sub(&at->refs, 1);
+		at = up;
+	}
+	if (at)
+		atomic_fetch_sub(&at->refs, 1);
+	return found;
+}
+
+static void lock_dirs(struct renaming *v)
+{
+	struct un_inode *a = v->from.dir, *b = v->to.dir;
+
+	if (a == b) {
+		un_ns_write(a);
+		return;
+	}
+	un_mutex_lock(&v->fs->rename);
+	if (is_ancestor(b, a) || (!is_ancestor(a, b) && b < a)) {
+		un_ns_write(b);
+		un_ns_write(a);
+	} else {
+		un_ns_write(a);
+		un_ns_write(b);
+	}
+}
+
+static void unlock_dirs(struct renaming *v)
+{
+	un_ns_unlock(v->from.dir);
+	if (v->from.dir == v->to.dir)
+		return;
+	un_ns_unlock(v->to.dir);
+	un_mutex_unlock(&v->fs->rename);
+}
+
+static int open_side(struct un_fs *fs, struct side *s)
+{
+	int r;
+
+	if (s->dir->d->dead)
+		return -ENOENT;
+	s->updir = un_dir_upper(fs, s->dir);
+	r = un_name_state(fs, s->dir, s->name, true, &s->state);
+	return r < 0 ? r : un_realdir_open(fs, s->updir, &s->fd);
+}
+
+/* Are the names still what was looked up before the directories were locked? */
+static int check_again(struct renaming *v)
+{
+	struct un_inode *from = un_name_find(v->fs, v->from.dir, v->from.name);
+	struct un_inode *to = un_name_find(v->fs, v->to.dir, v->to.name);
+	bool same = from == v->from.child && (to == v->to.child || (!v->to.child && to == NULL));
+
+	un_inode_put(v->fs, from);
+	un_inode_put(v->fs, to);
+	return same && v->from.state.in_upper ? 0 : -ESTALE;
+}
+
+/* Origin moves with the object, so its new directory must say that it holds such. */
+static int mark_impure(struct renaming *v)
+{
+	int r = 0;
+
+	if (v->from.dir == v->to.dir)
+		return 0;
+	if (v->from.child->origin)
+		r = un_dir_mark_impure(v->fs, v->to.updir, v->to.fd->fd);
+	if (r == 0 && v->exchange && v->to.child->origin)
+		r = un_dir_mark_impure(v->fs, v->from.updir, v->from.fd->fd);
+	return r;
+}
+
+/* A directory that comes to a place where something may lie below must not show that. */
+static int mark_opaque(struct un_fs *fs, struct side *s, struct un_inode *new_parent)
+{
+	struct un_realdir *rd;
+	int r;
+
+	if (s->child->type != DT_DIR || new_parent->d->n < 2)
+		return 0;
+	rd = s->child->d->stack[0];
+	if (rd->opaque)
+		return 0;
+	r = un_mark_dir(fs, s->fd->fd, s->name, UN_MARK_OPAQUE, "y");
+	if (r < 0)
+		return -EXDEV;
+	rd->opaque = true;
+	return 0;
+}
+
+/*
+ * The target is a directory that shows no names: put a really empty one in its place first, unless it
+ * is one already. The view does not change.
+ */
+static int clear_target(struct renaming *v)
+{
+	struct un_layer *u = v->fs->upper;
+	struct un_inode *to = v->to.child;
+	char staged[UN_STAGE_NAME];
+	struct statx st;
+	int r;
+
+	if (!to || v->exchange || to->type != DT_DIR || !v->to.state.in_upper)
+		return 0;
+	un_ns_write(to);
+	r = un_dir_empty_locked(v->fs, to);
+	un_ns_unlock(to);
+	if (r <= 0)
+		return r < 0 ? r : -ENOTEMPTY;
+	if (to->d->n == 1 && !un_listing_has_whiteouts(to->d->listing) && !to->d->stack[0]->opaque)
+		return 0;
+	un_stage_name(v->fs, staged);
+	un_stage_umask();
+	r = u->ops->mkdir(u, v->fs->work, staged, 0700);
+	if (r < 0)
+		return r;
+	r = un_mark_dir(v->fs, v->fs->work, staged, UN_MARK_OPAQUE, "y");
+	if (r == 0)
+		r = un_getattr(v->fs, to, &st);
+	if (r == 0)
+		r = u->ops->chown(u, v->fs->work, staged, st.stx_uid, st.stx_gid);
+	if (r == 0)
+		r = u->ops->chmod(u, v->fs->work, staged, st.stx_mode & 07777);
+	if (r == 0)
+		r = un_publish_rename(v->fs, staged, st.stx_mode | S_IFDIR, v->to.fd->fd, v->to.name,
+				      RENAME_EXCHANGE);
+	un_stage_discard(v->fs, staged);
+	return r;
+}
+
+static int plain(struct renaming *v, unsigned flags)
+{
+	struct un_layer *u = v->fs->upper;
+
+	return u->ops->rename(u, v->from.fd->fd, v->from.name, v->to.fd->fd, v->to.name, flags);
+}
+
+/*
+ * No RENAME_WHITEOUT here. Files get their new name as a hard link first, so that they have a name at
+ * every instant; directories cannot, and a caller that gets EXDEV copies.
+ */
+static int rename_leaving_whiteout(struct renaming *v)
+{
+	struct un_layer *u = v->fs->upper;
+	char staged[UN_STAGE_NAME];
+	int r;
+
+	if (u->caps.rename_whiteout)
+		return plain(v, RENAME_WHITEOUT);
+	if (v->from.child->type == DT_DIR)
+		return -EXDEV;
+	un_stage_name(v->fs, staged);
+	r = u->ops->link(u, v->from.fd->fd, v->from.name, v->fs->work, staged);
+	if (r == 0) {
+		r = u->ops->rename(u, v->fs->work, staged, v->to.fd->fd, v->to.name, 0);
+		if (r < 0)
+			un_ignore(u->ops->unlink(u, v->fs->work, staged, 0));
+	}
+	return r < 0 ? r : un_whiteout_place(v->fs->whiteouts, v->from.fd->fd, v->from.name);
+}
+
+/* The replaced target keeps a last name in the work directory: no descriptor was left to hold it. */
+static int save_orphan(struct renaming *v)
+{
+	struct un_layer *u = v->fs->upper;
+
+	if (!v->orphan[0])
+		return 0;
+	return u->ops->link(u, v->to.fd->fd, v->to.name, v->fs->work, v->orphan);
+}
+
+static int change(void *data)
+{
+	struct renaming *v = data;
+	struct un_layer *u = v->fs->upper;
+	int r;
+
+	if (v->exchange)
+		return plain(v, RENAME_EXCHANGE);
+	if (v->from.state.lower && v->to.state.whiteout)
+		return plain(v, RENAME_EXCHANGE);
+	if (v->from.state.lower)
+		return rename_leaving_whiteout(v);
+	if (v->to.state.whiteout && v->from.child->type == DT_DIR) {
+		r = plain(v, RENAME_EXCHANGE);
+		if (r == 0)
+			un_ignore(u->ops->unlink(u, v->from.fd->fd, v->from.name, 0));
+		return r;
+	}
+	return plain(v, 0);
+}
+
+static int change_lifted_to(void *data)
+{
+	struct renaming *v = data;
+
+	return v->from.fd == v->to.fd ? change(v) :
+					un_lifted(v->fs, v->to.fd->fd, "", change, v);
+}
+
+/* A plain user's read-only directory changes its parent: its mode is lifted around the change. */
+static int change_moved_dir(struct renaming *v)
+{
+	struct un_layer *u = v->fs->upper;
+	struct statx st;
+	int r = un_lifted(v->fs, v->from.fd->fd, "", change_lifted_to, v);
+
+	if (r != -EACCES || v->fs->privileged || v->from.child->type != DT_DIR)
+		return r;
+	if (u->ops->stat(u, v->from.fd->fd, v->from.name, &st) < 0 ||
+	    u->ops->chmod(u, v->from.fd->fd, v->from.name, (st.stx_mode & 07777) | S_IRWXU) < 0)
+		return r;
+	r = un_lifted(v->fs, v->from.fd->fd, "", change_lifted_to, v);
+	un_ignore(u->ops->chmod(u, r == 0 ? v->to.fd->fd : v->from.fd->fd,
+				r == 0 ? v->to.name : v->from.name, st.stx_mode & 07777));
+	return r;
+}
+
+/* ---- bookkeeping ------------------------------------------------------------------------------------ */
+
+/* @child is now (dir, name), where it was (old, old_name). */
+static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, struct side *to)
+{
+	struct un_realdir *was;
+
+	un_name_add(fs, child, to->dir, to->name, true);
+	un_name_drop(fs, child, old->dir, old->name);
+	if (child->type == DT_DIR) {
+		un_realdir_moved(fs, child->d->stack[0], to->updir, to->name);
+		return;
+	}
+	un_mutex_lock(&child->lock);
+	was = child->rdir;
+	if (child->rname)
+		g_ref_string_release(child->rname);
+	child->rdir = un_realdir_ref(to->updir);
+	child->rname = g_ref_string_new(to->name);
+	un_mutex_unlock(&child->lock);
+	un_realdir_put(fs, was);
+}
+
+static void note_replaced(struct renaming *v, const struct statx *last)
+{
+	struct un_inode *to = v->to.child;
+
+	if (!to)
+		return;
+	if (to->type == DT_DIR)
+		un_note_rmdir(v->fs, to, v->to.dir, v->to.name, last);
+	else
+		un_note_unlinked(v->fs, to, v->to.dir, v->to.name, v->orphan);
+}
+
+static void note_exchanged(struct renaming *v)
+{
+	struct un_inode *a = v->from.child, *b = v->to.child;
+	struct un_state na = v->to.state, nb = v->from.state;
+
+	na.type = a->type;
+	nb.type = b->type;
+	na.in_upper = nb.in_upper = true;
+	moved(v->fs, a, &v->from, &v->to);
+	moved(v->fs, b, &v->to, &v->from);
+	un_dir_note(v->fs, v->to.dir, v->to.name, &na, a->type == DT_DIR ? 0 : a->rino);
+	un_dir_note(v->fs, v->from.dir, v->from.name, &nb, b->type == DT_DIR ? 0 : b->rino);
+}
+
+static void note_moved(struct renaming *v)
+{
+	struct un_inode *a = v->from.child;
+	struct un_state now = { .exists = true, .in_upper = true, .type = a->type };
+	struct un_state gone = { .whiteout = v->from.state.lower, .lower = v->from.state.lower };
+
+	now.lower = v->to.state.lower;
+	moved(v->fs, a, &v->from, &v->to);
+	un_dir_note(v->fs, v->to.dir, v->to.name, &now, a->type == DT_DIR ? 0 : a->rino);
+	un_dir_note(v->fs, v->from.dir, v->from.name, &gone, 0);
+}
+
+static int rename_locked(struct renaming *v)
+{
+	struct un_inode *to = v->to.child;
+	struct statx last;
+	int r = open_side(v->fs, &v->from);
+
+	if (r == 0)
+		r = open_side(v->fs, &v->to);
+	if (r == 0)
+		r = check_again(v);
+	if (r == 0)
+		r = mark_impure(v);
+	if (r == 0)
+		r = mark_opaque(v->fs, &v->from, v->to.dir);
+	if (r == 0 && v->exchange)
+		r = mark_opaque(v->fs, &v->to, v->from.dir);
+	if (r == 0 && to && !v->exchange && to->type == DT_DIR)
+		r = un_getattr(v->fs, to, &last);
+	if (r == 0)
+		r = clear_target(v);
+	if (r == 0 && to && !v->exchange && to->type != DT_DIR && v->to.state.in_upper)
+		r = un_hold_unlinked(v->fs, to, v->orphan);
+	if (r == 0)
+		r = save_orphan(v);
+	if (r == 0) {
+		r = change_moved_dir(v);
+		if (r < 0 && v->orphan[0])
+			un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
+	}
+	if (r == 0 && v->exchange) {
+		note_exchanged(v);
+	} else if (r == 0) {
+		note_replaced(v, &last);
+		note_moved(v);
+	}
+	un_fdcache_put(v->fs->fds, v->from.fd);
+	un_fdcache_put(v->fs->fds, v->to.fd);
+	v->from.fd = v->to.fd = NULL;
+	return r;
+}
+
+static int find_children(struct renaming *v, unsigned flags)
+{
+	int r = un_lookup(v->fs, v->from.dir, v->from.name, &v->from.child, NULL);
+
+	if (r < 0)
+		return r;
+	r = un_lookup(v->fs, v->to.dir, v->to.name, &v->to.child, NULL);
+	if (r == -ENOENT)
+		return v->exchange ? r : 0;
+	if (r == 0 && (flags & RENAME_NOREPLACE))
+		return -EEXIST;
+	return r;
+}
+
+int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct un_inode *to,
+	      const char *new_name, unsigned flags)
+{
+	struct renaming v = {
+		.fs = fs,
+		.from = { .dir = from, .name = name },
+		.to = { .dir = to, .name = new_name },
+		.exchange = flags & RENAME_EXCHANGE,
+	};
+	int r;
+
+	if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) ||
+	    flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+		return -EINVAL;
+	if (un_name_too_long(name) || un_name_too_long(new_name))
+		return -ENAMETOOLONG;
+	if (fs->read_only)
+		return -EROFS;
+	if (v.exchange && !fs->upper->caps.rename_exchange)
+		return -EINVAL;
+	r = find_children(&v, flags);
+	/* Two names of one inode: nothing happens (rename(2)). */
+	if (r == 0 && v.from.child != v.to.child) {
+		r = prepare(&v);
+		if (r == 0) {
+			lock_dirs(&v);
+			r = rename_locked(&v);
+			unlock_dirs(&v);
+		}
+	}
+	un_inode_put(fs, v.from.child);
+	un_inode_put(fs, v.to.child);
+	return r;
+}

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Making objects: with the owner, the mode and the inheritance that the caller would have got from
+ * the upper's own file system, in one step where it is visible, or staged in the work directory.
+ */
+#include "core_i.h"
+
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void un_stage_name(struct un_fs *fs, char ret[UN_STAGE_NAME])
+{
+	snprintf(ret, UN_STAGE_NAME, "%s-%" G_GINT64_MODIFIER "x", fs->stage_prefix,
+		 (uint64_t)atomic_fetch_add(&fs->stage_seq, 1));
+}
+
+static void discard_entry(const char *name, void *data)
+{
+	struct un_where *w = data;
+
+	un_ignore(w->layer->ops->unlink(w->layer, w->fd, name, 0));
+}
+
+void un_stage_discard(struct un_fs *fs, const char *name)
+{
+	struct un_layer *u = fs->upper;
+	char buf[4096];
+	ssize_t n;
+	int fd;
+
+	if (u->ops->unlink(u, fs->work, name, AT_REMOVEDIR) != -ENOTEMPTY)
+		return;
+	fd = u->ops->open(u, fs->work, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	while ((n = u->ops->getdents(u, fd, buf, sizeof(buf))) > 0) {
+		struct un_where w = { .layer = u, .fd = fd };
+
+		for (ssize_t at = 0; at < n;) {
+			struct dirent64 *de = (struct dirent64 *)(void *)(buf + at);
+
+			at += de->d_reclen;
+			if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+				discard_entry(de->d_name, &w);
+		}
+	}
+	un_close(fd);
+	un_ignore(u->ops->unlink(u, fs->work, name, AT_REMOVEDIR));
+}
+
+/* ---- owner ------------------------------------------------------------------------------------------ */
+
+static bool own_group(struct un_fs *fs, gid_t gid)
+{
+	gid_t groups[256];
+	int n;
+
+	if (gid == fs->gid)
+		return true;
+	n = getgroups(G_N_ELEMENTS(groups), groups);
+	for (int i = 0; i < n; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+int un_may_own(struct un_fs *fs, uid_t uid, gid_t gid)
+{
+	if (uid == (uid_t)-1 || gid == (gid_t)-1)
+		return -EOVERFLOW;
+	if (fs->privileged || (uid == fs->uid && own_group(fs, gid)))
+		return 0;
+	return -EPERM;
+}
+
+/*
+ * The thread takes the caller's file system ids (glibc's wrappers are per thread for these two). A
+ * root daemon loses its file system capabilities meanwhile, so that the upper's directory decides.
+ */
+static int enter(struct un_fs *fs, const struct un_cred *cred)
+{
+	if (cred->uid == fs->uid && cred->gid == fs->gid)
+		return 0;
+	if (cred->gid != fs->gid) {
+		syscall(SYS_setfsgid, cred->gid);
+		if ((gid_t)syscall(SYS_setfsgid, -1) != cred->gid)
+			return -EACCES;
+	}
+	if (cred->uid != fs->uid) {
+		syscall(SYS_setfsuid, cred->uid);
+		if ((uid_t)syscall(SYS_setfsuid, -1) != cred->uid) {
+			syscall(SYS_setfsgid, fs->gid);
+			return -EACCES;
+		}
+	}
+	return 0;
+}
+
+static void leave(struct un_fs *fs, const struct un_cred *cred)
+{
+	if (cred->uid != fs->uid)
+		syscall(SYS_setfsuid, fs->uid);
+	if (cred->gid != fs->gid)
+		syscall(SYS_setfsgid, fs->gid);
+}
+
+/* Each worker has a umask of its own (unshare(CLONE_FS)); it is changed only when it differs. */
+static void set_umask(mode_t mask)
+{
+	static _Thread_local mode_t now = (mode_t)-1;
+
+	if (now != mask)
+		un_ignore(umask(mask));
+	now = mask;
+}
+
+void un_stage_umask(void)
+{
+	set_umask(0);
+}
+
+int un_lifted(struct un_fs *fs, int dirfd, const char *name, int (*fn)(void *data), void *data)
+{
+	struct un_layer *u = fs->upper;
+	struct statx st;
+	int r = fn(data);
+
+	if (r != -EACCES || fs->privileged)
+		return r;
+	if (u->ops->stat(u, dirfd, name, &st) < 0 || st.stx_uid != fs->uid ||
+	    (st.stx_mode & S_IRWXU) == S_IRWXU)
+		return r;
+	r = u->ops->chmod(u, dirfd, name, (st.stx_mode & 07777) | S_IRWXU);
+	if (r < 0)
+		return -EACCES;
+	r = fn(data);
+	un_ignore(u->ops->chmod(u, dirfd, name, st.stx_mode & 07777));
+	return r;
+}
+
+struct mark_args {
+	struct un_fs *fs;
+	int dirfd;
+	const char *name;
+	enum un_mark mark;
+	const char *value;
+};
+
+static int set_mark(void *data)
+{
+	struct mark_args *a = data;
+
+	return un_mark_set(a->fs->upper, a->fs->layers->dialect, a->dirfd, a->name, a->mark, a->value,
+			   strlen(a->value));
+}
+
+int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark, const char *value)
+{
+	struct mark_args a = { fs, dirfd, name, mark, value };
+
+	return un_lifted(fs, dirfd, name, set_mark, &a);
+}
+
+struct rename_args {
+	struct un_fs *fs;
+	const char *name;
+	int dirfd;
+	const char *to;
+	unsigned flags;
+};
+
+static int do_rename(void *data)
+{
+	struct rename_args *a = data;
+
+	return a->fs->upper->ops->rename(a->fs->upper, a->fs->work, a->name, a->dirfd, a->to,
+					 a->flags);
+}
+
+int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd, const char *to,
+		      unsigned flags)
+{
+	struct rename_args a = { fs, name, dirfd, to, flags };
+	struct un_layer *u = fs->upper;
+	bool lift = S_ISDIR(mode) && !fs->privileged && !(mode & S_IWUSR);
+	int r;
+
+	if (lift) {
+		r = u->ops->chmod(u, fs->work, name, (mode & 07777) | S_IWUSR);
+		if (r < 0)
+			return r;
+	}
+	r = un_lifted(fs, dirfd, "", do_rename, &a);
+	if (r == 0 && lift)
+		un_ignore(u->ops->chmod(u, dirfd, to, mode & 07777));
+	return r;
+}
+
+static int make(struct un_layer *u, int dirfd, const char *name, const struct un_create *c)
+{
+	int r;
+
+	if (S_ISREG(c->mode))
+		return u->ops->open(u, dirfd, name,
+				    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+				    c->mode & 07777);
+	if (S_ISDIR(c->mode))
+		r = u->ops->mkdir(u, dirfd, name, c->mode & 07777);
+	else if (S_ISLNK(c->mode))
+		r = u->ops->symlink(u, c->target, dirfd, name);
+	else
+		r = u->ops->mknod(u, dirfd, name, c->mode, c->rdev);
+	return r;
+}
+
+int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct un_create *c,
+		   const struct un_cred *cred)
+{
+	int r = enter(fs, cred);
+
+	if (r < 0)
+		return r;
+	set_umask(c->umask);
+	r = make(fs->upper, dirfd, name, c);
+	leave(fs, cred);
+	if (r == -EMFILE || r == -ENFILE) {
+		if (un_fdcache_squeeze(fs->fds))
+			return un_make_direct(fs, dirfd, name, c, cred);
+		return -ENFILE;
+	}
+	return r;
+}
+
+/* ---- staged ------------------------------------------------------------------------------------- */
+
+/*
+ * The parent has a default ACL: let the file system itself apply it, in a directory of ours that has
+ * the same one. Returns as make(). @acl: its value.
+ */
+static int make_with_acl(struct un_fs *fs, const char *name, const struct un_create *c,
+			 const void *acl, size_t acl_len)
+{
+	struct un_layer *u = fs->upper;
+	char nest[UN_STAGE_NAME];
+	int r, made = -1;
+	int dir;
+
+	un_stage_name(fs, nest);
+	r = u->ops->mkdir(u, fs->work, nest, 0700);
+	if (r < 0)
+		return r;
+	dir = u->ops->open(u, fs->work, nest, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	r = dir < 0 ? dir : 0;
+	if (r == 0)
+		r = u->ops->setxattr(u, dir, "", "system.posix_acl_default", acl, acl_len, 0);
+	if (r == 0)
+		r = made = make(u, dir, "x", c);
+	if (r >= 0) {
+		r = u->ops->rename(u, dir, "x", fs->work, name, 0);
+		if (r < 0 && S_ISREG(c->mode))
+			un_close(made);
+	}
+	un_close(dir);
+	un_stage_discard(fs, nest);
+	return r < 0 ? r : made;
+}
+
+/* The owner and group it would have got, set-gid of the parent included. */
+static int give_away(struct un_fs *fs, const struct statx *parent, const char *name,
+		     const struct un_create *c, const struct un_cred *cred)
+{
+	struct un_layer *u = fs->upper;
+	gid_t gid = parent->stx_mode & S_ISGID ? parent->stx_gid : cred->gid;
+	struct statx st;
+	mode_t mode;
+	int r = u->ops->stat(u, fs->work, name, &st);
+
+	if (r < 0)
+		return r;
+	if (st.stx_uid != cred->uid || st.stx_gid != gid) {
+		r = u->ops->chown(u, fs->work, name, cred->uid, gid);
+		if (r < 0)
+			return r;
+	}
+	if (S_ISLNK(c->mode))
+		return 0;
+	mode = st.stx_mode & 07777;
+	if (S_ISDIR(c->mode) && (parent->stx_mode & S_ISGID))
+		mode |= S_ISGID;
+	/* After the owner: chown takes set-id bits away. */
+	if (mode & 07000)
+		return u->ops->chmod(u, fs->work, name, mode);
+	return 0;
+}
+
+int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct un_create *c,
+		   const struct un_cred *cred)
+{
+	struct un_layer *u = fs->upper;
+	g_autofree char *acl = g_malloc(XATTR_SIZE_MAX);
+	ssize_t acl_len = -ENODATA;
+	struct statx pst;
+	int r, made;
+
+	r = u->ops->stat(u, parent, "", &pst);
+	if (r == 0)
+		r = un_may_own(fs, cred->uid, pst.stx_mode & S_ISGID ? pst.stx_gid : cred->gid);
+	if (r < 0)
+		return r;
+	if (u->caps.acl && !S_ISLNK(c->mode))
+		acl_len = u->ops->getxattr(u, parent, "", "system.posix_acl_default", acl,
+					   XATTR_SIZE_MAX);
+	set_umask(c->umask);
+	if (acl_len > 0)
+		made = make_with_acl(fs, name, c, acl, (size_t)acl_len);
+	else
+		made = make(u, fs->work, name, c);
+	if (made < 0)
+		return made;
+	r = give_away(fs, &pst, name, c, cred);
+	if (r < 0) {
+		if (S_ISREG(c->mode))
+			un_close(made);
+		if (S_ISDIR(c->mode))
+			un_stage_discard(fs, name);
+		else
+			un_ignore(u->ops->unlink(u, fs->work, name, 0));
+		return r;
+	}
+	return made;
+}
+
+int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
+		    const struct un_cred *cred)
+{
+	struct un_layer *u = fs->upper;
+	struct statx st;
+	int fd, r = enter(fs, cred);
+
+	if (r == 0) {
+		set_umask(what->umask);
+		fd = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
+				   what->mode & 07777);
+		leave(fs, cred);
+		if (fd != -EACCES || !fs->privileged)
+			return fd;
+	}
+	/* Not as the caller: as the daemon, and given away while nobody can see it. */
+	r = u->ops->stat(u, dirfd, "", &st);
+	if (r == 0)
+		r = un_may_own(fs, cred->uid, cred->gid);
+	if (r < 0)
+		return r;
+	set_umask(what->umask);
+	fd = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, what->mode & 07777);
+	if (fd < 0)
+		return fd;
+	r = u->ops->chown(u, fd, "", cred->uid,
+			  st.stx_mode & S_ISGID ? st.stx_gid : cred->gid);
+	if (r < 0) {
+		un_close(fd);
+		return r;
+	}
+	return fd;
+}

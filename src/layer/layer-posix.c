@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The operations of a layer as system calls, one each where the kernel lets us.
+ *
+ * "" names the descriptor itself. Most calls take AT_EMPTY_PATH for that; the others go through
+ * the magic link /proc/self/fd/N, which also works for an O_PATH descriptor of a symlink.
+ */
+#include "layer/layer.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+
+#include "util/err.h"
+#include "util/fd.h"
+
+/* Calls newer than the libc headers. Since 5.1 all architectures number theirs in one sequence. */
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 (SYS_openat2 + 15)
+#endif
+#ifndef SYS_setxattrat
+#define SYS_setxattrat (SYS_openat2 + 26)
+#define SYS_getxattrat (SYS_openat2 + 27)
+#define SYS_listxattrat (SYS_openat2 + 28)
+#define SYS_removexattrat (SYS_openat2 + 29)
+#endif
+
+/* struct xattr_args of linux/xattr.h */
+struct xattr_args_v0 {
+	uint64_t value __attribute__((aligned(8)));
+	uint32_t size;
+	uint32_t flags;
+};
+
+/* openat2 refuses what it does not know; FUSE hands us flags such as the kernel's FMODE_EXEC. */
+#define OPEN_FLAGS                                                                                 \
+	(O_ACCMODE | O_APPEND | O_CREAT | O_DIRECT | O_DIRECTORY | O_EXCL | O_NOATIME | O_NOCTTY | \
+	 O_NOFOLLOW | O_NONBLOCK | O_PATH | O_SYNC | O_DSYNC | O_TMPFILE | O_TRUNC)
+#define OPEN_FLAGS_PATH (O_PATH | O_DIRECTORY | O_NOFOLLOW)
+
+/* "/proc/self/fd/N/NAME" */
+#define PROC_PATH_MAX (sizeof("/proc/self/fd/") + 11 + 256)
+
+/*
+ * Which of the newer calls there are: a kernel may lack them, a seccomp filter forbid them (EPERM).
+ * Asked with a bad descriptor, so that the answer cannot be about a file.
+ */
+static struct {
+	bool openat2;
+	bool fchmodat2;
+	bool xattrat;
+} have;
+
+static pthread_once_t have_once = PTHREAD_ONCE_INIT;
+
+static void have_ask(void)
+{
+	struct open_how how = { .flags = O_PATH };
+	struct xattr_args_v0 args = { 0 };
+
+	have.openat2 = syscall(SYS_openat2, -1, "x", &how, sizeof(how)) < 0 && errno == EBADF;
+	have.fchmodat2 = syscall(SYS_fchmodat2, -1, "x", 0, 0) < 0 && errno == EBADF;
+	have.xattrat = syscall(SYS_getxattrat, -1, "x", 0, "user.x", &args, sizeof(args)) < 0 &&
+		       errno == EBADF &&
+		       syscall(SYS_setxattrat, -1, "x", 0, "user.x", &args, sizeof(args)) < 0 &&
+		       errno == EBADF && syscall(SYS_listxattrat, -1, "x", 0, NULL, 0) < 0 &&
+		       errno == EBADF && syscall(SYS_removexattrat, -1, "x", 0, "user.x") < 0 &&
+		       errno == EBADF;
+}
+
+static inline void have_init(void)
+{
+	pthread_once(&have_once, have_ask);
+}
+
+static int proc_path(char path[static PROC_PATH_MAX], int dirfd, const char *name)
+{
+	int n;
+
+	if (name[0])
+		n = snprintf(path, PROC_PATH_MAX, "/proc/self/fd/%d/%s", dirfd, name);
+	else
+		n = snprintf(path, PROC_PATH_MAX, "/proc/self/fd/%d", dirfd);
+	return n < (int)PROC_PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Asking
+ */
+
+static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct statx *ret)
+{
+	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+
+	if (!name[0])
+		flags |= AT_EMPTY_PATH;
+	else if (l->clone < 0)
+		flags |= AT_STATX_DONT_SYNC; /* a mountpoint may be our own mount: never ask it */
+	if (statx(dirfd, name, flags, UN_STATX_MASK, ret) < 0)
+		return -errno;
+
+	/* What we hold open is the layer's own, be it the root of the mount the layer lies in. */
+	if (!name[0] || l->clone >= 0)
+		ret->stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT;
+	return 0;
+}
+
+/* Without openat2: look first, open then. Only a mount made in between is not noticed. */
+static int open_checked(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode)
+{
+	struct statx st;
+	int r;
+
+	r = posix_stat(l, dirfd, name, &st);
+	if (r == 0 && un_stx_is_mountpoint(&st))
+		return -EXDEV;
+	if (r < 0 && !(r == -ENOENT && (flags & O_CREAT)))
+		return r;
+	return un_errno(openat(dirfd, name, flags, mode));
+}
+
+static int open_self(int fd, int flags, mode_t mode)
+{
+	char path[PROC_PATH_MAX];
+	int r;
+
+	/* "." of a directory is itself even where another mount covers it, as is a magic link. */
+	if (flags & O_DIRECTORY)
+		return un_errno(openat(fd, ".", flags, mode));
+	r = proc_path(path, fd, "");
+	if (r < 0)
+		return r;
+	return un_errno(open(path, flags & ~O_NOFOLLOW, mode));
+}
+
+static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode)
+{
+	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+	struct open_how how = {
+		.mode = creates ? mode & 07777 : 0,
+		.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+	};
+
+	flags &= (flags & O_PATH) ? OPEN_FLAGS_PATH : OPEN_FLAGS;
+	if (!(flags & O_PATH))
+		flags |= O_LARGEFILE;
+	flags |= O_CLOEXEC | O_NOFOLLOW;
+	if (!name[0])
+		return open_self(dirfd, flags, how.mode);
+
+	have_init();
+	if (!have.openat2)
+		return open_checked(l, dirfd, name, flags, how.mode);
+	how.flags = (unsigned)flags;
+	return (int)un_errno(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
+}
+
+static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, char *buf,
+			      size_t size)
+{
+	return un_errno(readlinkat(dirfd, name, buf, size));
+}
+
+static ssize_t posix_getxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
+			      void *buf, size_t size)
+{
+	char path[PROC_PATH_MAX];
+	ssize_t n;
+	int r;
+
+	have_init();
+	if (name[0] && have.xattrat) {
+		struct xattr_args_v0 args = { .value = (uintptr_t)buf, .size = size };
+
+		return un_errno((ssize_t)syscall(SYS_getxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
+						 xattr, &args, sizeof(args)));
+	}
+	if (!name[0]) {
+		n = fgetxattr(dirfd, xattr, buf, size);
+		if (n >= 0 || errno != EBADF)
+			return un_errno(n);
+	}
+	r = proc_path(path, dirfd, name);
+	if (r < 0)
+		return r;
+	return un_errno(name[0] ? lgetxattr(path, xattr, buf, size)
+				: getxattr(path, xattr, buf, size));
+}
+
+static ssize_t posix_listxattr(struct un_layer *l, int dirfd, const char *name, char *buf,
+			       size_t size)
+{
+	char path[PROC_PATH_MAX];
+	ssize_t n;
+	int r;
+
+	have_init();
+	if (name[0] && have.xattrat)
+		return un_errno((ssize_t)syscall(SYS_listxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
+						 buf, size));
+	if (!name[0]) {
+		n = flistxattr(dirfd, buf, size);
+		if (n >= 0 || errno != EBADF)
+			return un_errno(n);
+	}
+	r = proc_path(path, dirfd, name);
+	if (r < 0)
+		return r;
+	return un_errno(name[0] ? llistxattr(path, buf, size) : listxattr(path, buf, size));
+}
+
+static ssize_t posix_getdents(struct un_layer *l, int fd, void *buf, size_t size)
+{
+	return un_errno((ssize_t)syscall(SYS_getdents64, fd, buf, size));
+}
+
+static ssize_t posix_pread(struct un_layer *l, int fd, void *buf, size_t size, off_t off)
+{
+	return un_errno(pread(fd, buf, size, off));
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Changing
+ */
+
+static int posix_setxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
+			  const void *value, size_t size, int flags)
+{
+	char path[PROC_PATH_MAX];
+	int r;
+
+	have_init();
+	if (name[0] && have.xattrat) {
+		struct xattr_args_v0 args = { .value = (uintptr_t)value,
+					      .size = size,
+					      .flags = flags };
+
+		return (int)un_errno(syscall(SYS_setxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
+					     xattr, &args, sizeof(args)));
+	}
+	if (!name[0]) {
+		r = fsetxattr(dirfd, xattr, value, size, flags);
+		if (r == 0 || errno != EBADF)
+			return un_errno(r);
+	}
+	r = proc_path(path, dirfd, name);
+	if (r < 0)
+		return r;
+	return un_errno(name[0] ? lsetxattr(path, xattr, value, size, flags)
+				: setxattr(path, xattr, value, size, flags));
+}
+
+static int posix_removexattr(struct un_layer *l, int dirfd, const char *name, const char *xattr)
+{
+	char path[PROC_PATH_MAX];
+	int r;
+
+	have_init();
+	if (name[0] && have.xattrat)
+		return (int)un_errno(
+			syscall(SYS_removexattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, xattr));
+	if (!name[0]) {
+		r = fremovexattr(dirfd, xattr);
+		if (r == 0 || errno != EBADF)
+			return un_errno(r);
+	}
+	r = proc_path(path, dirfd, name);
+	if (r < 0)
+		return r;
+	return un_errno(name[0] ? lremovexattr(path, xattr) : removexattr(path, xattr));
+}
+
+static int posix_mkdir(struct un_layer *l, int dirfd, const char *name, mode_t mode)
+{
+	return un_errno(mkdirat(dirfd, name, mode));
+}
+
+static int posix_mknod(struct un_layer *l, int dirfd, const char *name, mode_t mode, dev_t rdev)
+{
+	return un_errno(mknodat(dirfd, name, mode, rdev));
+}
+
+static int posix_symlink(struct un_layer *l, const char *target, int dirfd, const char *name)
+{
+	return un_errno(symlinkat(target, dirfd, name));
+}
+
+static int posix_link(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
+		      const char *name)
+{
+	char path[PROC_PATH_MAX];
+	int r;
+
+	if (from[0])
+		return un_errno(linkat(from_dirfd, from, dirfd, name, 0));
+
+	/* AT_EMPTY_PATH would ask for CAP_DAC_READ_SEARCH. */
+	r = proc_path(path, from_dirfd, "");
+	if (r < 0)
+		return r;
+	return un_errno(linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW));
+}
+
+static int posix_rename(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
+			const char *name, unsigned flags)
+{
+	return un_errno(renameat2(from_dirfd, from, dirfd, name, flags));
+}
+
+static int posix_unlink(struct un_layer *l, int dirfd, const char *name, int flags)
+{
+	return un_errno(unlinkat(dirfd, name, flags));
+}
+
+static int posix_chown(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid)
+{
+	return un_errno(fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
+}
+
+static int posix_chmod(struct un_layer *l, int dirfd, const char *name, mode_t mode)
+{
+	char path[PROC_PATH_MAX];
+	int r;
+
+	have_init();
+	if (have.fchmodat2)
+		return (int)un_errno(syscall(SYS_fchmodat2, dirfd, name, mode,
+					     AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
+	/* The libc's way: an O_PATH descriptor and its magic link, refusing symlinks. */
+	if (name[0])
+		return un_errno(fchmodat(dirfd, name, mode, AT_SYMLINK_NOFOLLOW));
+	r = proc_path(path, dirfd, "");
+	if (r < 0)
+		return r;
+	return un_errno(chmod(path, mode));
+}
+
+static int posix_utimens(struct un_layer *l, int dirfd, const char *name,
+			 const struct timespec ts[2])
+{
+	char path[PROC_PATH_MAX];
+	int r;
+
+	if (name[0])
+		return un_errno(utimensat(dirfd, name, ts, AT_SYMLINK_NOFOLLOW));
+	r = utimensat(dirfd, "", ts, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH);
+	if (r == 0 || errno != EINVAL)
+		return un_errno(r);
+
+	/* Before 5.8. */
+	r = proc_path(path, dirfd, "");
+	if (r < 0)
+		return r;
+	return un_errno(utimensat(AT_FDCWD, path, ts, 0));
+}
+
+static int posix_truncate(struct un_layer *l, int fd, off_t size)
+{
+	return un_errno(ftruncate(fd, size));
+}
+
+static ssize_t posix_pwrite(struct un_layer *l, int fd, const void *buf, size_t size, off_t off)
+{
+	return un_errno(pwrite(fd, buf, size, off));
+}
+
+static int posix_clone(struct un_layer *l, int fd, int from)
+{
+	return un_errno(ioctl(fd, FICLONE, from));
+}
+
+static ssize_t posix_copy_range(struct un_layer *l, int from, off_t from_off, int fd, off_t off,
+				size_t size)
+{
+	off64_t in = from_off, out = off;
+
+	return un_errno(copy_file_range(from, &in, fd, &out, size, 0));
+}
+
+static int posix_allocate(struct un_layer *l, int fd, int mode, off_t off, off_t len)
+{
+	return un_errno(fallocate(fd, mode, off, len));
+}
+
+static int posix_fsync(struct un_layer *l, int fd, bool data_only)
+{
+	return un_errno(data_only ? fdatasync(fd) : fsync(fd));
+}
+
+const struct un_layer_ops un_layer_posix = {
+	.open = posix_open,
+	.stat = posix_stat,
+	.readlink = posix_readlink,
+	.getxattr = posix_getxattr,
+	.listxattr = posix_listxattr,
+	.getdents = posix_getdents,
+	.pread = posix_pread,
+	.setxattr = posix_setxattr,
+	.removexattr = posix_removexattr,
+	.mkdir = posix_mkdir,
+	.mknod = posix_mknod,
+	.symlink = posix_symlink,
+	.link = posix_link,
+	.rename = posix_rename,
+	.unlink = posix_unlink,
+	.chown = posix_chown,
+	.chmod = posix_chmod,
+	.utimens = posix_utimens,
+	.truncate = posix_truncate,
+	.pwrite = posix_pwrite,
+	.clone = posix_clone,
+	.copy_range = posix_copy_range,
+	.fallocate = posix_allocate,
+	.fsync = posix_fsync,
+};

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "layer/origin.h"
+
+#include "util/err.h"
+#include "util/fd.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define VERSION 0
+#define MAGIC 0xfb
+#define FLAG_BIG_ENDIAN 1
+#define FLAG_ANY_ENDIAN 2
+#define HEADER 21
+
+#define CPU_FLAGS (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? FLAG_BIG_ENDIAN : 0)
+
+/* Handle types of exportfs (include/linux/exportfs.h) whose fid begins with what is read here. */
+enum {
+	FID_INO32_GEN = 0x01,	/* ext4 and many: ino32, gen32; tmpfs: gen32, ino64 */
+	FID_BTRFS = 0x4d,	/* objectid64, ... */
+	FID_INO64_GEN = 0x81,	/* xfs: ino64, gen32 */
+};
+
+union handle {
+	struct file_handle h;
+	uint8_t room[sizeof(struct file_handle) + 128];
+};
+
+ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
+			 uint8_t ret[UN_ORIGIN_MAX])
+{
+	union handle fh = { .h.handle_bytes = 128 };
+	int mount_id;
+
+	if (!l->caps.handles)
+		return 0;
+	if (name_to_handle_at(dirfd, name, &fh.h, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
+		return errno == EOPNOTSUPP || errno == EOVERFLOW ? 0 : -errno;
+	if (fh.h.handle_type < 0 || fh.h.handle_type > 255)
+		return 0;
+	ret[0] = VERSION;
+	ret[1] = MAGIC;
+	ret[2] = (uint8_t)(HEADER + fh.h.handle_bytes);
+	ret[3] = CPU_FLAGS;
+	ret[4] = (uint8_t)fh.h.handle_type;
+	memcpy(ret + 5, l->uuid, 16);
+	memcpy(ret + HEADER, fh.h.f_handle, fh.h.handle_bytes);
+	return (ssize_t)(HEADER + fh.h.handle_bytes);
+}
+
+int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret)
+{
+	if (len <= HEADER || len > UN_ORIGIN_MAX)
+		return -EINVAL;
+	if (value[0] != VERSION || value[1] != MAGIC || value[2] > len || value[2] <= HEADER)
+		return -EINVAL;
+	if (value[3] & ~(FLAG_BIG_ENDIAN | FLAG_ANY_ENDIAN))
+		return -EINVAL;
+	if (!(value[3] & FLAG_ANY_ENDIAN) && (value[3] & FLAG_BIG_ENDIAN) != CPU_FLAGS)
+		return -EINVAL;
+	ret->type = value[4];
+	memcpy(ret->uuid, value + 5, 16);
+	ret->fid_len = (uint8_t)(value[2] - HEADER);
+	memcpy(ret->fid, value + HEADER, ret->fid_len);
+	return 0;
+}
+
+static uint64_t ino_in_fid(const struct un_origin *o)
+{
+	uint32_t w[3];
+	uint64_t q;
+
+	memcpy(w, o->fid, sizeof(w));
+	memcpy(&q, o->fid, sizeof(q));
+	if (o->type == FID_INO32_GEN && o->fid_len == 8)
+		return w[0];
+	if (o->type == FID_INO32_GEN && o->fid_len == 12)
+		return w[1] | (uint64_t)w[2] << 32;
+	if ((o->type == FID_INO64_GEN || o->type == FID_BTRFS) && o->fid_len >= 8)
+		return q;
+	return 0;
+}
+
+uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
+{
+	static atomic_bool no_privilege;
+	union handle fh = { 0 };
+	struct statx st;
+
+	if (atomic_load_explicit(&no_privilege, memory_order_relaxed))
+		return ino_in_fid(o);
+	fh.h.handle_bytes = o->fid_len;
+	fh.h.handle_type = o->type;
+	memcpy(fh.h.f_handle, o->fid, o->fid_len);
+
+	un_autofd int fd = open_by_handle_at(l->root, &fh.h, O_PATH | O_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno == ESTALE)
+			return 0;
+		if (errno == EPERM)
+			no_privilege = true;
+		return ino_in_fid(o);
+	}
+	return l->ops->stat(l, fd, "", &st) == 0 ? st.stx_ino : 0;
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the layers' file systems can do. A question has three answers: yes, no, and "it could not be
+ * asked", which fails the mount: a disk error must not quietly choose another way of writing marks.
+ */
+#include "setup_i.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+/* linux/fs.h has it since 6.9. */
+struct fsuuid {
+	uint8_t len;
+	uint8_t uuid[16];
+};
+#define GETFSUUID _IOR(0x15, 0, struct fsuuid)
+
+/* 1, 0 or -errno from the result of trying. */
+static int answer(ssize_t r)
+{
+	if (r >= 0)
+		return 1;
+	switch (-r) {
+	case EPERM:
+	case EACCES:
+	case EOPNOTSUPP:
+	case ENOSYS:
+	case ENOTTY:
+	case EINVAL:
+	case EISDIR: /* O_TMPFILE, where the file system does not know it */
+		return 0;
+	case ENOSPC:
+	case EDQUOT:
+		/* The call is known, and a full disk must stay mountable to be emptied. */
+		return 1;
+	default:
+		return (int)r;
+	}
+}
+
+/*
+ * Asked with an xattr on anonymous memory, where nothing but the permission can be in the way.
+ * Reading does not tell (trusted.* without the right to it: ENODATA), nor does the capability (it
+ * counts in the first user namespace only).
+ */
+bool un_setup_privileged(void)
+{
+	un_autofd int fd = memfd_create("probe", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return geteuid() == 0;
+	return fsetxattr(fd, "trusted.overlay.opaque", "0", 1, 0) == 0 || errno != EPERM;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Any layer
+ */
+
+static int probe_acl(struct un_layer *l)
+{
+	ssize_t r = l->ops->getxattr(l, l->root, "", "system.posix_acl_access", NULL, 0);
+
+	/* EACCES, ESTALE..: what it supports is not told; taking ACLs for possible is harmless. */
+	return r != -EOPNOTSUPP && r != -ENOSYS;
+}
+
+static int probe_handles(const struct un_layer *l)
+{
+	union {
+		struct file_handle h;
+		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} u = { .h.handle_bytes = MAX_HANDLE_SZ };
+	int mount_id;
+
+	return name_to_handle_at(l->root, "", &u.h, &mount_id, AT_EMPTY_PATH) == 0;
+}
+
+static void probe_uuid(struct un_layer *l)
+{
+	struct fsuuid u = { 0 };
+	un_autofd int fd = l->ops->open(l, l->root, "", O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd >= 0 && ioctl(fd, GETFSUUID, &u) == 0 && u.len == sizeof(l->uuid))
+		memcpy(l->uuid, u.uuid, sizeof(l->uuid));
+}
+
+static void probe_any(struct un_layer *l)
+{
+	l->caps.acl = probe_acl(l);
+	l->caps.handles = probe_handles(l);
+	l->caps.d_type = true;
+	probe_uuid(l);
+}
+
+int un_setup_probe_lowers(struct un_setup *s)
+{
+	g_autoptr(GHashTable) by_dev = g_hash_table_new(g_int64_hash, g_int64_equal);
+
+	for (unsigned i = 1; i <= s->ls->n; i++) {
+		struct un_layer *l = &s->ls->v[i];
+		const struct un_layer *known = g_hash_table_lookup(by_dev, &l->dev);
+
+		if (known) {
+			l->caps = known->caps;
+			memcpy(l->uuid, known->uuid, sizeof(l->uuid));
+			continue;
+		}
+		probe_any(l);
+		g_hash_table_insert(by_dev, &l->dev, l);
+		un_debug("layer %u: %s: acl %d, handles %d", i, l->path, l->caps.acl,
+			 l->caps.handles);
+	}
+	return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * The upper, in WORK/work
+ */
+
+struct probe {
+	struct un_layer *l;
+	int work;
+	char a[64], b[64]; /* names to play with, new for each question */
+};
+
+static int try_xattr(struct probe *p, const char *name)
+{
+	int r = p->l->ops->setxattr(p->l, p->work, "", name, "0", 1, 0);
+
+	if (r == 0)
+		un_ignore(p->l->ops->removexattr(p->l, p->work, "", name));
+	return answer(r);
+}
+
+/* Sets caps.xattr and the dialect. */
+static int probe_xattr(struct un_setup *s, struct probe *p)
+{
+	int r = 0;
+
+	s->ls->dialect = UN_DIALECT_TRUSTED;
+	if (!s->req->userxattr)
+		r = try_xattr(p, "trusted.overlay.opaque");
+	if (r == 0) {
+		s->ls->dialect = UN_DIALECT_USER;
+		r = try_xattr(p, "user.overlay.opaque");
+	}
+	if (r == 0 && !s->req->userxattr && un_setup_privileged())
+		s->ls->dialect = UN_DIALECT_TRUSTED;
+	p->l->caps.xattr = r > 0;
+	return r;
+}
+
+static int probe_tmpfile(struct un_setup *s, struct probe *p)
+{
+	un_autofd int fd = p->l->ops->open(p->l, p->work, "", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int r = answer(fd);
+
+	if (r <= 0 || fd < 0)
+		goto out;
+	r = p->l->ops->link(p->l, fd, "", p->work, p->a);
+	r = r == -ENOENT ? 0 : answer(r); /* ENOENT: without /proc it cannot be named */
+out:
+	p->l->caps.tmpfile = r > 0;
+	return r;
+}
+
+static int probe_mknod(struct un_setup *s, struct probe *p)
+{
+	int r = answer(p->l->ops->mknod(p->l, p->work, p->a, S_IFCHR, makedev(0, 0)));
+
+	p->l->caps.mknod_whiteout = r > 0;
+	return r;
+}
+
+/* Two regular files p->a and p->b. 0: there is no room for them. */
+static int make_pair(struct probe *p)
+{
+	int r = p->l->ops->mknod(p->l, p->work, p->a, S_IFREG | 0600, 0);
+
+	if (r == 0)
+		r = p->l->ops->mknod(p->l, p->work, p->b, S_IFREG | 0600, 0);
+	return r == 0 ? 1 : r == -ENOSPC || r == -EDQUOT ? 0 : r;
+}
+
+static int probe_exchange(struct un_setup *s, struct probe *p)
+{
+	int r = make_pair(p);
+
+	if (r == 0)
+		p->l->caps.rename_exchange = true;
+	if (r <= 0)
+		return r;
+	r = answer(p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, RENAME_EXCHANGE));
+	if (r <= 0)
+		return r;
+	r = p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, RENAME_NOREPLACE);
+	r = r == -EEXIST ? 1 : r == 0 ? 0 : answer(r);
+	p->l->caps.rename_exchange = r > 0;
+	return r;
+}
+
+static int probe_whiteout(struct un_setup *s, struct probe *p)
+{
+	int r = make_pair(p);
+
+	if (r == 0)
+		p->l->caps.rename_whiteout = true;
+	if (r <= 0)
+		return r;
+	r = answer(p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, RENAME_WHITEOUT));
+	p->l->caps.rename_whiteout = r > 0;
+	return r;
+}
+
+/* Our lock file is there to be listed. */
+static int probe_d_type(struct un_setup *s, struct probe *p)
+{
+	un_autofd int fd = p->l->ops->open(p->l, p->work, "", O_RDONLY | O_DIRECTORY, 0);
+	char buf[4096] __attribute__((aligned(8)));
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	p->l->caps.d_type = true;
+	while ((n = p->l->ops->getdents(p->l, fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *d = (const void *)(buf + at);
+
+			at += d->d_reclen;
+			if (d->d_name[0] != '.' && d->d_type == DT_UNKNOWN)
+				p->l->caps.d_type = false;
+		}
+	}
+	return (int)n;
+}
+
+static const struct {
+	const char *what;
+	int (*ask)(struct un_setup *s, struct probe *p);
+} upper_probes[] = {
+	{ "extended attributes", probe_xattr }, { "O_TMPFILE", probe_tmpfile },
+	{ "whiteouts", probe_mknod },           { "RENAME_EXCHANGE", probe_exchange },
+	{ "RENAME_WHITEOUT", probe_whiteout },  { "d_type", probe_d_type },
+};
+
+int un_setup_probe_upper(struct un_setup *s)
+{
+	struct un_layer *l = &s->ls->v[0];
+	struct probe p = { .l = l, .work = s->ls->work };
+
+	probe_any(l);
+	for (size_t i = 0; i < G_N_ELEMENTS(upper_probes); i++) {
+		int r;
+
+		snprintf(p.a, sizeof(p.a), "#%s-probe%zua", s->ls->stage_id, i);
+		snprintf(p.b, sizeof(p.b), "#%s-probe%zub", s->ls->stage_id, i);
+		r = upper_probes[i].ask(s, &p);
+		un_ignore(l->ops->unlink(l, p.work, p.a, 0));
+		un_ignore(l->ops->unlink(l, p.work, p.b, 0));
+		if (r < 0)
+			return un_setup_refuse(s, r, "workdir", s->req->work,
+					       "cannot find out about %s", upper_probes[i].what);
+	}
+	return 0;
+}
+
+void un_setup_probe_report(const struct un_setup *s)
+{
+	const struct un_layer *l = &s->ls->v[0];
+	const struct {
+		bool has;
+		int level;
+		const char *consequence;
+	} lines[] = {
+		{ l->caps.xattr, LOG_WARNING,
+		  "no extended attributes for marks: no directory can replace a deleted one" },
+		{ l->caps.tmpfile, LOG_INFO,
+		  "no O_TMPFILE: files are staged under names in workdir" },
+		{ l->caps.mknod_whiteout, LOG_WARNING,
+		  "no 0:0 device nodes, which mark deletions for the kernel" },
+		{ l->caps.rename_exchange, LOG_INFO,
+		  "no RENAME_EXCHANGE: some replacements take two steps" },
+		{ l->caps.rename_whiteout, LOG_INFO,
+		  "no RENAME_WHITEOUT: moving a file takes two steps" },
+		{ l->caps.acl, LOG_INFO, "no POSIX ACLs: those of lowers are not copied up" },
+		{ l->caps.handles, LOG_INFO,
+		  "no file handles: inode numbers may change with a remount" },
+		{ l->caps.d_type, LOG_INFO,
+		  "no file types in listings: listing asks for each name" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(lines); i++)
+		if (!lines[i].has)
+			un_log(lines[i].level, "upperdir: %s: %s", l->path, lines[i].consequence);
+}

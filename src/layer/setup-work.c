@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * WORK/work: where changes are staged.
+ *
+ * Several mounts may use it at once, if only because an old daemon is still ending while its
+ * successor starts. Each has an ID; its names are "#ID-N", and "#ID.lock", which it holds locked
+ * for as long as it lives. Invariants:
+ *
+ *   (1) "#ID-N" exists only while "#ID.lock" does: the lock is made first and removed last.
+ *   (2) Who finds "#ID.lock" not locked removes it, holding its lock. So who makes one looks, once
+ *       it has the lock, whether its file still has a name; if not, it starts again with a new ID.
+ *   (3) A name whose ID has no locked lock file belongs to nobody, as does every name of another
+ *       form (the kernel's "#1a2f"), and is removed at mount.
+ */
+#include "setup_i.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+#define WORK_NAME "work"
+#define ID_MIN 8
+#define ID_MAX 16
+
+int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret)
+{
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+	char buf[16384] __attribute__((aligned(8)));
+	ssize_t n;
+
+	while ((n = l->ops->getdents(l, fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *d = (const void *)(buf + at);
+
+			at += d->d_reclen;
+			if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+				g_ptr_array_add(names, g_strdup(d->d_name));
+		}
+	}
+	if (n < 0)
+		return (int)n;
+	*ret = g_steal_pointer(&names);
+	return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Directories one may have to open to oneself first
+ */
+
+/*
+ * Opens the directory @name for listing and changing, with chmod if it is ours and closed to us
+ * (the kernel makes it mode 0000). *ret_old_mode: the mode to give back, -1 if it was not changed.
+ */
+static int enter(struct un_layer *l, int dirfd, const char *name, int *ret_old_mode)
+{
+	un_autofd int fd = -1;
+	struct statx st;
+	int r;
+
+	*ret_old_mode = -1;
+	fd = l->ops->open(l, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+	if (fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) == 0)
+		return un_take_fd(&fd);
+	if (fd < 0 && fd != -EACCES)
+		return fd;
+	if (fd >= 0 && errno != EACCES)
+		return -errno;
+
+	r = l->ops->stat(l, dirfd, name, &st);
+	if (r < 0)
+		return r;
+	r = l->ops->chmod(l, dirfd, name, 0700);
+	if (r < 0)
+		return r == -EPERM ? -EACCES : r;
+	*ret_old_mode = st.stx_mode & 07777;
+	un_close(fd);
+	fd = l->ops->open(l, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+	return un_take_fd(&fd);
+}
+
+static void restore_mode(struct un_layer *l, int dirfd, const char *name, int old_mode)
+{
+	if (old_mode >= 0)
+		un_ignore(l->ops->chmod(l, dirfd, name, (mode_t)old_mode));
+}
+
+/* Closed to everyone, as the kernel's are, unless that closes it to ourselves. */
+static int make_dir(struct un_layer *l, int dirfd, const char *name)
+{
+	int old_mode, r;
+
+	r = l->ops->mkdir(l, dirfd, name, 0);
+	if (r < 0)
+		return r;
+	return enter(l, dirfd, name, &old_mode);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * The marks of mounts that another mount must not follow
+ */
+
+/* 0, or -EINVAL with the sentence. Not being able to look is a reason to refuse too. */
+static int check_incompat(struct un_setup *s, int work)
+{
+	struct un_layer *l = &s->ls->v[0];
+	g_autoptr(GPtrArray) names = NULL;
+	un_autofd int fd = -1;
+	int old_mode, r;
+
+	fd = enter(l, work, "incompat", &old_mode);
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+		return 0;
+	r = fd < 0 ? fd : un_setup_names(l, fd, &names);
+	restore_mode(l, work, "incompat", old_mode);
+	if (r < 0)
+		return un_setup_refuse(s, r, "workdir", s->req->work,
+				       "cannot look into work/incompat");
+	for (unsigned i = 0; i < names->len; i++)
+		if (strcmp(names->pdata[i], "volatile") == 0)
+			return un_setup_refuse(
+				s, -EINVAL, "workdir", s->req->work,
+				"was used by a volatile mount (work/incompat/volatile): its upper may be "
+				"incomplete; remove work/incompat/volatile to use it anyway");
+	if (names->len)
+		return un_setup_refuse(s, -EINVAL, "workdir", s->req->work,
+				       "was used with a feature unknown here (work/incompat/%s)",
+				       (const char *)names->pdata[0]);
+	return 0;
+}
+
+int un_setup_work_volatile(struct un_setup *s)
+{
+	struct un_layer *l = &s->ls->v[0];
+	un_autofd int incompat = -1, dir = -1, dirty = -1;
+
+	incompat = make_dir(l, s->ls->work, "incompat");
+	if (incompat < 0)
+		return un_setup_refuse(s, incompat, "workdir", s->req->work,
+				       "cannot make work/incompat");
+	dir = make_dir(l, incompat, "volatile");
+	if (dir >= 0)
+		dirty = l->ops->open(l, dir, "dirty", O_CREAT | O_EXCL | O_WRONLY, 0600);
+	if (dirty < 0)
+		return un_setup_refuse(s, dir < 0 ? dir : dirty, "workdir", s->req->work,
+				       "cannot make work/incompat/volatile/dirty");
+	return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Who lives
+ */
+
+/* Length of the ID in "#ID-..." or "#ID.lock", 0 if @name has another form. */
+static size_t id_length(const char *name)
+{
+	size_t n;
+
+	if (name[0] != '#')
+		return 0;
+	n = strspn(name + 1, "0123456789abcdef");
+	if (n < ID_MIN || n > ID_MAX)
+		return 0;
+	return name[1 + n] == '-' || strcmp(name + 1 + n, ".lock") == 0 ? n : 0;
+}
+
+/*
+ * Is the mount that has the lock file @name alive? If not, the lock file is removed. When in doubt
+ * it is: its leftovers cost space, removing what it stages costs data.
+ */
+static bool is_alive(struct un_layer *l, int work, const char *name)
+{
+	un_autofd int fd = l->ops->open(l, work, name, O_RDWR | O_NONBLOCK, 0);
+	struct statx st;
+	int r;
+
+	if (fd < 0)
+		return fd != -ENOENT && fd != -ELOOP && fd != -EISDIR && fd != -ENXIO;
+	if (l->ops->stat(l, fd, "", &st) < 0 || !S_ISREG(st.stx_mode))
+		return false;
+	r = un_errno(flock(fd, LOCK_EX | LOCK_NB));
+	if (r < 0) {
+		if (r != -EWOULDBLOCK)
+			un_debug("workdir: %s: flock: %s", name, g_strerror(-r));
+		return true;
+	}
+	un_ignore(l->ops->unlink(l, work, name, 0));
+	return false;
+}
+
+/* Is @name one of a living mount's? @lives: what is known of IDs. */
+static bool is_in_use(struct un_layer *l, int work, GHashTable *lives, const char *name)
+{
+	size_t n = id_length(name);
+	g_autofree char *id = NULL, *lock = NULL;
+	void *known;
+	bool alive;
+
+	if (!n)
+		return false;
+	id = g_strndup(name + 1, n);
+	if (g_hash_table_lookup_extended(lives, id, NULL, &known))
+		return GPOINTER_TO_INT(known);
+	lock = g_strdup_printf("#%s.lock", id);
+	alive = is_alive(l, work, lock);
+	g_hash_table_insert(lives, g_steal_pointer(&id), GINT_TO_POINTER(alive));
+	return alive;
+}
+
+/* 0 and the descriptor that is the lock, -EAGAIN if somebody took it for a dead one's. */
+static int make_lock(struct un_layer *l, int work, const char *name, int *ret)
+{
+	un_autofd int fd = l->ops->open(l, work, name, O_CREAT | O_EXCL | O_RDWR, 0600);
+	struct statx st, named;
+	int r;
+
+	if (fd < 0)
+		return fd == -EEXIST ? -EAGAIN : fd;
+	do
+		r = un_errno(flock(fd, LOCK_EX));
+	while (r == -EINTR);
+	if (r < 0)
+		un_debug("workdir: flock: %s: leftovers of other mounts stay", g_strerror(-r));
+	r = l->ops->stat(l, fd, "", &st);
+	if (r < 0)
+		return r;
+	r = l->ops->stat(l, work, name, &named);
+	if (r == -ENOENT || (r == 0 && named.stx_ino != st.stx_ino))
+		return -EAGAIN;
+	if (r < 0)
+		return r;
+	*ret = un_take_fd(&fd);
+	return 0;
+}
+
+static int take_id(struct un_setup *s, int work)
+{
+	struct un_layer *l = &s->ls->v[0];
+	int r = -EAGAIN;
+
+	for (unsigned tries = 0; tries < 100 && r == -EAGAIN; tries++) {
+		g_autofree char *id = NULL, *name = NULL;
+		uint64_t random;
+
+		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+			return -EIO;
+		id = g_strdup_printf("%016" PRIx64, random);
+		name = g_strdup_printf("#%s.lock", id);
+		r = make_lock(l, work, name, &s->ls->stage_lock);
+		if (r == 0)
+			s->ls->stage_id = g_steal_pointer(&id);
+	}
+	return r;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Emptying
+ */
+
+struct cleaner {
+	struct un_layer *l;
+	int work;
+	const char *id;
+	unsigned seq;
+	GQueue pending; /* directories of work/ that are not empty; owned names */
+};
+
+/*
+ * One entry of @dirfd. A directory that is not empty is moved up into work/ and queued, so depth
+ * costs neither stack nor descriptors.
+ */
+static int remove_entry(struct cleaner *c, int dirfd, const char *name)
+{
+	struct un_layer *l = c->l;
+	g_autofree char *up = NULL;
+	int r;
+
+	r = l->ops->unlink(l, dirfd, name, 0);
+	if (r != -EISDIR)
+		return r == -ENOENT ? 0 : r;
+	r = l->ops->unlink(l, dirfd, name, AT_REMOVEDIR);
+	if (r != -ENOTEMPTY && r != -EEXIST)
+		return r == -ENOENT ? 0 : r;
+	if (dirfd == c->work) {
+		g_queue_push_tail(&c->pending, g_strdup(name));
+		return 0;
+	}
+	up = g_strdup_printf("#%s-rm%u", c->id, c->seq++);
+	r = l->ops->rename(l, dirfd, name, c->work, up, 0);
+	if (r == -EACCES && l->ops->chmod(l, dirfd, name, 0700) == 0)
+		r = l->ops->rename(l, dirfd, name, c->work, up, 0);
+	if (r == 0)
+		g_queue_push_tail(&c->pending, g_steal_pointer(&up));
+	return r;
+}
+
+static int remove_dir(struct cleaner *c, const char *name)
+{
+	struct un_layer *l = c->l;
+	g_autoptr(GPtrArray) names = NULL;
+	un_autofd int fd = -1;
+	int old_mode, r, err = 0;
+
+	fd = enter(l, c->work, name, &old_mode);
+	if (fd < 0)
+		return fd;
+	r = un_setup_names(l, fd, &names);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < names->len; i++) {
+		r = remove_entry(c, fd, names->pdata[i]);
+		if (r < 0)
+			err = r;
+	}
+	return err ?: l->ops->unlink(l, c->work, name, AT_REMOVEDIR);
+}
+
+/* What cannot be removed stays: it is not in the way of new names. */
+static void remove_all(struct cleaner *c, const char *path, GPtrArray *names)
+{
+	for (unsigned i = 0; i < names->len; i++) {
+		const char *name = names->pdata[i];
+		int err = remove_entry(c, c->work, name);
+		char *dir;
+
+		while ((dir = g_queue_pop_head(&c->pending))) {
+			int r = remove_dir(c, dir);
+
+			if (r < 0)
+				err = r;
+			g_free(dir);
+		}
+		if (err < 0)
+			un_log(LOG_WARNING, "workdir: %s: work/%s cannot be removed: %s", path,
+			       name, g_strerror(-err));
+	}
+}
+
+/* Removes from work/ every name that is not in use, or with @own_only this mount's. */
+static int clean(struct un_layers *ls, const char *path, bool own_only)
+{
+	struct un_layer *l = &ls->v[0];
+	struct cleaner c = {
+		.l = l, .work = ls->work, .id = ls->stage_id, .pending = G_QUEUE_INIT
+	};
+	g_autoptr(GPtrArray) names = NULL, doomed = g_ptr_array_new();
+	g_autoptr(GHashTable) lives = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	g_autofree char *own = g_strdup_printf("#%s-", ls->stage_id);
+	un_autofd int fd = l->ops->open(l, ls->work, "", O_RDONLY | O_DIRECTORY, 0);
+	int r;
+
+	r = fd < 0 ? fd : un_setup_names(l, fd, &names);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < names->len; i++) {
+		const char *name = names->pdata[i];
+
+		/* It was empty; if it is no more, that is a mount in the making. */
+		if (!own_only && strcmp(name, "incompat") == 0 &&
+		    l->ops->unlink(l, ls->work, name, AT_REMOVEDIR) != -ENOTDIR)
+			continue;
+		if (own_only ? g_str_has_prefix(name, own) : !is_in_use(l, ls->work, lives, name))
+			g_ptr_array_add(doomed, names->pdata[i]);
+	}
+	remove_all(&c, path, doomed);
+	return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * The directory itself
+ */
+
+/* What it inherited from WORK would be inherited by everything staged in it. */
+static void disinherit(struct un_layer *l, int work)
+{
+	struct statx st;
+
+	un_ignore(l->ops->removexattr(l, work, "", "system.posix_acl_default"));
+	un_ignore(l->ops->removexattr(l, work, "", "system.posix_acl_access"));
+	if (l->ops->stat(l, work, "", &st) == 0 && (st.stx_mode & S_ISGID))
+		un_ignore(l->ops->chmod(l, work, "", st.stx_mode & 07777 & ~S_ISGID));
+}
+
+static int open_work_dir(struct un_setup *s)
+{
+	struct un_layer *l = &s->ls->v[0];
+	int fd, old_mode, r;
+
+	fd = enter(l, s->work_parent, WORK_NAME, &old_mode);
+	if (fd == -ENOTDIR || fd == -ELOOP) {
+		r = l->ops->unlink(l, s->work_parent, WORK_NAME, 0);
+		fd = r < 0 ? r : -ENOENT;
+	}
+	if (fd == -ENOENT)
+		fd = make_dir(l, s->work_parent, WORK_NAME);
+	if (fd == -EEXIST) /* another first mount was faster */
+		fd = enter(l, s->work_parent, WORK_NAME, &old_mode);
+	if (fd < 0)
+		return un_setup_refuse(s, fd, "workdir", s->req->work, "work/ cannot be used");
+
+	r = check_incompat(s, fd);
+	if (r < 0) {
+		restore_mode(l, s->work_parent, WORK_NAME, old_mode);
+		un_close(fd);
+		return r;
+	}
+	disinherit(l, fd);
+	s->ls->work = fd;
+	return 0;
+}
+
+int un_setup_work_open(struct un_setup *s)
+{
+	int r;
+
+	r = open_work_dir(s);
+	if (r < 0)
+		return r;
+	r = take_id(s, s->ls->work);
+	if (r < 0)
+		return un_setup_refuse(s, r, "workdir", s->req->work,
+				       "cannot make a lock file in work/");
+	r = clean(s->ls, s->req->work, false);
+	if (r < 0)
+		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot list work/");
+	return 0;
+}
+
+void un_setup_work_close(struct un_layers *ls)
+{
+	struct un_layer *l = &ls->v[0];
+	g_autofree char *lock = NULL;
+
+	if (ls->work < 0 || !ls->stage_id)
+		return;
+	un_ignore(clean(ls, l->path, true));
+	lock = g_strdup_printf("#%s.lock", ls->stage_id);
+	un_ignore(l->ops->unlink(l, ls->work, lock, 0));
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The steps of un_layers_open(), in their order. Each returns 0 or a negative errno, and then has
+ * written the sentence. The steps up to un_setup_work_open() change nothing on disk.
+ */
+#pragma once
+
+#include <glib.h>
+#include <limits.h>
+
+#include "layer/setup.h"
+
+struct un_setup {
+	const struct un_setup_request *req;
+	struct un_layers *ls;
+	int work_parent; /* WORK, O_PATH, in the upper's clone if it has one; -1 without an upper */
+	char **ret_err;
+};
+
+/* Writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
+int un_setup_fail(struct un_setup *s, int r, const char *option, const char *path);
+int un_setup_refuse(struct un_setup *s, int r, const char *option, const char *path,
+		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/*
+ * setup-check.c: which directory may lie where, and on what. Roots are the ones the user's paths
+ * name, not yet clones.
+ */
+int un_setup_check(struct un_setup *s);
+
+/* setup-probe.c: file system by file system for the lowers, then the upper in WORK/work. */
+int un_setup_probe_lowers(struct un_setup *s);
+int un_setup_probe_upper(struct un_setup *s);
+/* One log line for each thing the upper cannot do. */
+void un_setup_probe_report(const struct un_setup *s);
+/* May this process use trusted.* xattrs? */
+bool un_setup_privileged(void);
+
+/*
+ * setup-work.c: WORK/work is made, refused if a volatile mount left it, locked and emptied of what
+ * dead mounts left there.
+ */
+int un_setup_work_open(struct un_setup *s);
+int un_setup_work_volatile(struct un_setup *s);
+/* Removes the names of this mount. */
+void un_setup_work_close(struct un_layers *ls);
+
+/* All names of the directory open at @fd but "." and "..". */
+int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret);

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "layer/whiteout.h"
+
+#include "util/err.h"
+#include "util/lock.h"
+
+#include <glib.h>
+#include <inttypes.h>
+
+struct un_whiteout_pool {
+	struct un_layer *upper; /* borrowed */
+	int work;		/* borrowed */
+	char *master;
+
+	struct un_mutex lock;		    /* one new master at a time, not one per thread */
+	uint64_t seq UN_GUARDED_BY(lock);   /* names the next staged link */
+	bool have_master UN_GUARDED_BY(lock);
+};
+
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, const char *prefix)
+{
+	struct un_whiteout_pool *pool = g_new0(struct un_whiteout_pool, 1);
+
+	pool->upper = upper;
+	pool->work = work;
+	pool->master = g_strdup_printf("%s-wh", prefix);
+	un_mutex_init(&pool->lock);
+	return pool;
+}
+
+struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool)
+{
+	if (!pool)
+		return NULL;
+	if (pool->have_master)
+		un_ignore(pool->upper->ops->unlink(pool->upper, pool->work, pool->master, 0));
+	un_mutex_done(&pool->lock);
+	g_free(pool->master);
+	g_free(pool);
+	return NULL;
+}
+
+int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
+		      const struct statx *st)
+{
+	char c;
+	ssize_t n;
+
+	if (S_ISCHR(st->stx_mode))
+		return st->stx_rdev_major == 0 && st->stx_rdev_minor == 0;
+	if (!S_ISREG(st->stx_mode) || st->stx_size != 0)
+		return 0;
+	n = un_mark_get(l, dialect, dirfd, name, UN_MARK_WHITEOUT, &c, 1);
+	if (n >= 0 || n == -ERANGE)
+		return 1;
+	/* A file the daemon may not read shows no user xattr; it is not called a whiteout for that. */
+	return n == -ENODATA || n == -EACCES || n == -EPERM ? 0 : (int)n;
+}
+
+static int new_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);
+
+static int new_master_locked(struct un_whiteout_pool *pool)
+{
+	struct un_layer *u = pool->upper;
+	int r;
+
+	if (pool->have_master)
+		un_ignore(u->ops->unlink(u, pool->work, pool->master, 0));
+	pool->have_master = false;
+	r = u->ops->mknod(u, pool->work, pool->master, S_IFCHR, 0);
+	if (r < 0)
+		return r;
+	pool->have_master = true;
+	return 0;
+}
+
+static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
+	UN_REQUIRES(pool->lock);
+
+static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
+{
+	struct un_layer *u = pool->upper;
+	int r;
+
+	if (!pool->have_master) {
+		r = new_master_locked(pool);
+		if (r < 0)
+			return r;
+	}
+	r = u->ops->link(u, pool->work, pool->master, dirfd, name);
+	/*
+	 * Full, or somebody emptied the work directory: start a new inode. A file system without
+	 * hard links gets a device of its own each time.
+	 */
+	if (r == -EMLINK || r == -ENOENT) {
+		r = new_master_locked(pool);
+		if (r == 0)
+			r = u->ops->link(u, pool->work, pool->master, dirfd, name);
+	}
+	if (r == -EPERM || r == -EOPNOTSUPP)
+		r = u->ops->mknod(u, dirfd, name, S_IFCHR, 0);
+	return r;
+}
+
+int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name)
+{
+	int r;
+
+	un_mutex_lock(&pool->lock);
+	r = link_locked(pool, dirfd, name);
+	un_mutex_unlock(&pool->lock);
+	return r;
+}
+
+int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name)
+{
+	struct un_layer *u = pool->upper;
+	char tmp[128];
+	int r;
+
+	un_mutex_lock(&pool->lock);
+	g_snprintf(tmp, sizeof(tmp), "%s.%" PRIx64, pool->master, pool->seq++);
+	r = link_locked(pool, pool->work, tmp);
+	un_mutex_unlock(&pool->lock);
+	if (r < 0)
+		return r;
+
+	r = u->ops->rename(u, pool->work, tmp, dirfd, name, 0);
+	/*
+	 * rename() of one link of an inode over another succeeds without doing anything, and that is
+	 * our case when @name is a whiteout already. So tmp goes on success too.
+	 */
+	un_ignore(u->ops->unlink(u, pool->work, tmp, 0));
+	return r;
+}

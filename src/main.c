@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Wires the rooms: parse, open the layers, build the union, mount, serve, take down. */
+#include "cli/options.h"
+#include "core/fs.h"
+#include "layer/setup.h"
+#include "ops/ops.h"
+#include "transport/daemon.h"
+#include "transport/mount.h"
+#include "transport/transport.h"
+#include "transport/wire.h"
+#include "util/err.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEFAULT_MAX_WRITE (1024 * 1024u)
+
+/* In the order of coming to life. */
+struct app {
+	struct un_options *options;
+	struct un_mount *mount;
+	struct un_fs *fs;
+	struct un_ops *ops;
+	struct fuse_session *se;
+	struct un_daemon daemon;
+	struct un_transport *transport;
+	pthread_t signal_thread;
+	sigset_t signals;
+	atomic_bool ended; /* the signal thread is to end as well */
+};
+
+/* Without them a layer or /dev/fuse could become descriptor 2, and be written messages to. */
+static void open_standard_fds(void)
+{
+	int fd;
+
+	while ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && fd <= 2)
+		un_ignore(fcntl(fd, F_SETFD, 0));
+	if (fd > 2)
+		close(fd);
+}
+
+static int prepare_process(char **ret_err)
+{
+	struct rlimit rl;
+
+	/* A descriptor or more per file in use: the soft limit is for programs that select(2). */
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		rl.rlim_cur = rl.rlim_max;
+		un_ignore(setrlimit(RLIMIT_NOFILE, &rl));
+	}
+	umask(0);
+	un_ignore(signal(SIGPIPE, SIG_IGN));
+	if (access("/proc/self/fd", X_OK) < 0) {
+		*ret_err = g_strdup_printf("/proc/self/fd: %s (/proc has to be mounted)",
+					   g_strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+static int open_union(struct app *a, char **ret_err)
+{
+	const struct un_options *o = a->options;
+	const struct un_setup_request setup = {
+		.lowers = (const char *const *)o->lowers->pdata,
+		.n_lowers = o->lowers->len,
+		.upper = o->upper,
+		.work = o->work,
+		.userxattr = o->userxattr,
+		.is_volatile = o->sync == UN_SYNC_VOLATILE,
+	};
+	struct un_fs_config fs = {
+		.read_only = o->read_only,
+		.sync = o->sync != UN_SYNC_VOLATILE,
+		.sync_strict = o->sync == UN_SYNC_STRICT,
+		.revalidate = o->timeout == 0,
+	};
+	const struct un_ops_config ops = {
+		.timeout = o->timeout,
+		.noxattrs = o->noxattrs,
+		.writeback = o->writeback,
+		.volatile_ = o->sync == UN_SYNC_VOLATILE,
+		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
+	};
+
+	fs.layers = un_layers_open(&setup, ret_err);
+	if (!fs.layers)
+		return -1;
+	if (o->debug && fs.layers->has_upper && g_getenv("UN_TRACE"))
+		un_layer_trace(&fs.layers->v[0]);
+	a->fs = un_fs_new(&fs, ret_err);
+	if (!a->fs) {
+		un_layers_close(fs.layers);
+		return -1;
+	}
+	a->ops = un_ops_new(a->fs, &ops);
+	return 0;
+}
+
+static int mount_union(struct app *a, char **ret_err)
+{
+	const struct un_options *o = a->options;
+	const struct un_session_request req = {
+		.fsname = o->fsname,
+		.subtype = o->subtype,
+		.mount_opts = o->mount_opts->str,
+		.auto_unmount = o->auto_unmount,
+		.table = un_ops_table(),
+		.userdata = a->ops,
+	};
+
+	a->se = un_mount_session(&req, ret_err);
+	if (!a->se)
+		return -1;
+	return un_mount(a->mount, a->se, ret_err);
+}
+
+/* Signals. */
+
+static void log_counts(struct app *a)
+{
+	uint64_t counts[UN_TRANSPORT_OPCODES];
+	g_autoptr(GString) line = g_string_new("requests:");
+	uint64_t sum = 0;
+
+	un_transport_counts(a->transport, counts);
+	for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++) {
+		const char *name = un_wire_opcode_name(op);
+
+		if (!counts[op])
+			continue;
+		sum += counts[op];
+		if (name)
+			g_string_append_printf(line, " %s=%" PRIu64, name, counts[op]);
+		else
+			g_string_append_printf(line, " %u=%" PRIu64, op, counts[op]);
+	}
+	un_log(LOG_INFO, "%s total=%" PRIu64, line->str, sum);
+}
+
+static void *signal_main(void *arg)
+{
+	struct app *a = arg;
+	int sig;
+
+	while (sigwait(&a->signals, &sig) == 0) {
+		if (a->ended)
+			break;
+		if (sig == SIGUSR1) {
+			log_counts(a);
+			continue;
+		}
+		/* In the background there is no terminal whose end would matter. */
+		if (sig == SIGHUP && !a->options->foreground)
+			continue;
+		un_debug("signal %d: unmounting", sig);
+		/* Requests go on: who has files open there may use them to the end. */
+		un_unmount(a->mount, a->transport, a->options->writeback);
+	}
+	return NULL;
+}
+
+/*
+ * Before any thread is started, so that all have them blocked; and before mounting, so that none
+ * leaves a mount behind that nobody serves.
+ */
+static void block_signals(struct app *a)
+{
+	sigemptyset(&a->signals);
+	sigaddset(&a->signals, SIGTERM);
+	sigaddset(&a->signals, SIGINT);
+	sigaddset(&a->signals, SIGHUP);
+	sigaddset(&a->signals, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &a->signals, NULL);
+}
+
+/* Serving. */
+
+/* With allow_root libfuse refuses other users' requests. It does not see those; so have none. */
+static const struct un_transport_ops *raw_ops(const struct un_options *o)
+{
+	static struct un_transport_ops limited;
+
+	if (!strstr(o->mount_opts->str, "allow_root"))
+		return un_ops_raw();
+	limited.worker_start = un_ops_raw()->worker_start;
+	return &limited;
+}
+
+static int start_transport(struct app *a, char **ret_err)
+{
+	const struct un_options *o = a->options;
+	const struct un_transport_config config = {
+		.threads = o->threads,
+		.clone_fd = o->clone_fd,
+		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
+		.debug = o->debug,
+		.init_flags = un_ops_init_flags(a->ops),
+		.ops = raw_ops(o),
+		.data = a->ops,
+	};
+	int r;
+
+	a->transport = un_transport_new(a->se, &config);
+	if (!a->transport) {
+		*ret_err = g_strdup("the FUSE transport cannot be set up");
+		return -1;
+	}
+	un_ops_attach(a->ops, a->se, a->transport);
+	r = un_transport_init(a->transport);
+	if (r == -EPERM) {
+		*ret_err = g_strdup_printf("mountpoint '%s': the descriptor is not mounted",
+					   un_mount_path(a->mount));
+		return -1;
+	}
+	if (r < 0) {
+		*ret_err = g_strdup_printf(
+			"mountpoint '%s': the kernel's first request (INIT) failed: %s",
+			un_mount_path(a->mount), g_strerror(-r));
+		return -1;
+	}
+	r = pthread_create(&a->signal_thread, NULL, signal_main, a);
+	if (r)
+		*ret_err = g_strdup_printf("no thread can be started: %s", g_strerror(r));
+	return r ? -1 : 0;
+}
+
+static int serve(struct app *a)
+{
+	int r;
+
+	un_daemon_ready(&a->daemon);
+	r = un_transport_run(a->transport);
+	if (r < 0)
+		un_log(LOG_ERR, "no thread can be started: %s", g_strerror(-r));
+
+	a->ended = true;
+	pthread_kill(a->signal_thread, SIGUSR1);
+	pthread_join(a->signal_thread, NULL);
+	return r < 0 ? 1 : 0;
+}
+
+/* Whatever exists. */
+static void app_done(struct app *a)
+{
+	un_unmount(a->mount, NULL, false);
+	/* Runs what is left to do for the union, so before it; libfuse knows the union, too. */
+	un_transport_free(a->transport);
+	if (a->se)
+		un_mount_end(a->mount, a->se);
+	un_ops_free(a->ops);
+	un_fs_free(a->fs);
+	un_mount_free(a->mount);
+	un_options_free(a->options);
+}
+
+static int parent_report(struct app *a, enum un_daemon_side side, const char *sentence)
+{
+	if (side == UN_DAEMON_READY)
+		return 0;
+	if (side == UN_DAEMON_DIED)
+		un_unmount(a->mount, NULL, false);
+	fprintf(stderr, "fuse-unionfs: %s\n", sentence);
+	return 1;
+}
+
+static int run(struct app *a)
+{
+	g_autofree char *err = NULL;
+
+	a->mount = un_mount_new(a->options->mountpoint, &err);
+	if (!a->mount || prepare_process(&err) < 0 || open_union(a, &err) < 0)
+		goto fail;
+	block_signals(a);
+	if (mount_union(a, &err) < 0)
+		goto fail;
+
+	if (!a->options->foreground) {
+		enum un_daemon_side side = un_daemon_fork(&a->daemon, &err);
+
+		if (side == UN_DAEMON_NO_FORK)
+			goto fail;
+		if (side != UN_DAEMON_CHILD)
+			_exit(parent_report(a, side, err));
+	}
+	if (start_transport(a, &err) < 0)
+		goto fail;
+	return serve(a);
+
+fail:
+	un_daemon_fail(&a->daemon, err);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	struct app a = { .daemon = UN_DAEMON_INIT };
+	g_autofree char *err = NULL;
+	int status;
+
+	open_standard_fds();
+	a.options = un_options_parse(argc, argv, geteuid() == 0, &err);
+	if (!a.options) {
+		fprintf(stderr, "fuse-unionfs: %s\n", err);
+		return 1;
+	}
+	if (a.options->help || a.options->version) {
+		fputs(a.options->help ? un_usage_help() : un_usage_version(), stdout);
+		un_options_free(a.options);
+		return fflush(stdout) ? 1 : 0;
+	}
+	un_log_set_debug(a.options->debug);
+	for (guint i = 0; i < a.options->warnings->len; i++)
+		un_log(LOG_WARNING, "%s", (const char *)g_ptr_array_index(a.options->warnings, i));
+
+	status = run(&a);
+	app_done(&a);
+	return status;
+}

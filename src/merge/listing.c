@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Names are found through a hash table of pointers (open addressing, keyed by the cookie's base) and
+ * walked in cookie order through a sorted array. Changes go to the table at once; the array follows
+ * when somebody next lists: removed entries are flagged dead in it, new ones wait in `fresh`. So a
+ * directory that is filled or emptied while nobody lists it costs no sorting at all.
+ */
+#include "layer/whiteout.h"
+#include "merge/merge.h"
+#include "merge_i.h"
+
+#include "util/err.h"
+#include "util/fd.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The low bits of a cookie tell names of the same hash apart. */
+#define SEQ_BITS 4
+#define SEQ_MASK ((1ull << SEQ_BITS) - 1)
+
+struct un_listing {
+	struct un_entry **slots;
+	size_t cap;  /* power of two, or 0 */
+	size_t used; /* slots taken, tombstones included */
+	size_t live; /* entries */
+	size_t shown;
+	size_t whiteouts;
+	struct un_entry **sorted;
+	size_t n_sorted;
+	GPtrArray *fresh;
+	GPtrArray *dead; /* to be freed when the order is made anew */
+};
+
+static struct un_entry tombstone;
+
+/* FNV-1a, then a finalizer so that all bits depend on all of the name. */
+static uint64_t hash_name(const char *name)
+{
+	uint64_t h = 0xcbf29ce484222325ull;
+
+	for (const unsigned char *p = (const unsigned char *)name; *p; p++)
+		h = (h ^ *p) * 0x100000001b3ull;
+	h ^= h >> 33;
+	h *= 0xff51afd7ed558ccdull;
+	h ^= h >> 33;
+	h *= 0xc4ceb9fe1a85ec53ull;
+	h ^= h >> 33;
+	h = (h >> 1) & ~SEQ_MASK;
+	return h ? h : SEQ_MASK + 1;
+}
+
+struct un_listing *un_listing_new(void)
+{
+	struct un_listing *l = g_new0(struct un_listing, 1);
+
+	l->fresh = g_ptr_array_new();
+	l->dead = g_ptr_array_new_with_free_func(g_free);
+	return l;
+}
+
+struct un_listing *un_listing_free(struct un_listing *l)
+{
+	if (!l)
+		return NULL;
+	for (size_t i = 0; i < l->cap; i++)
+		if (l->slots[i] && l->slots[i] != &tombstone)
+			g_free(l->slots[i]);
+	g_free(l->slots);
+	g_free(l->sorted);
+	g_ptr_array_free(l->fresh, TRUE);
+	g_ptr_array_free(l->dead, TRUE);
+	g_free(l);
+	return NULL;
+}
+
+static size_t slot_of(uint64_t base, size_t cap)
+{
+	return (size_t)(base >> SEQ_BITS) & (cap - 1);
+}
+
+static void grow(struct un_listing *l)
+{
+	size_t cap = 8;
+	struct un_entry **slots;
+
+	while (cap * 2 < l->live * 3 + 3)
+		cap *= 2;
+	slots = g_new0(struct un_entry *, cap);
+	for (size_t i = 0; i < l->cap; i++) {
+		struct un_entry *e = l->slots[i];
+		size_t s;
+
+		if (!e || e == &tombstone)
+			continue;
+		for (s = slot_of(e->cookie & ~SEQ_MASK, cap); slots[s]; s = (s + 1) & (cap - 1))
+			;
+		slots[s] = e;
+	}
+	g_free(l->slots);
+	l->slots = slots;
+	l->cap = cap;
+	l->used = l->live;
+}
+
+/* The slot that holds @name, or -1; *ret_taken gets the sequence numbers in use for its hash. */
+static ssize_t find_slot(const struct un_listing *l, const char *name, uint64_t base,
+			 unsigned *ret_taken)
+{
+	unsigned taken = 0;
+
+	if (l->cap == 0)
+		return -1;
+	for (size_t s = slot_of(base, l->cap); l->slots[s]; s = (s + 1) & (l->cap - 1)) {
+		struct un_entry *e = l->slots[s];
+
+		if (e == &tombstone || (e->cookie & ~SEQ_MASK) != base)
+			continue;
+		if (strcmp(e->name, name) == 0)
+			return (ssize_t)s;
+		taken |= 1u << (e->cookie & SEQ_MASK);
+	}
+	if (ret_taken)
+		*ret_taken = taken;
+	return -1;
+}
+
+struct un_entry *un_listing_find(const struct un_listing *l, const char *name)
+{
+	ssize_t s = find_slot(l, name, hash_name(name), NULL);
+
+	return s < 0 ? NULL : l->slots[s];
+}
+
+static bool shown(const struct un_entry *e)
+{
+	return !(e->flags & (UN_ENTRY_HIDDEN | UN_ENTRY_DEAD));
+}
+
+static void count(struct un_listing *l, const struct un_entry *e, int by)
+{
+	l->shown += shown(e) ? (size_t)by : 0;
+	l->whiteouts += e->flags & UN_ENTRY_WHITEOUT ? (size_t)by : 0;
+}
+
+struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned pos, uint8_t type,
+				uint8_t flags, uint64_t ino)
+{
+	uint64_t base = hash_name(name);
+	unsigned taken = 0;
+	ssize_t at = find_slot(l, name, base, &taken);
+	struct un_entry *e;
+	size_t len = strlen(name) + 1;
+
+	if (at >= 0) {
+		e = l->slots[at];
+		count(l, e, -1);
+	} else {
+		size_t s;
+
+		if ((l->used + 1) * 4 > l->cap * 3)
+			grow(l);
+		e = g_malloc(sizeof(*e) + len);
+		memcpy(e->name, name, len);
+		/* 16 names of one 59-bit hash do not happen by themselves; then the last two share. */
+		e->cookie = base | MIN((uint64_t)__builtin_ctz(~taken), SEQ_MASK);
+		for (s = slot_of(base, l->cap); l->slots[s] && l->slots[s] != &tombstone;
+		     s = (s + 1) & (l->cap - 1))
+			;
+		if (!l->slots[s])
+			l->used++;
+		l->slots[s] = e;
+		l->live++;
+		g_ptr_array_add(l->fresh, e);
+	}
+	e->pos = (uint16_t)pos;
+	e->type = type;
+	e->flags = flags;
+	e->ino = ino;
+	count(l, e, 1);
+	return e;
+}
+
+void un_listing_remove(struct un_listing *l, const char *name)
+{
+	ssize_t s = find_slot(l, name, hash_name(name), NULL);
+	struct un_entry *e;
+
+	if (s < 0)
+		return;
+	e = l->slots[s];
+	l->slots[s] = &tombstone;
+	l->live--;
+	count(l, e, -1);
+	e->flags |= UN_ENTRY_DEAD;
+	g_ptr_array_add(l->dead, e);
+	/* Many names made and removed with nobody listing: do not let them pile up. */
+	if (l->dead->len > 64 && l->dead->len > l->live)
+		un_listing_settle(l);
+}
+
+size_t un_listing_shown(const struct un_listing *l)
+{
+	return l->shown;
+}
+
+bool un_listing_has_whiteouts(const struct un_listing *l)
+{
+	return l->whiteouts > 0;
+}
+
+static int by_cookie(const void *a, const void *b)
+{
+	const struct un_entry *x = *(struct un_entry *const *)a, *y = *(struct un_entry *const *)b;
+
+	return x->cookie < y->cookie ? -1 : x->cookie > y->cookie;
+}
+
+bool un_listing_settled(const struct un_listing *l)
+{
+	return l->fresh->len == 0;
+}
+
+void un_listing_settle(struct un_listing *l)
+{
+	struct un_entry **f = (struct un_entry **)l->fresh->pdata;
+	struct un_entry **out;
+	size_t nf = 0, i = 0, j = 0, n = 0;
+
+	for (size_t k = 0; k < l->fresh->len; k++)
+		if (!(f[k]->flags & UN_ENTRY_DEAD))
+			f[nf++] = f[k];
+	if (nf > 1)
+		qsort(f, nf, sizeof(*f), by_cookie);
+	out = g_new(struct un_entry *, l->live + 1);
+	while (i < l->n_sorted || j < nf) {
+		if (i < l->n_sorted && (l->sorted[i]->flags & UN_ENTRY_DEAD)) {
+			i++;
+			continue;
+		}
+		if (j == nf || (i < l->n_sorted && l->sorted[i]->cookie < f[j]->cookie))
+			out[n++] = l->sorted[i++];
+		else
+			out[n++] = f[j++];
+	}
+	g_free(l->sorted);
+	l->sorted = out;
+	l->n_sorted = n;
+	g_ptr_array_set_size(l->fresh, 0);
+	g_ptr_array_set_size(l->dead, 0);
+}
+
+const struct un_entry *un_listing_next(const struct un_listing *l, uint64_t cookie)
+{
+	size_t lo = 0, hi = l->n_sorted;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (l->sorted[mid]->cookie <= cookie)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < l->n_sorted; lo++)
+		if (shown(l->sorted[lo]))
+			return l->sorted[lo];
+	return NULL;
+}
+
+void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
+			      void *data)
+{
+	for (size_t i = 0; i < l->cap; i++)
+		if (l->slots[i] && l->slots[i] != &tombstone &&
+		    (l->slots[i]->flags & UN_ENTRY_WHITEOUT))
+			fn(l->slots[i]->name, data);
+}
+
+/* ---- reading the layers ------------------------------------------------------------------------ */
+
+struct build {
+	const struct un_merge_dir *d;
+	struct un_listing *l;
+	const struct un_where *w;
+	unsigned pos;
+	GPtrArray *tar; /* NAMEs of this layer's `.wh.NAME`, char * */
+};
+
+/* 1 if the entry is a whiteout, 0 if not, or -errno; fills in a type that was not told. */
+static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *type)
+{
+	struct statx st;
+	int r;
+
+	if (*type != DT_CHR && *type != DT_UNKNOWN && !(*type == DT_REG && b->w->xwhiteouts))
+		return 0;
+	r = b->w->layer->ops->stat(b->w->layer, b->w->fd, name, &st);
+	if (r == -ENOENT)
+		return 0; /* removed since; looking it up will tell */
+	if (r < 0)
+		return r;
+	*type = IFTODT(st.stx_mode);
+	return un_whiteout_probe(b->w->layer, b->d->dialect, b->w->fd, name, &st);
+}
+
+static void found_below(struct un_entry *e, uint8_t type, bool whiteout)
+{
+	if (!(e->flags & UN_ENTRY_DECIDED)) {
+		e->flags |= UN_ENTRY_DECIDED;
+		if (!whiteout)
+			e->flags |= UN_ENTRY_LOWER;
+	}
+	if (e->flags & UN_ENTRY_STOP)
+		return;
+	if (whiteout || type != DT_DIR || e->type != DT_DIR) {
+		e->flags |= UN_ENTRY_STOP;
+		return;
+	}
+	e->flags |= UN_ENTRY_MORE;
+}
+
+static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t ino)
+{
+	bool upper = b->w->layer->index == 0;
+	struct un_entry *e;
+	uint8_t flags;
+	int wh;
+
+	if (un_merge_hidden_name(b->w, name)) {
+		if (!upper && strncmp(name, UN_WH_META, strlen(UN_WH_META)) != 0 &&
+		    name[strlen(UN_WH)])
+			g_ptr_array_add(b->tar, g_strdup(name + strlen(UN_WH)));
+		return 0;
+	}
+	wh = entry_is_whiteout(b, name, &type);
+	if (wh < 0)
+		return wh;
+	e = un_listing_find(b->l, name);
+	if (e) {
+		found_below(e, type, wh);
+		return 0;
+	}
+	flags = upper ? 0 : UN_ENTRY_DECIDED | (wh ? 0 : UN_ENTRY_LOWER);
+	if (wh)
+		flags |= UN_ENTRY_HIDDEN | UN_ENTRY_STOP | (upper ? UN_ENTRY_WHITEOUT : 0);
+	else if (type != DT_DIR)
+		flags |= UN_ENTRY_STOP;
+	un_listing_put(b->l, name, b->pos, type, flags, ino);
+	return 0;
+}
+
+/* What this layer's `.wh.NAME` hide is below it, not in it: applied when the layer has been read. */
+static void apply_tar_whiteouts(struct build *b)
+{
+	for (unsigned i = 0; i < b->tar->len; i++) {
+		const char *name = b->tar->pdata[i];
+		struct un_entry *e = un_listing_find(b->l, name);
+
+		if (e)
+			e->flags |= UN_ENTRY_STOP | UN_ENTRY_DECIDED;
+		else
+			un_listing_put(b->l, name, b->pos, DT_UNKNOWN,
+				       UN_ENTRY_HIDDEN | UN_ENTRY_STOP | UN_ENTRY_DECIDED, 0);
+	}
+	g_ptr_array_set_size(b->tar, 0);
+}
+
+static int read_layer(struct build *b)
+{
+	struct un_layer *l = b->w->layer;
+	g_autofree char *buf = g_malloc(32768);
+	un_autofd int fd = l->ops->open(l, b->w->fd, "", O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return fd;
+	for (;;) {
+		ssize_t n = l->ops->getdents(l, fd, buf, 32768);
+
+		if (n <= 0)
+			return (int)n;
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *de = (const struct dirent64 *)(const void *)(buf + at);
+			int r;
+
+			at += de->d_reclen;
+			if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+				continue;
+			r = add_entry(b, de->d_name, de->d_type, de->d_ino);
+			if (r < 0)
+				return r;
+		}
+	}
+}
+
+/* What was needed only while building, and names that only a lower's whiteout told of. */
+static void finish(struct un_listing *l)
+{
+	for (size_t i = 0; i < l->cap; i++) {
+		struct un_entry *e = l->slots[i];
+
+		if (!e || e == &tombstone)
+			continue;
+		e->flags &= (uint8_t) ~(UN_ENTRY_STOP | UN_ENTRY_DECIDED);
+		if ((e->flags & UN_ENTRY_HIDDEN) && !(e->flags & UN_ENTRY_WHITEOUT)) {
+			l->slots[i] = &tombstone;
+			l->live--;
+			e->flags |= UN_ENTRY_DEAD;
+			g_ptr_array_add(l->dead, e);
+		}
+	}
+	un_listing_settle(l);
+}
+
+int un_merge_list(const struct un_merge_dir *d, struct un_listing **ret)
+{
+	struct build b = { .d = d, .l = un_listing_new() };
+	int r = 0;
+
+	b.tar = g_ptr_array_new_with_free_func(g_free);
+	for (unsigned pos = 0; pos < d->n && r == 0; pos++) {
+		struct un_where w;
+
+		r = d->open(d->ctx, pos, &w);
+		if (r < 0)
+			break;
+		b.w = &w;
+		b.pos = pos;
+		if (w.fd >= 0)
+			r = read_layer(&b);
+		apply_tar_whiteouts(&b);
+		d->close(d->ctx, pos, &w);
+	}
+	g_ptr_array_free(b.tar, TRUE);
+	if (r < 0) {
+		un_listing_free(b.l);
+		return r;
+	}
+	finish(b.l);
+	*ret = b.l;
+	return 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ops_i.h"
+
+struct filling {
+	struct un_ops *ops;
+	fuse_req_t req;
+	char *buf;
+	size_t size, used;
+	bool plus;
+};
+
+/* Every entry that is given with its node is one more telling, but for "." and "..". */
+static bool add_plus(struct filling *f, const struct un_dirent *e)
+{
+	struct fuse_entry_param p = { 0 };
+	size_t room = f->size - f->used, need;
+
+	if (e->inode) {
+		un_entry_fill(f->ops, e->inode, e->st, &p);
+	} else {
+		p.attr.st_ino = e->ino;
+		p.attr.st_mode = (mode_t)DTTOIF(e->type);
+	}
+	need = fuse_add_direntry_plus(f->req, f->buf + f->used, room, e->name, &p, (off_t)e->cookie);
+	if (need > room)
+		return false;
+	f->used += need;
+	if (e->inode) {
+		un_inode_remember(f->ops->fs, e->inode);
+		un_inode_put(f->ops->fs, e->inode);
+	}
+	return true;
+}
+
+static bool add(void *data, const struct un_dirent *e)
+{
+	struct filling *f = data;
+	size_t room = f->size - f->used, need;
+	struct stat st = { .st_ino = e->ino, .st_mode = (mode_t)DTTOIF(e->type) };
+
+	if (f->plus)
+		return add_plus(f, e);
+	need = fuse_add_direntry(f->req, f->buf + f->used, room, e->name, &st, (off_t)e->cookie);
+	if (need > room)
+		return false;
+	f->used += need;
+	return true;
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	struct un_ops *ops = un_ops_of(req);
+	struct filling f = { .ops = ops, .req = req, .size = size, .plus = plus };
+	struct un_inode *dir = un_node(req, ino);
+	int r;
+
+	if (!dir)
+		return;
+	f.buf = un_ops_buffer(size);
+	r = f.buf ? un_readdir(ops->fs, dir, (uint64_t)off, plus, add, &f) : -ENOMEM;
+	un_inode_put(ops->fs, dir);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, f.buf, f.used);
+}
+
+/* Never asked again: the kernel keeps listings, and needs no handle (zero-message.md 2.1). */
+void un_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, ENOSYS);
+}
+
+void un_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		   struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, off, false);
+}
+
+void un_op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, off, true);
+}
+
+void un_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	un_op_fsync(req, ino, datasync, fi);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Data. Opening and closing are never heard of (OPEN, FLUSH = ENOSYS), so fi->fh is never looked at.
+ */
+#include "ops_i.h"
+
+#include <fcntl.h>
+
+#define WRITE_CACHE (1u << 0)
+#define WRITE_KILL_SUIDGID (1u << 2)
+
+void un_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, ENOSYS);
+}
+
+void un_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, ENOSYS);
+}
+
+void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct un_fs *fs = un_ops_of(req)->fs;
+	struct un_inode *inode = un_node(req, ino);
+	void *buf;
+	ssize_t n;
+
+	(void)fi;
+	if (!inode)
+		return;
+	buf = un_ops_buffer(size);
+	n = buf ? un_read(fs, inode, buf, size, off) : -ENOMEM;
+	un_inode_put(fs, inode);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+/* A set-id program changed by another user must not run once more with its old rights. */
+static void tell_killed(struct un_ops *ops, fuse_ino_t ino, bool killed)
+{
+	if (killed)
+		un_ops_stale(ops, ino);
+}
+
+void un_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		 struct fuse_file_info *fi)
+{
+	struct un_ops *ops = un_ops_of(req);
+	struct un_inode *inode = un_node(req, ino);
+	struct un_cred cred = un_cred_of(req);
+	uint32_t flags = un_transport_raw()->write_flags;
+	struct un_write w = {
+		.buf = buf,
+		.size = size,
+		.off = off,
+		.append = fi->flags & O_APPEND,
+		.kill = flags & WRITE_KILL_SUIDGID,
+		.cached = flags & WRITE_CACHE,
+	};
+	bool killed = false;
+	ssize_t n;
+
+	if (!inode)
+		return;
+	n = un_write(ops->fs, inode, &w, &cred, &killed);
+	un_inode_put(ops->fs, inode);
+	tell_killed(ops, ino, killed);
+	un_ops_tick(ops);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+void un_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct un_ops *ops = un_ops_of(req);
+	struct un_inode *inode;
+	int r;
+
+	(void)fi;
+	if (ops->config.volatile_) {
+		/* The kernel does not ask again, and says success to everyone. */
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	inode = un_node(req, ino);
+	if (!inode)
+		return;
+	r = un_fsync(ops->fs, inode, datasync);
+	un_inode_put(ops->fs, inode);
+	un_reply_status(req, r);
+}
+
+void un_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		     struct fuse_file_info *fi)
+{
+	struct un_ops *ops = un_ops_of(req);
+	struct un_inode *inode = un_node(req, ino);
+	struct un_cred cred = un_cred_of(req);
+	bool killed = false;
+	int r;
+
+	(void)fi;
+	if (!inode)
+		return;
+	r = un_fallocate(ops->fs, inode, mode, off, len, &cred, &killed);
+	un_inode_put(ops->fs, inode);
+	tell_killed(ops, ino, killed);
+	un_ops_tick(ops);
+	un_reply_status(req, r);
+}
+
+struct seek {
+	struct un_ops *ops;
+	fuse_req_t req;
+	fuse_ino_t ino;
+	off_t off;
+	int whence;
+	int device;
+};
+
+/*
+ * Dirty pages of a mapping (or of the write-back cache) are not in the file yet; making the kernel
+ * write them takes requests that other threads serve, hence not in the handler (zero-message.md 2.3).
+ */
+static void seek_later(void *data)
+{
+	struct seek *s = data;
+	struct un_inode *inode;
+	off_t at;
+
+	un_transport_use_device(s->device);
+	un_ignore(fuse_lowlevel_notify_inval_inode(s->ops->se, s->ino, 0, 0));
+	inode = un_node(s->req, s->ino);
+	if (inode) {
+		at = un_lseek(s->ops->fs, inode, s->off, s->whence);
+		un_inode_put(s->ops->fs, inode);
+		if (at < 0)
+			fuse_reply_err(s->req, (int)-at);
+		else
+			fuse_reply_lseek(s->req, at);
+	}
+	g_free(s);
+}
+
+void un_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct seek *s = g_new(struct seek, 1);
+
+	(void)fi;
+	*s = (struct seek){ .ops = un_ops_of(req),
+			    .req = req,
+			    .ino = ino,
+			    .off = off,
+			    .whence = whence,
+			    .device = un_transport_keep_device() };
+	un_transport_defer(s->ops->transport, seek_later, s);
+}
+
+void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *fi_in,
+			   fuse_ino_t out, off_t out_off, struct fuse_file_info *fi_out, size_t size,
+			   int flags)
+{
+	struct un_ops *ops = un_ops_of(req);
+	struct un_inode *src = un_node(req, in), *dst;
+	struct un_cred cred = un_cred_of(req);
+	bool killed = false;
+	ssize_t n;
+
+	(void)fi_in;
+	(void)fi_out;
+	if (!src)
+		return;
+	dst = un_node(req, out);
+	if (!dst) {
+		un_inode_put(ops->fs, src);
+		return;
+	}
+	n = flags ? -EINVAL :
+		    un_copy_file_range(ops->fs, src, in_off, dst, out_off, size, &cred, &killed);
+	un_inode_put(ops->fs, src);
+	un_inode_put(ops->fs, dst);
+	tell_killed(ops, out, killed);
+	un_ops_tick(ops);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}

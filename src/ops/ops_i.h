@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "core/union.h"
+#include "ops/ops.h"
+#include "transport/wire.h"
+#include "util/err.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <stdatomic.h>
+
+struct un_ops {
+	struct un_fs *fs; /* borrowed */
+	struct fuse_session *se;
+	struct un_transport *transport;
+	struct un_ops_config config;
+	double timeout;
+	atomic_bool ticking; /* somebody looks after writable descriptors */
+};
+
+/* Of a handler. */
+struct un_ops *un_ops_of(fuse_req_t req);
+struct un_cred un_cred_of(fuse_req_t req);
+/* The inode of a request: a reference, or NULL after having answered -ESTALE. */
+struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino);
+
+/* 0 or -errno. */
+void un_reply_status(fuse_req_t req, int r);
+/* r < 0: the error; otherwise the entry, which the kernel then holds. Consumes @inode. */
+void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
+void un_reply_attr(fuse_req_t req, int r, const struct statx *st);
+void un_stat_from(const struct statx *stx, struct stat *ret);
+void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
+		   struct fuse_entry_param *ret);
+void un_wire_attr_from(const struct statx *st, struct un_wire_attr *ret);
+/* A buffer of this thread, at least @size bytes; NULL: no memory. */
+void *un_ops_buffer(size_t size);
+/* The kernel has attributes that are not true any more. Allowed inside a request. */
+void un_ops_stale(struct un_ops *ops, uint64_t id);
+/* A file may have been opened for writing: see that it does not stay so. */
+void un_ops_tick(struct un_ops *ops);
+
+/* The handlers, by file. */
+void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void un_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
+void un_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+
+void un_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,
+		   struct fuse_file_info *fi);
+void un_op_readlink(fuse_req_t req, fuse_ino_t ino);
+void un_op_statfs(fuse_req_t req, fuse_ino_t ino);
+void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node);
+
+void un_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void un_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		   struct fuse_file_info *fi);
+void un_op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi);
+void un_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
+void un_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void un_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void un_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void un_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		  struct fuse_file_info *fi);
+void un_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void un_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void un_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void un_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		  const char *newname, unsigned flags);
+void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t dir, uint32_t mode,
+		    uint32_t umask);
+
+void un_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void un_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void un_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		 struct fuse_file_info *fi);
+void un_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void un_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		     struct fuse_file_info *fi);
+void un_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *fi_in,
+			   fuse_ino_t out, off_t out_off, struct fuse_file_info *fi_out, size_t size,
+			   int flags);
+
+void un_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void un_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void un_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+		    int flags);
+void un_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+void un_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+		 unsigned flags, const void *in, size_t in_size, size_t out_size);

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "transport/mount.h"
+
+#include "transport_i.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+
+#ifndef UMOUNT_NOFOLLOW
+#define UMOUNT_NOFOLLOW 8
+#endif
+
+#define DEV_FUSE makedev(10, 229)
+
+struct un_mount {
+	char *path;
+	int inherited; /* N of /dev/fd/N, or -1 */
+	/*
+	 * "0:42" of our superblock: the one name of a mount that nobody else gets while our
+	 * connection lives. Mount ids are reused at once.
+	 */
+	char *dev;
+	int fd; /* the session's device; -1: not mounted */
+	struct un_mutex lock;
+	bool unmounted; /* or at least tried */
+};
+
+/* libfuse's messages: into here while it is set, else to the log. */
+static GString *captured;
+
+static void log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	g_autofree char *text = g_strdup_vprintf(fmt, ap);
+
+	if (captured)
+		g_string_append(captured, text);
+	else
+		un_log(MIN((int)level, LOG_DEBUG), "%s", g_strchomp(text));
+}
+
+/*
+ * fusermount3, and libfuse here and there, write to standard error. Its text is wanted, and a
+ * fusermount3 that stays (auto_unmount) must not hold the caller's stderr or stdout: so both are a
+ * memory file for a while.
+ */
+struct diversion {
+	int file, out, err;
+};
+
+static void divert(struct diversion *d)
+{
+	captured = g_string_new(NULL);
+	fflush(stdout);
+	d->out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	d->err = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	d->file = memfd_create("fuse messages", MFD_CLOEXEC);
+	if (d->file < 0 || d->out < 0 || d->err < 0)
+		return;
+	dup2(d->file, STDOUT_FILENO);
+	dup2(d->file, STDERR_FILENO);
+}
+
+/* All that was said. */
+static char *restore(struct diversion *d)
+{
+	GString *text = captured;
+	char buf[4096];
+	ssize_t n;
+
+	if (d->out >= 0)
+		dup2(d->out, STDOUT_FILENO);
+	if (d->err >= 0)
+		dup2(d->err, STDERR_FILENO);
+	n = d->file < 0 ? 0 : pread(d->file, buf, sizeof(buf), 0);
+	if (n > 0)
+		g_string_append_len(text, buf, n);
+	un_close(d->file);
+	un_close(d->out);
+	un_close(d->err);
+	captured = NULL;
+	return g_string_free(text, FALSE);
+}
+
+/* The reason in what libfuse and fusermount3 have said: the last line, without who said it. */
+static char *reason(const char *text)
+{
+	g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+	const char *last = "";
+	const char *p;
+
+	for (char **l = lines; *l; l++)
+		if (*g_strstrip(*l))
+			last = *l;
+	while ((p = g_str_has_prefix(last, "fuse: ")          ? last + 6
+		    : g_str_has_prefix(last, "fusermount3: ") ? last + 13
+							      : NULL))
+		last = p;
+	/* As the versions of libfuse put it. */
+	if (strstr(last, "exec fusermount3") || strstr(last, "of fusermount3 failed"))
+		return g_strdup_printf(
+			"it takes root or fusermount3 (package fuse3), which cannot be "
+			"run:%s",
+			strrchr(last, ':') ? strrchr(last, ':') + 1 : " unknown reason");
+	return g_strdup(*last ? last : "libfuse gives no reason");
+}
+
+static int check_inherited(struct un_mount *m, const char *mountpoint, char **ret_err)
+{
+	struct stat st;
+
+	if (fstat(m->inherited, &st) < 0) {
+		*ret_err = g_strdup_printf("mountpoint '%s': descriptor %d is not open", mountpoint,
+					   m->inherited);
+		return -1;
+	}
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != DEV_FUSE) {
+		*ret_err =
+			g_strdup_printf("mountpoint '%s': descriptor %d is not an open /dev/fuse",
+					mountpoint, m->inherited);
+		return -1;
+	}
+	/* fusermount3 has no use for it. */
+	fcntl(m->inherited, F_SETFD, FD_CLOEXEC);
+	m->path = g_strdup(mountpoint);
+	return 0;
+}
+
+static int check_mountpoint(struct un_mount *m, const char *mountpoint, char **ret_err)
+{
+	char *path = realpath(mountpoint, NULL);
+	struct stat st;
+	int r = 0;
+
+	if (!path || stat(path, &st) < 0)
+		r = -errno;
+	else if (!S_ISDIR(st.st_mode))
+		r = -ENOTDIR;
+	if (r < 0) {
+		*ret_err = g_strdup_printf(
+			"mountpoint '%s': %s%s", mountpoint, g_strerror(-r),
+			r == -ENOTCONN ? " (a mount whose daemon is gone; unmount it first)" : "");
+		free(path);
+		return -1;
+	}
+	m->path = g_strdup(path);
+	free(path);
+	return 0;
+}
+
+static int check_device(char **ret_err)
+{
+	un_autofd int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return 0;
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		*ret_err =
+			g_strdup_printf("/dev/fuse: %s (device not found: is FUSE in the kernel? "
+					"try 'modprobe fuse')",
+					g_strerror(errno));
+	else
+		*ret_err = g_strdup_printf("/dev/fuse: %s (it has to be readable and writable)",
+					   g_strerror(errno));
+	return -1;
+}
+
+struct un_mount *un_mount_new(const char *mountpoint, char **ret_err)
+{
+	struct un_mount *m = g_new0(struct un_mount, 1);
+	int end = 0;
+	int r;
+
+	m->fd = -1;
+	un_mutex_init(&m->lock);
+	if (sscanf(mountpoint, "/dev/fd/%d%n", &m->inherited, &end) == 1 && !mountpoint[end]) {
+		r = check_inherited(m, mountpoint, ret_err);
+	} else {
+		m->inherited = -1;
+		r = check_mountpoint(m, mountpoint, ret_err);
+		if (r == 0)
+			r = check_device(ret_err);
+	}
+	if (r < 0) {
+		un_mount_free(m);
+		return NULL;
+	}
+	return m;
+}
+
+void un_mount_free(struct un_mount *m)
+{
+	if (!m)
+		return;
+	un_mutex_done(&m->lock);
+	g_free(m->path);
+	g_free(m->dev);
+	g_free(m);
+}
+
+const char *un_mount_path(const struct un_mount *m)
+{
+	return m->path;
+}
+
+/* For one level of parsing by libfuse, which would take a comma or a backslash for its own. */
+static void append_option(GString *opts, const char *name, const char *value)
+{
+	g_string_append_printf(opts, ",%s=", name);
+	for (; *value; value++) {
+		if (*value == ',' || *value == '\\')
+			g_string_append_c(opts, '\\');
+		g_string_append_c(opts, *value);
+	}
+}
+
+struct fuse_session *un_mount_session(const struct un_session_request *req, char **ret_err)
+{
+	g_autoptr(GString) opts = g_string_new("default_permissions");
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *se = NULL;
+	struct diversion d;
+
+	fuse_set_log_func(log_fuse);
+	append_option(opts, "fsname", req->fsname);
+	append_option(opts, "subtype", req->subtype);
+	if (req->mount_opts && *req->mount_opts)
+		g_string_append_printf(opts, ",%s", req->mount_opts);
+	if (req->auto_unmount)
+		g_string_append(opts, ",auto_unmount");
+
+	divert(&d);
+	if (fuse_opt_add_arg(&args, "fuse-unionfs") == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
+	    fuse_opt_add_arg(&args, opts->str) == 0)
+		se = fuse_session_new(&args, req->table, sizeof(*req->table), req->userdata);
+	fuse_opt_free_args(&args);
+
+	g_autofree char *text = restore(&d);
+
+	if (!se) {
+		g_autofree char *why = reason(text);
+
+		*ret_err = g_strdup_printf("no FUSE session: %s", why);
+	}
+	return se;
+}
+
+/* "MAJOR:MINOR" of the superblock on top of @path, or NULL. Sends no request: nobody serves yet. */
+static char *superblock_at(const char *path)
+{
+	/* O_PATH on the root of a mount asks nothing of its file system. */
+	un_autofd int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	g_autofree char *fdinfo = g_strdup_printf("/proc/self/fdinfo/%d", fd);
+	g_autofree char *text = NULL;
+	g_autofree char *mounts = NULL;
+	g_auto(GStrv) lines = NULL;
+	const char *id;
+	int mnt_id, line_id;
+	char dev[32];
+
+	if (fd < 0 || !g_file_get_contents(fdinfo, &text, NULL, NULL))
+		return NULL;
+	id = strstr(text, "mnt_id:");
+	if (!id || sscanf(id, "mnt_id: %d", &mnt_id) != 1 ||
+	    !g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
+		return NULL;
+	lines = g_strsplit(mounts, "\n", -1);
+	for (char **l = lines; *l; l++)
+		if (sscanf(*l, "%d %*d %31s", &line_id, dev) == 2 && line_id == mnt_id)
+			return g_strdup(dev);
+	return NULL;
+}
+
+int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err)
+{
+	struct diversion d;
+	int r;
+
+	divert(&d);
+	r = fuse_session_mount(se, m->path);
+
+	g_autofree char *text = restore(&d);
+
+	if (r) {
+		g_autofree char *why = reason(text);
+
+		*ret_err = g_strdup_printf("mountpoint '%s': cannot mount: %s", m->path, why);
+		return -1;
+	}
+	if (*g_strstrip(text))
+		un_log(LOG_WARNING, "%s", text);
+	m->fd = fuse_session_fd(se);
+	if (m->inherited < 0)
+		m->dev = superblock_at(m->path);
+	return 0;
+}
+
+static void flush_mount(const char *path)
+{
+	un_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || syncfs(fd) < 0)
+		un_log(LOG_ERR, "flushing '%s': %s", path, g_strerror(errno));
+}
+
+static int run_fusermount(const char *path)
+{
+	char *argv[] = { (char[]){ "fusermount3" },
+			 (char[]){ "-u" },
+			 (char[]){ "-z" },
+			 (char[]){ "-q" },
+			 (char[]){ "--" },
+			 (char *)(uintptr_t)path, /* not written to */
+			 NULL };
+	posix_spawnattr_t attr;
+	sigset_t none;
+	pid_t pid;
+	int status;
+	int r;
+
+	/* Our threads have the signals blocked that end a program. */
+	sigemptyset(&none);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	r = -posix_spawnp(&pid, "fusermount3", NULL, &attr, argv, environ);
+	if (r < 0)
+		r = -posix_spawn(&pid, "/usr/bin/fusermount3", NULL, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	if (r < 0)
+		return r;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+}
+
+/* The connection has ended: what is at the mountpoint now, if anything, is not ours. */
+static bool is_dead(const struct un_mount *m)
+{
+	struct pollfd p = { .fd = m->fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+}
+
+/* 0: our mount is not in the tree any more. Otherwise it is, and we cannot help it. */
+static int unmount_path(struct un_mount *m)
+{
+	g_autofree char *dev = superblock_at(m->path);
+	int r;
+
+	/* Already unmounted by somebody, perhaps covered by our successor: not ours to touch. */
+	if (is_dead(m) || !m->dev || !dev || strcmp(dev, m->dev) != 0)
+		return 0;
+
+	r = un_errno(umount2(m->path, MNT_DETACH | UMOUNT_NOFOLLOW));
+	if (r == -EPERM)
+		r = run_fusermount(m->path);
+	return r == -EINVAL || r == -ENOENT ? 0 : r;
+}
+
+void un_unmount(struct un_mount *m, struct un_transport *t, bool flush)
+{
+	bool first;
+	int r;
+
+	if (!m)
+		return;
+	un_mutex_lock(&m->lock);
+	first = m->fd >= 0 && !m->unmounted;
+	m->unmounted = true;
+	un_mutex_unlock(&m->lock);
+	if (!first)
+		return;
+
+	if (m->inherited >= 0) {
+		if (t)
+			un_transport_stop(t);
+		return;
+	}
+	if (flush)
+		flush_mount(m->path);
+	r = unmount_path(m);
+	if (r < 0) {
+		un_log(LOG_ERR, "'%s' cannot be unmounted: %s", m->path, g_strerror(-r));
+		if (t)
+			un_transport_stop(t);
+	}
+}
+
+void un_mount_end(struct un_mount *m, struct fuse_session *se)
+{
+	un_unmount(m, NULL, false);
+	/*
+	 * libfuse unmounts by path whatever is there, unless the connection is dead: then it only
+	 * closes the device and forgets the path. While it lives (a lazy unmount of a mount still in
+	 * use, an inherited descriptor), closing is all we want.
+	 */
+	if (m->fd >= 0 && is_dead(m))
+		fuse_session_unmount(se);
+	m->fd = -1;
+	fuse_session_destroy(se);
+}

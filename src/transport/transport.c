@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Workers that read /dev/fuse, and the ways for an answer to leave.
+ *
+ *   read() -> raw fields -> TMPFILE, STATX: config ops        -> un_raw_reply() --\
+ *                        \-> the rest: fuse_session_process_buf() -> reply_writev() -> device
+ *
+ * (1) The kernel keeps a request with the device (the clone) that read it; an answer written to
+ *     another one is lost and the caller hangs. So the device is a property of the thread.
+ * (2) libfuse edits a request in place: what it drops is read before it sees the request.
+ * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. No
+ *     handler can be interrupted, and none has to be.
+ * (4) No splice: without splice functions in the custom io libfuse copies.
+ */
+#include "transport_i.h"
+
+#include "transport/wire.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#define DEV_IOC_CLONE _IOR(229, 0, uint32_t)
+#define PAGE 4096u
+/* A SETXATTR needs this much whatever max_write is: a value and a name. */
+#define MIN_BUFFER (128 * 1024u)
+#define KICK_SIGNAL SIGUSR2
+
+/* Written by its own thread only; on cache lines of its own. */
+struct worker {
+	struct un_transport *t;
+	int fd; /* the session's, or a clone of our own */
+	char *buf;
+	pthread_t thread;
+	bool running; /* under t->lock: thread can be sent a signal */
+	_Atomic uint64_t counts[UN_TRANSPORT_OPCODES];
+} __attribute__((aligned(128)));
+
+struct un_transport {
+	struct fuse_session *se;
+	int fd; /* the session's */
+	struct un_transport_config config;
+	struct un_helper *helper;
+	size_t buf_size;
+	unsigned n_workers;
+	struct worker **workers;
+	struct un_mutex lock; /* worker.thread and .running */
+	atomic_bool stopping;
+	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
+	bool init_answered;
+	int init_error;
+};
+
+struct un_raw_req {
+	uint64_t unique;
+	int device;
+};
+
+static __thread struct {
+	int device_plus_1; /* 0: none */
+	struct un_raw raw;
+	/* INIT in hand */
+	struct un_transport *init;
+	struct un_wire_flags offered;
+} self;
+
+const struct un_raw *un_transport_raw(void)
+{
+	return &self.raw;
+}
+
+int un_transport_keep_device(void)
+{
+	return self.device_plus_1 - 1;
+}
+
+void un_transport_use_device(int device)
+{
+	self.device_plus_1 = device + 1;
+}
+
+/* Answering. */
+
+static void debug_reply(const struct iovec *iov, ssize_t r)
+{
+	const struct un_wire_out *out = iov[0].iov_base;
+	const char *lost = r < 0 ? g_strerror(errno) : NULL;
+
+	if (!un_log_debugging())
+		return;
+	if (out->unique == 0)
+		un_log(LOG_DEBUG, "notify %d%s%s", out->error, lost ? ": " : "", lost ? lost : "");
+	else
+		un_log(LOG_DEBUG, "  %" PRIu64 " -> %s, %u bytes%s%s", out->unique,
+		       out->error ? g_strerror(-out->error) : "ok", out->len,
+		       lost ? "; not delivered: " : "", lost ? lost : "");
+}
+
+/* With errno as writev(2): libfuse takes ENOENT (nobody waits any more) in silence, and so do we. */
+static ssize_t device_writev(int fd, const struct iovec *iov, int count)
+{
+	ssize_t r;
+	int saved;
+
+	do
+		r = writev(fd, iov, count);
+	while (r < 0 && errno == EINTR);
+
+	saved = errno;
+	debug_reply(iov, r);
+	errno = saved;
+	return r;
+}
+
+static void complete_init(struct un_transport *t, const struct un_wire_out *out, void *body,
+			  size_t size)
+{
+	const struct un_wire_flags wanted = { t->config.init_flags, t->config.init_flags2 };
+	struct un_wire_flags added;
+
+	t->init_answered = true;
+	t->init_error = out->error;
+	if (out->error)
+		return;
+	added = un_wire_patch_init(body, size, self.offered, wanted, t->config.max_write);
+	t->setxattr_ext = added.flags & UN_WIRE_SETXATTR_EXT;
+	un_debug("INIT: offered %#x %#x, added %#x %#x", self.offered.flags, self.offered.flags2,
+		 added.flags, added.flags2);
+}
+
+/* @fd is always the session's: libfuse does not know our devices. */
+static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	const struct un_wire_out *out = iov[0].iov_base;
+	const bool init = self.init && out->unique == self.raw.unique;
+	ssize_t r;
+
+	if (init)
+		complete_init(self.init, out, count > 1 ? iov[1].iov_base : NULL,
+			      count > 1 ? iov[1].iov_len : 0);
+	r = device_writev(self.device_plus_1 ? self.device_plus_1 - 1 : fd, iov, count);
+	if (init && r < 0)
+		self.init->init_error = -errno;
+	return r;
+}
+
+/* libfuse wants one. We read by ourselves. */
+static ssize_t refuse_read(int fd, void *buf, size_t size, void *userdata)
+{
+	errno = EIO;
+	return -1;
+}
+
+void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, size_t size)
+{
+	struct un_wire_out out = {
+		.len = (uint32_t)(sizeof(out) + (neg_errno ? 0 : size)),
+		.error = neg_errno,
+		.unique = req->unique,
+	};
+	struct iovec iov[2] = {
+		{ &out, sizeof(out) },
+		/* writev only reads */
+		{ (void *)(uintptr_t)payload, size },
+	};
+
+	if (device_writev(req->device, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
+	    errno != ENODEV)
+		un_log(LOG_ERR, "an answer cannot be written: %s", g_strerror(errno));
+	g_free(req);
+}
+
+/* Receiving. */
+
+static void count_request(struct worker *w, uint32_t opcode)
+{
+	_Atomic uint64_t *n;
+
+	if (opcode >= UN_TRANSPORT_OPCODES)
+		return;
+	/* One writer: no locked instruction needed. */
+	n = &w->counts[opcode];
+	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+static void debug_request(const struct un_raw *raw, size_t size)
+{
+	const char *name = un_wire_opcode_name(raw->opcode);
+
+	un_log(LOG_DEBUG, "%s(%u) %" PRIu64 " node %" PRIu64 ", uid %u pid %u, %zu bytes",
+	       name ? name : "?", raw->opcode, raw->unique, raw->nodeid, raw->uid, raw->pid, size);
+}
+
+/* True if the request was for the config's ops. */
+static bool take_raw(struct worker *w, const char *buf, size_t size)
+{
+	const struct un_transport_ops *ops = w->t->config.ops;
+	const char *body = buf + sizeof(struct un_wire_in);
+	struct un_raw_req *req;
+
+	if (!ops || !((self.raw.opcode == UN_WIRE_TMPFILE && ops->tmpfile) ||
+		      (self.raw.opcode == UN_WIRE_STATX && ops->statx)))
+		return false;
+
+	req = g_new0(struct un_raw_req, 1);
+	req->unique = self.raw.unique;
+	req->device = w->fd;
+	if (self.raw.opcode == UN_WIRE_STATX) {
+		ops->statx(w->t->config.data, req, self.raw.nodeid);
+	} else {
+		struct un_wire_create_in in;
+
+		if (size < sizeof(struct un_wire_in) + sizeof(in)) {
+			un_raw_reply(req, -EINVAL, NULL, 0);
+			return true;
+		}
+		memcpy(&in, body, sizeof(in));
+		ops->tmpfile(w->t->config.data, req, self.raw.nodeid, in.mode, in.umask);
+	}
+	return true;
+}
+
+static void process(struct worker *w, char *buf, size_t size)
+{
+	struct un_transport *t = w->t;
+	struct fuse_buf fb = { .mem = buf };
+
+	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
+		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
+		return;
+	}
+	count_request(w, self.raw.opcode);
+	if (t->config.debug && un_log_debugging())
+		debug_request(&self.raw, size);
+	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(w, buf, size))
+		return;
+	if (self.raw.opcode == UN_WIRE_SETXATTR && t->setxattr_ext)
+		size = un_wire_shrink_setxattr(buf, size);
+
+	if (self.raw.opcode == UN_WIRE_INIT && !t->init_answered) {
+		const size_t h = sizeof(struct un_wire_in);
+
+		self.offered = (struct un_wire_flags){ 0 };
+		un_ignore(un_wire_parse_init(buf + h, size - h, &self.offered));
+		self.init = t;
+	}
+	fb.size = size;
+	fuse_session_process_buf(t->se, &fb);
+	self.init = NULL;
+}
+
+/* The size of a request in w->buf, or -errno; -ENODEV is the regular end. */
+static ssize_t receive(struct worker *w, char *buf)
+{
+	while (!atomic_load_explicit(&w->t->stopping, memory_order_relaxed)) {
+		ssize_t n = un_errno(read(w->fd, buf, w->t->buf_size));
+
+		/* ENOENT: the caller gave up between the queue and us. */
+		if (n >= 0 || (n != -EINTR && n != -EAGAIN && n != -ENOENT))
+			return n;
+		if (n == -EAGAIN) {
+			/* An inherited descriptor may be non-blocking, and that is shared. */
+			struct pollfd p = { .fd = w->fd, .events = POLLIN };
+
+			un_ignore(poll(&p, 1, -1));
+		}
+	}
+	return -ENODEV;
+}
+
+/*
+ * The data of a WRITE starts on a page: the kernel copies whole pages, and a write(2) below can be
+ * direct.
+ */
+static char *request_buffer(struct worker *w)
+{
+	return w->buf + PAGE - sizeof(struct un_wire_in) - sizeof(struct un_wire_write_in);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct un_transport *t = w->t;
+	char *buf = request_buffer(w);
+	sigset_t kick;
+	ssize_t n;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	un_transport_use_device(w->fd);
+	if (t->config.ops && t->config.ops->worker_start)
+		t->config.ops->worker_start(t->config.data);
+
+	while ((n = receive(w, buf)) >= 0)
+		process(w, buf, (size_t)n);
+	if (n != -ENODEV && n != -ECONNABORTED)
+		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", g_strerror((int)-n));
+	un_mutex_lock(&t->lock);
+	w->running = false;
+	un_mutex_unlock(&t->lock);
+	return NULL;
+}
+
+/* Setting up. */
+
+/* Our own view of the connection, or -errno. */
+static int clone_device(int session_fd)
+{
+	g_autofree char *self_fd = g_strdup_printf("/proc/self/fd/%d", session_fd);
+	uint32_t arg = (uint32_t)session_fd;
+	un_autofd int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	/* An inherited descriptor may come from another file than /dev/fuse. */
+	if (fd < 0)
+		fd = open(self_fd, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, DEV_IOC_CLONE, &arg) < 0)
+		return -errno;
+	return un_take_fd(&fd);
+}
+
+static struct worker *worker_new(struct un_transport *t)
+{
+	struct worker *w = NULL;
+	void *buf = NULL;
+
+	if (posix_memalign((void **)&w, __alignof__(struct worker), sizeof(*w)))
+		return NULL;
+	memset(w, 0, sizeof(*w));
+	if (posix_memalign(&buf, PAGE, PAGE + t->buf_size)) {
+		free(w);
+		return NULL;
+	}
+	w->t = t;
+	w->fd = t->fd;
+	w->buf = buf;
+	return w;
+}
+
+struct un_transport *un_transport_new(struct fuse_session *se, const struct un_transport_config *c)
+{
+	/* Members of newer versions (clone_fd) have to be NULL. */
+	const struct fuse_custom_io io = { .writev = reply_writev, .read = refuse_read };
+	struct un_transport *t;
+	int r;
+
+	r = fuse_session_custom_io(se, &io, fuse_session_fd(se));
+	if (r) {
+		un_log(LOG_ERR, "libfuse refuses the transport: %s", g_strerror(abs(r)));
+		return NULL;
+	}
+	t = g_new0(struct un_transport, 1);
+	t->se = se;
+	t->fd = fuse_session_fd(se);
+	t->config = *c;
+	t->buf_size = MAX(c->max_write + PAGE, MIN_BUFFER) + PAGE;
+	t->n_workers = c->threads ? c->threads : MAX(g_get_num_processors(), 2);
+	t->workers = g_new0(struct worker *, t->n_workers);
+	t->helper = un_helper_new();
+	un_mutex_init(&t->lock);
+	for (unsigned i = 0; i < t->n_workers; i++) {
+		t->workers[i] = worker_new(t);
+		if (!t->workers[i]) {
+			un_log(LOG_ERR, "no memory for the buffers of %u threads", t->n_workers);
+			un_transport_free(t);
+			return NULL;
+		}
+	}
+	return t;
+}
+
+int un_transport_init(struct un_transport *t)
+{
+	struct worker *w = t->workers[0];
+	char *buf = request_buffer(w);
+	ssize_t n = 0;
+
+	un_transport_use_device(t->fd);
+	while (!t->init_answered && !fuse_session_exited(t->se)) {
+		n = receive(w, buf);
+		if (n < 0)
+			break;
+		process(w, buf, (size_t)n);
+	}
+	un_transport_use_device(-1);
+
+	if (n < 0)
+		return (int)n;
+	if (t->init_error)
+		return t->init_error;
+	return fuse_session_exited(t->se) ? -EPROTO : 0;
+}
+
+static void open_clones(struct un_transport *t)
+{
+	/* The first worker has the session's own descriptor. */
+	for (unsigned i = 1; t->config.clone_fd && i < t->n_workers; i++) {
+		int fd = clone_device(t->fd);
+
+		if (fd < 0) {
+			un_log(LOG_INFO,
+			       "the threads share one device: /dev/fuse cannot be cloned: %s",
+			       g_strerror(-fd));
+			return;
+		}
+		t->workers[i]->fd = fd;
+	}
+}
+
+int un_transport_run(struct un_transport *t)
+{
+	unsigned n = 0;
+	int r = 0;
+
+	open_clones(t);
+	while (n < t->n_workers) {
+		struct worker *w = t->workers[n];
+
+		un_mutex_lock(&t->lock);
+		r = pthread_create(&w->thread, NULL, worker_main, w);
+		w->running = r == 0;
+		un_mutex_unlock(&t->lock);
+		if (r)
+			break;
+		n++;
+	}
+	if (r)
+		un_log(LOG_ERR, "%u of %u threads started: %s", n, t->n_workers, g_strerror(r));
+
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(t->workers[i]->thread, NULL);
+	un_helper_stop(t->helper);
+	return n ? 0 : -r;
+}
+
+static void kicked(int sig)
+{
+}
+
+void un_transport_stop(struct un_transport *t)
+{
+	/* No SA_RESTART: the signal is there to make read(2) return. */
+	struct sigaction sa = { .sa_handler = kicked };
+	bool busy = true;
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(KICK_SIGNAL, &sa, NULL);
+	t->stopping = true;
+
+	/* Again and again: one that comes between a worker's look at the flag and its read is lost. */
+	while (busy) {
+		busy = false;
+		un_mutex_lock(&t->lock);
+		for (unsigned i = 0; i < t->n_workers; i++) {
+			if (!t->workers[i]->running)
+				continue;
+			busy = true;
+			pthread_kill(t->workers[i]->thread, KICK_SIGNAL);
+		}
+		un_mutex_unlock(&t->lock);
+		g_usleep(2000);
+	}
+}
+
+void un_transport_free(struct un_transport *t)
+{
+	if (!t)
+		return;
+	un_helper_free(t->helper);
+	for (unsigned i = 0; i < t->n_workers; i++) {
+		struct worker *w = t->workers[i];
+
+		if (!w)
+			continue;
+		if (w->fd != t->fd)
+			un_close(w->fd);
+		free(w->buf);
+		free(w);
+	}
+	g_free(t->workers);
+	un_mutex_done(&t->lock);
+	g_free(t);
+}
+
+void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)
+{
+	un_helper_defer(t->helper, fn, data);
+}
+
+void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data), void *data)
+{
+	un_helper_tick(t->helper, seconds, fn, data);
+}
+
+void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OPCODES])
+{
+	memset(counts, 0, UN_TRANSPORT_OPCODES * sizeof(counts[0]));
+	for (unsigned i = 0; i < t->n_workers; i++)
+		for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
+			counts[op] += atomic_load_explicit(&t->workers[i]->counts[op],
+							   memory_order_relaxed);
+}

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Integration tests of fuse-unionfs, through real mounts. See README.md.
+
+    harness.py [--only GLOB]... [--list] [--long] [--keep] [-j N]
+
+UNIONFS names the binary (default: build/fuse-unionfs). Sanitizer settings pass through.
+"""
+import argparse
+import fnmatch
+import glob
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+
+from lib import kernel as k                 # noqa: E402
+from lib import registry, sandbox           # noqa: E402
+from lib.images import Images               # noqa: E402
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--only', action='append', metavar='GLOB',
+                   help="tests whose name or 'name [identity, fs]' matches; may be repeated")
+    p.add_argument('--list', action='store_true')
+    p.add_argument('--long', action='store_true', help='every file system times every identity')
+    p.add_argument('--keep', action='store_true', help='keep the logs of failed tests')
+    p.add_argument('-j', type=int, default=2, metavar='N')
+    p.add_argument('--base', help='scratch directory (default: $TMPDIR or /var/tmp)')
+    p.add_argument('--slow', type=float, default=0,
+                   help='factor for time limits (default: 1, with a sanitizer 3)')
+    return p.parse_args()
+
+
+def selected(args):
+    for path in sorted(glob.glob(HERE + '/test_*.py')):
+        importlib.import_module(os.path.basename(path)[:-3])
+    for case in registry.CASES:
+        if case.long and not args.long:
+            continue
+        for ident, fs in case.variants(args.long):
+            full = '%s [%s, %s]' % (case.name, ident, fs)
+            if not args.only or any(fnmatch.fnmatchcase(case.name, g) or full == g or
+                                    fnmatch.fnmatchcase(full, g.replace('[', '[[]'))
+                                    for g in args.only):
+                yield case, ident, fs
+
+
+def is_sanitized(binary):
+    out = subprocess.run(['ldd', binary], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return 'san' in out.stdout
+
+
+class Run:
+    def __init__(self, args, binary):
+        self.args, self.binary = args, binary
+        self.slow = args.slow or (3 if is_sanitized(binary) else 1)
+        base = args.base or os.environ.get('TMPDIR') or '/var/tmp'
+        self.dir = tempfile.mkdtemp(prefix='unionfs-', dir=base)
+        os.chmod(self.dir, 0o755)
+        os.mkdir(self.dir + '/logs')
+        self.images = Images(self.dir)
+        self.counts = {'pass': 0, 'fail': 0, 'skip': 0}
+        self.failed = []
+        self.running = {}
+
+    def all(self, wanted):
+        """Jobs that share the machine first, then one by one those that must be alone."""
+        jobs = []
+        for number, (case, ident, fs) in enumerate(wanted):
+            jobs.append((case.alone, number, case, ident, fs))
+        for alone in (False, True):
+            width = 1 if alone else self.args.j
+            for _, number, case, ident, fs in [j for j in jobs if j[0] == alone]:
+                while len(self.running) >= width:
+                    self.wait_one()
+                where, why = self.images.get(fs)
+                if where is None:
+                    self.report('%s [%s, %s]' % (case.name, ident, fs), 'skip', why, 0)
+                    continue
+                job = sandbox.Job(number, case, ident, fs, self.dir, where, self.binary, self.slow)
+                self.running[job.start()] = job
+            while self.running:
+                self.wait_one()
+
+    def wait_one(self):
+        pid, _ = os.wait()
+        job = self.running.pop(pid, None)
+        if job is None:
+            return
+        r = job.result()
+        self.report(job.label(), r['outcome'], r['text'], r['seconds'], job)
+        subprocess.run(['chattr', '-R', '-f', '-ia', job.dir], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        shutil.rmtree(job.dir, ignore_errors=True)
+        if os.path.exists(job.dir):
+            subprocess.run(['rm', '-rf', job.dir], stderr=subprocess.DEVNULL)
+        if r['outcome'] != 'fail' or not self.args.keep:
+            shutil.rmtree(job.logs, ignore_errors=True)
+
+    def report(self, label, outcome, text, seconds, job=None):
+        self.counts[outcome] += 1
+        line = '%s %s' % (outcome.upper(), label)
+        if outcome == 'skip':
+            line += ': ' + text
+        elif seconds >= 1:
+            line += ' (%.1f s)' % seconds
+        print(line)
+        if outcome == 'fail':
+            self.failed.append(label)
+            print('    ' + text.rstrip().replace('\n', '\n    '))
+            if job:
+                self.tail_of_logs(job)
+        sys.stdout.flush()
+
+    def tail_of_logs(self, job):
+        for log in sorted(glob.glob(job.logs + '/*.log') + [job.logs + '/output']):
+            try:
+                with open(log, errors='replace') as f:
+                    said = f.read().rstrip()
+            except OSError:
+                continue
+            if said:
+                print('    -- %s' % os.path.basename(log))
+                print('       ' + said[-1500:].replace('\n', '\n       '))
+        print('    again: tests/integration/harness.py --keep --only %r%s' %
+              (job.label(), '; logs in %s' % job.logs if self.args.keep else ''))
+
+    def close(self):
+        self.images.close()
+        if not (self.args.keep and self.failed):
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def main():
+    args = arguments()
+    sys.stdout.reconfigure(line_buffering=True, errors='replace')
+    wanted = list(selected(args))
+    if args.list:
+        for case, ident, fs in wanted:
+            print('%s [%s, %s]' % (case.name, ident, fs))
+        return 0
+    binary = os.environ.get('UNIONFS') or os.path.join(HERE, '../../build/fuse-unionfs')
+    binary = os.path.realpath(binary)
+    if not os.access(binary, os.X_OK):
+        sys.exit('%s: no such program (set UNIONFS)' % binary)
+    if os.geteuid() == 0:
+        try:
+            k.private_namespace()           # images are mounted for this run only
+        except OSError as e:
+            sys.exit('cannot make a mount namespace: %s' % e)
+    run = Run(args, binary)
+    begin = time.monotonic()
+    try:
+        run.all(wanted)
+    finally:
+        run.close()
+    if run.failed:
+        print('failed:\n  ' + '\n  '.join(run.failed))
+    print('%d s' % (time.monotonic() - begin))
+    c = run.counts
+    print('%d passed, %d failed, %d skipped' % (c['pass'], c['fail'], c['skip']))
+    return 1 if c['fail'] else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

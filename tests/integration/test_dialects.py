@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whiteouts and opaque marks in every dialect, marks this version cannot follow, hidden names."""
+import errno
+import os
+
+from lib import k, test, tree
+
+
+def _gone(t, u, *names):
+    for n in names:
+        t.fails(errno.ENOENT, os.lstat, u.m(n))
+        d, b = os.path.split(u.m(n))
+        t.ok(b not in os.listdir(d), '%s is listed' % n)
+
+
+@test(everywhere=True)
+def character_device(t):
+    """0:0, whatever its mode and owner, in every layer, over every kind."""
+    u = t.union(lowers=3)
+    u.put('f a 1; f d/x 1; l s a; f keep 1; w mid', 0)
+    u.put('f mid 1; f a 2; f e/x 1; w e2', 1)
+    u.put('f mid 2; f low 1; f e2/x 1; w lowest; f e/y 1', 2)
+    u.put('w a; w d; w s; w low; w nothing_below; w e', 'upper')
+    os.chmod(u.up('a'), 0o777)
+    if t.root:
+        os.chown(u.up('d'), 12, 34)
+    u.mount()
+    _gone(t, u, 'a', 'd', 's', 'mid', 'low', 'lowest', 'nothing_below', 'e', 'e2')
+    t.eq(tree.names(u.mnt), ['keep'])
+
+
+@test(identities=('root',))
+def block_device_is_ordinary(t):
+    u = t.mounted('b zero 0:0; c null 1:3')
+    t.eq(tree.names(u.mnt), ['null', 'zero'])
+
+
+@test()
+def stale_whiteout_in_pure_upper(t):
+    """A whiteout where nothing is below is hidden, and rmdir cleans it."""
+    u = t.union()
+    u.put('w d/x; f d/y 1; w e/only', 'upper')
+    u.mount()
+    t.eq(tree.names(u.m('d')), ['y'])
+    os.rmdir(u.m('e'))
+    t.ok(not tree.exists(u.up('e')))
+
+
+@test(everywhere=True)
+def xattr_whiteout(t):
+    """A zero-size file with overlay.whiteout, in marked and unmarked directories, in every layer."""
+    u = t.union(lowers=2)
+    u.put('xw a; xw d/x; f d/own 1; ox m; xw m/x; xw top')
+    u.put('f a 1; f d/x 1; f d/y 1; f m/x 1; f m/y 1; f up 1; f upd/x 1; f upd/y 1', 1)
+    u.put('xw up; xw upd/x', 'upper')
+    os.setxattr(u.low('d/own'), t.ns + '.overlay.whiteout', b'')   # not empty: no whiteout
+    u.mount()
+    _gone(t, u, 'a', 'd/x', 'm/x', 'top', 'up', 'upd/x')
+    t.eq(tree.names(u.m('d')), ['own', 'y'])
+    t.eq(tree.names(u.m('m')), ['y'])
+    t.eq(tree.names(u.m('upd')), ['y'])
+    t.eq(tree.text(u.m('d/own')), '1')
+    for n in ('a', 'd/x', 'up'):        # and can be made anew
+        tree.write(u.m(n), 'new')
+    u.remount()
+    for n in ('a', 'd/x', 'up'):
+        t.eq(tree.text(u.m(n)), 'new')
+
+
+@test(everywhere=True)
+def aufs_whiteout(t):
+    """.wh.NAME in lowers deletes NAME below; in the same layer NAME is new (the OCI rule)."""
+    u = t.union(lowers=3)
+    u.put('wh a; wh d; f top 1', 0)
+    u.put('f a 1; f d/x 1; wh n; d n; f n/new 1; wh f; f f new; wh .wh.odd; f keep/y 1', 1)
+    u.put('f a 2; f d/y 1; f n/old 1; f f old; f keep/x 1; wh lowest', 2)
+    u.mount()
+    _gone(t, u, 'a', 'd', 'lowest', '.wh.a', '.wh.d', '.wh.n')
+    t.eq(tree.names(u.m('n')), ['new'], 'a directory beside its .wh. is not merged with below')
+    t.eq(tree.text(u.m('f')), 'new')
+    t.eq(tree.names(u.m('keep')), ['x', 'y'])
+    t.eq(tree.names(u.mnt), ['f', 'keep', 'n', 'top'])
+
+
+@test(everywhere=True)
+def aufs_opaque(t):
+    """.wh..wh..opq in lowers; AUFS's own .wh..wh.* names are not shown."""
+    u = t.union(lowers=2)
+    u.put('f d/x 1; woq d; f e/x 1; f .wh..wh.aufs 1; d .wh..wh.plnk; f e/.wh..wh.foo 1')
+    u.put('f d/y 1; f d/sub/z 1; f e/y 1', 1)
+    u.mount()
+    t.eq(tree.names(u.m('d')), ['x'])
+    _gone(t, u, 'd/y', 'd/sub', 'd/.wh..wh..opq', '.wh..wh.aufs', '.wh..wh.plnk')
+    t.eq(tree.names(u.m('e')), ['x', 'y'])
+    tree.write(u.m('d/y'), 'new')
+    t.eq(tree.names(u.m('d')), ['x', 'y'])
+    u.umount()
+    t.ok(not [n for _, ds, fs in os.walk(u.upper) for n in ds + fs if n.startswith('.wh.')])
+
+
+@test()
+def mixed_dialects_in_one_stack(t):
+    """What podman leaves: .wh. names of image layers under devices of running containers."""
+    u = t.union(lowers=3)
+    u.put('w a; f b/new 1')
+    u.put('wh b; f a 1; f c/x 1; wh d', 1)
+    u.put('f b/old 1; f d 1; f a 0; f c/y 1', 2)
+    u.put('xw c', 'upper')
+    u.mount()
+    t.eq(tree.names(u.mnt), ['b'])
+    t.eq(tree.names(u.m('b')), ['new'])
+
+
+@test()
+def opaque_values(t):
+    """Only the one byte `y`; on a layer's root it means nothing."""
+    u = t.union(lowers=2)
+    for n in ('y', 'x', 'yes', 'n', 'empty'):
+        u.put('f %s/top 1' % n)
+        u.put('f %s/low 1' % n, 1)
+        os.setxattr(u.low(n), t.ns + '.overlay.opaque', b'' if n == 'empty' else n.encode())
+    os.setxattr(u.low(''), t.ns + '.overlay.opaque', b'y')
+    u.put('f root 1', 1)
+    u.mount()
+    for n in ('y', 'x', 'yes', 'n', 'empty'):
+        t.eq(tree.names(u.m(n)), ['top'] if n == 'y' else ['low', 'top'], n)
+    t.ok(tree.exists(u.m('root')), 'opaque on a layer root')
+
+
+@test()
+def fuse_overlayfs_opaque(t):
+    """user.fuseoverlayfs.opaque is read in uppers and lowers, and hidden."""
+    u = t.union(lowers=2)
+    u.put('f a/top 1; f b/top 1')
+    u.put('f a/low 1; f b/low 1', 1)
+    os.setxattr(u.low('a'), 'user.fuseoverlayfs.opaque', b'y')
+    u.put('d b', 'upper')
+    os.setxattr(u.up('b'), 'user.fuseoverlayfs.opaque', b'y')
+    u.mount()
+    t.eq(tree.names(u.m('a')), ['top'])
+    t.eq(tree.names(u.m('b')), [])
+
+
+@test()
+def fuse_overlayfs_sentinels(t):
+    """An upper that fuse-overlayfs wrote: its sentinel files are hidden and do not keep a
+    directory from being removed; without an opaque mark the names are ordinary."""
+    u = t.union(text='f d/low 1; f p/low 1; f r/low 1')
+    u.put('o d; f d/.wh..wh..opq; f d/own 1; f p/.wh.thing 1; o r; f r/.wh..wh..opq', 'upper')
+    if t.root:
+        u.put('w d/.wh..opq', 'upper')
+    u.check_layers = False
+    u.mount()
+    t.eq(tree.names(u.m('d')), ['own'])
+    _gone(t, u, 'd/.wh..wh..opq', 'd/.wh..opq')
+    t.eq(tree.names(u.m('p')), ['.wh.thing', 'low'])
+    t.eq(tree.text(u.m('p/.wh.thing')), '1')
+    os.rmdir(u.m('r'))
+    _gone(t, u, 'r')
+    os.mkdir(u.m('r'))
+    t.eq(tree.names(u.m('r')), [])
+
+
+@test()
+def wh_names_made_through_the_mount(t):
+    """Where whiteouts are devices, .wh. names are ordinary for users of the mount."""
+    u = t.mounted('f x 1')
+    try:
+        tree.write(u.m('.wh.x'), 'data')
+    except OSError as e:
+        t.eq(e.errno, errno.EINVAL)     # refusing them would be honest, too
+        return
+    u.check_layers = False
+    t.eq(tree.names(u.mnt), ['.wh.x', 'x'])
+    u.remount()
+    t.eq(tree.text(u.m('.wh.x')), 'data')
+    t.eq(tree.text(u.m('x')), '1')
+
+
+@test()
+def redirect_is_refused(t):
+    """A directory with a redirect: EPERM on that name, at every access, in upper and lower."""
+    u = t.union(lowers=2)
+    u.put('f a/x 1; d lb; x lb %.overlay.redirect a; f ok 1')
+    u.put('f a/y 1; f lb/wrong 1; f b/wrong 1', 1)
+    u.put('d b; x b %.overlay.redirect a; d abs; x abs %.overlay.redirect /a', 'upper')
+    u.mount()
+    for n in ('b', 'lb', 'abs'):
+        t.fails(errno.EPERM, os.lstat, u.m(n))
+        t.fails(errno.EPERM, os.listdir, u.m(n))
+        t.fails(errno.EPERM, os.lstat, u.m(n + '/wrong'))
+        t.fails(errno.EPERM, tree.write, u.m(n + '/new'), 'x')
+        t.ok(n in os.listdir(u.mnt), n + ' is not listed')
+    t.eq(tree.names(u.m('a')), ['x', 'y'])
+    t.eq(tree.text(u.m('ok')), '1')
+
+
+@test()
+def metacopy_is_refused(t):
+    """A metacopy file: EPERM, never the hole it holds."""
+    u = t.union(lowers=2)
+    u.put('f low 00000; x low %.overlay.metacopy')
+    u.put('f a hello; f low hello', 1)
+    u.put('f a; x a %.overlay.metacopy', 'upper')
+    os.truncate(u.up('a'), 5)
+    u.mount()
+    for n in ('a', 'low'):
+        t.fails(errno.EPERM, os.lstat, u.m(n))
+        t.fails(errno.EPERM, tree.read, u.m(n))
+        t.fails(errno.EPERM, tree.append, u.m(n), 'x')
+        t.ok(n in os.listdir(u.mnt))
+
+
+@test(identities=('root',))
+def other_namespace_is_ordinary(t):
+    """On a trusted mount user.overlay.* is visible, means nothing and is copied up, and the
+    other way round with userxattr."""
+    for opts, used, other in (((), 'trusted', 'user'), (('userxattr',), 'user', 'trusted')):
+        u = t.union(lowers=2)
+        u.put('f d/top 1; f o/top 1')
+        u.put('f d/low 1; f o/low 1', 1)
+        os.setxattr(u.low('d'), other + '.overlay.opaque', b'y')
+        os.setxattr(u.low('o'), used + '.overlay.opaque', b'y')
+        u.mount(*opts)
+        t.eq(tree.names(u.m('d')), ['low', 'top'], other)
+        t.eq(tree.names(u.m('o')), ['top'], used)
+        t.eq(os.getxattr(u.m('d'), other + '.overlay.opaque'), b'y')
+        os.chmod(u.m('d'), 0o700)
+        os.chmod(u.m('o'), 0o700)
+        t.eq(os.getxattr(u.up('d'), other + '.overlay.opaque'), b'y', 'copied up')
+        t.ok(used + '.overlay.opaque' not in os.listxattr(u.up('o')), 'a mark of a lower was copied')
+        t.eq(tree.names(u.m('o')), ['top'])
+        u.remount()
+        t.eq(tree.names(u.m('o')), ['top'])
+        u.umount()
+
+
+@test()
+def marks_of_a_lower_are_not_copied_up(t):
+    """opaque, impure and origin of a lower describe the lower only; an opaque lower directory
+    stays opaque after its copy-up."""
+    u = t.union(lowers=2)
+    u.put('f d/top 1; o d; x d %.overlay.impure y; f f 1; x f %.overlay.origin')
+    u.put('f d/low 1', 1)
+    u.mount()
+    os.chmod(u.m('d'), 0o711)
+    os.chmod(u.m('f'), 0o600)
+    t.eq(tree.names(u.m('d')), ['top'])
+    t.ok(t.ns + '.overlay.opaque' not in os.listxattr(u.up('d')))
+    u.remount()
+    t.eq(tree.names(u.m('d')), ['top'])
+
+
+@test()
+def d_type_of_a_name_behind_a_whiteout(t):
+    """Listing a directory whose lower holds hundreds of whiteouts and names."""
+    u = t.union(lowers=2)
+    for i in range(300):
+        u.put('%s d/n%d' % ('w' if i % 3 == 0 else 'f', i))
+        u.put('f d/n%d 1; f d/m%d 1' % (i, i), 1)
+    u.mount()
+    got = {n for _, _, n in k.listing(u.m('d'))} - {'.', '..'}
+    want = {'n%d' % i for i in range(300) if i % 3} | {'m%d' % i for i in range(300)}
+    t.eq(got, want)
