@@ -38,6 +38,7 @@ struct un_hit {
 	bool opaque;	 /* directory: the search ended here because of its mark */
 	bool xwhiteouts; /* directory: marked opaque=x */
 	bool impure;	 /* directory in the upper: holds objects with an origin */
+	bool origin;	 /* directory in the upper: carries an origin itself */
 };
 
 struct un_found {

@@ -5,6 +5,8 @@
  */
 #include "core_i.h"
 
+#include "layer/origin.h"
+
 /*
  * A directory without a listing is asked layer by layer; after this many questions the whole of it
  * is read, which costs about as much as the questions did.
@@ -14,6 +16,33 @@
 bool un_name_too_long(const char *name)
 {
 	return strlen(name) > NAME_MAX;
+}
+
+/*
+ * An upper directory over a lower one that was made elsewhere gets its origin, as the kernel gives it
+ * one when it is looked up. Failure costs nothing but that.
+ */
+static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name,
+			const struct un_found *f)
+{
+	struct un_realdir *up = dir->d->stack[f->hits[0].pos];
+	struct un_realdir *low = dir->d->stack[f->hits[1].pos];
+	uint8_t value[UN_ORIGIN_MAX];
+	struct un_fd *ufd, *lfd;
+	ssize_t n = -1;
+
+	if (fs->read_only || !fs->upper->caps.xattr || up->hollow || low->hollow)
+		return;
+	if (un_realdir_open(fs, low, &lfd) == 0) {
+		n = un_origin_format(low->layer, lfd->fd, name, value);
+		un_fdcache_put(fs->fds, lfd);
+	}
+	if (n <= 0 || un_realdir_open(fs, up, &ufd) < 0)
+		return;
+	if (un_dir_mark_impure(fs, up, ufd->fd) == 0)
+		un_ignore(un_mark_set(fs->upper, fs->layers->dialect, ufd->fd, name, UN_MARK_ORIGIN,
+				      value, (size_t)n));
+	un_fdcache_put(fs->fds, ufd);
 }
 
 /* The stack of a directory that was found; its number is that of the topmost lower, if any. */
@@ -35,6 +64,9 @@ static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *n
 	}
 	inode->dev = d->stack[0]->dev;
 	inode->rino = d->stack[0]->ino;
+	inode->origin = inode->upper && (f->n > 1 || f->hits[0].origin);
+	if (inode->upper && f->n > 1 && !f->hits[0].origin)
+		give_origin(fs, dir, name, f);
 	if (inode->upper && d->n > 1)
 		inode->ino = un_ino_map(fs, d->stack[1]->dev, d->stack[1]->ino);
 	else

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,9 +173,7 @@ int un_xattr_to_layer(enum un_dialect dialect, const char *name, char ret[XATTR_
 		return 0;
 	}
 	plen = strlen(p);
-	memcpy(ret, p, plen);
-	strcpy(ret + plen, NEST);
-	strcpy(ret + plen + strlen(NEST), name + plen);
+	snprintf(ret, XATTR_NAME_MAX + 1, "%s%s%s", p, NEST, name + plen);
 	return 0;
 }
 
@@ -189,7 +188,6 @@ const char *un_xattr_from_layer(enum un_dialect dialect, const char *name,
 	plen = strlen(p);
 	if (!g_str_has_prefix(name + plen, NEST) || strlen(name) > XATTR_NAME_MAX)
 		return NULL;
-	memcpy(buf, p, plen);
-	strcpy(buf + plen, name + plen + strlen(NEST));
+	snprintf(buf, XATTR_NAME_MAX + 1, "%s%s", p, name + plen + strlen(NEST));
 	return buf;
 }

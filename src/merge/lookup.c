@@ -96,6 +96,7 @@ static int directory_marks(const struct un_merge_dir *d, const struct un_where *
 	if (marks & UN_HAS(UN_MARK_REDIRECT))
 		return -EPERM;
 	h->impure = w->layer->index == 0 && (marks & UN_HAS(UN_MARK_IMPURE));
+	h->origin = marks & UN_HAS(UN_MARK_ORIGIN);
 	r = un_marks_opaque(w->layer, d->dialect, w->fd, name, marks, &h->xwhiteouts);
 	if (r == 0 && deeper && w->layer->index > 0)
 		r = tar_opaque(w, name);

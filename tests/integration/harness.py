@@ -100,9 +100,7 @@ class Run:
         self.report(job.label(), r['outcome'], r['text'], r['seconds'], job)
         subprocess.run(['chattr', '-R', '-f', '-ia', job.dir], stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
-        shutil.rmtree(job.dir, ignore_errors=True)
-        if os.path.exists(job.dir):
-            subprocess.run(['rm', '-rf', job.dir], stderr=subprocess.DEVNULL)
+        subprocess.run(['rm', '-rf', job.dir], stderr=subprocess.DEVNULL)   # trees may be deep
         if r['outcome'] != 'fail' or not self.args.keep:
             shutil.rmtree(job.logs, ignore_errors=True)
 
@@ -116,7 +114,8 @@ class Run:
         print(line)
         if outcome == 'fail':
             self.failed.append(label)
-            print('    ' + text.rstrip().replace('\n', '\n    '))
+            for part in text.rstrip().split('\n'):
+                print('    ' + (part if len(part) < 1500 else part[:700] + ' ... ' + part[-700:]))
             if job:
                 self.tail_of_logs(job)
         sys.stdout.flush()
@@ -137,7 +136,7 @@ class Run:
     def close(self):
         self.images.close()
         if not (self.args.keep and self.failed):
-            shutil.rmtree(self.dir, ignore_errors=True)
+            subprocess.run(['rm', '-rf', self.dir], stderr=subprocess.DEVNULL)
 
 
 def main():

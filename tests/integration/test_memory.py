@@ -196,7 +196,7 @@ def open_files_and_directories(t):
     """Descriptors, mappings, working directories and streams held through the storm."""
     import mmap
     u = t.mounted('; '.join('f d%d/f%d content-%d' % (i % 10, i, i) for i in range(100)))
-    ro = {i: os.open(u.m('d%d/f%d' % (i % 10, i)), os.O_RDONLY) for i in range(0, 100, 3)}
+    ro = {i: os.open(u.m('d%d/f%d' % (i % 10, i)), os.O_RDONLY) for i in range(3, 100, 3)}
     rw = {i: os.open(u.m('d%d/f%d' % (i % 10, i)), os.O_RDWR) for i in range(1, 100, 3)}
     dirs = {i: os.open(u.m('d%d' % i), os.O_RDONLY) for i in range(10)}
     stream = k.Dir(u.m('d5'))

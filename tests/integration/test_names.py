@@ -36,8 +36,9 @@ def longest_names(t):
     multi = 'ü' * 127
     tree.write(u.m(multi), 'x')
     t.ok(multi in os.listdir(u.mnt))
-    os.symlink('t' * 4095, u.m('longlink'))
-    t.eq(os.readlink(u.m('longlink')), 't' * 4095)
+    longest = 1023 if t.fs == 'xfs' else 4095
+    os.symlink('t' * longest, u.m('longlink'))
+    t.eq(os.readlink(u.m('longlink')), 't' * longest)
 
 
 def _descend(names):

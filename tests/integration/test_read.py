@@ -142,14 +142,13 @@ def without_upper(t):
         t.eq(tree.names(u.m('d')), ['x', 'y'][:lowers])
         t.eq(tree.text(u.m('l')), '1')
         t.ok(os.statvfs(u.mnt).f_flag & os.ST_RDONLY, 'statvfs does not say read-only')
-        for fn, args in ((os.mkdir, ('n',)), (os.unlink, ('a',)), (os.chmod, ('a', 0o600)),
-                         (os.rename, ('a', 'b')), (os.symlink, ('x', 'n')), (os.rmdir, ('d',)),
-                         (os.link, ('a', 'b')), (os.truncate, ('a', 0)), (os.utime, ('a', (1, 1))),
-                         (os.mkfifo, ('n',)), (os.open, ('a', os.O_RDWR)),
-                         (os.open, ('n', os.O_CREAT | os.O_WRONLY)),
-                         (os.setxattr, ('a', 'user.k', b'v'))):
-            args = tuple(u.m(x) if isinstance(x, str) and i == 0 or fn in (os.rename, os.link)
-                         else x for i, x in enumerate(args))
+        m = u.m
+        for fn, args in ((os.mkdir, (m('n'),)), (os.unlink, (m('a'),)), (os.chmod, (m('a'), 0o600)),
+                         (os.rename, (m('a'), m('b'))), (os.symlink, ('x', m('n'))),
+                         (os.rmdir, (m('d'),)), (os.link, (m('a'), m('b'))), (os.truncate, (m('a'), 0)),
+                         (os.utime, (m('a'), (1, 1))), (os.mkfifo, (m('n'),)),
+                         (os.open, (m('a'), os.O_RDWR)), (os.open, (m('n'), os.O_CREAT | os.O_WRONLY)),
+                         (os.setxattr, (m('a'), 'user.k', b'v')), (os.chown, (m('a'), 1, 1))):
             t.fails(errno.EROFS, fn, *args)
         u.umount()
 

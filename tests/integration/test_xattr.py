@@ -22,11 +22,12 @@ def as_on_the_plain_fs(t):
         out = []
 
         def tried(fn, *a, **kw):
+            what = (fn.__name__, os.path.relpath(a[0], d) if a and isinstance(a[0], str) else '') + a[1:2] + a[3:4]
             try:
                 r = fn(*a, **kw)
-                out.append(sorted(r) if isinstance(r, list) else r)
+                out.append((what, sorted(r) if isinstance(r, list) else r))
             except OSError as e:
-                out.append(errno.errorcode[e.errno])
+                out.append((what, errno.errorcode[e.errno]))
         for n in ('f', 'd', 'l', 'p', 'd/deep'):
             p = d + '/' + n
             for x in names:

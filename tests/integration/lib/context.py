@@ -96,7 +96,7 @@ class Context:
         os.makedirs(d, exist_ok=True)
         return d
 
-    def as_plain(self, action, text='', opts=(), upper_too=True):
+    def as_plain(self, action, text='', opts=(), lower_too=True, upper_too=True):
         """
         action(directory) must give the same on a plain directory holding @text, on a union whose
         lower holds it, and on a union where it was created through the mount.
@@ -104,9 +104,10 @@ class Context:
         p = self.plain()
         tree.build(p, text, self.ns)
         want = action(p)
-        u = self.mounted(text, *opts, name='in-lower')
-        self.eq(action(u.mnt), want, 'objects in the lower differ from the plain file system')
-        u.umount()
+        if lower_too:
+            u = self.mounted(text, *opts, name='in-lower')
+            self.eq(action(u.mnt), want, 'objects in the lower differ from the plain file system')
+            u.umount()
         if upper_too:
             u = self.mounted('', *opts, name='in-upper')
             tree.build(u.mnt, text, self.ns)

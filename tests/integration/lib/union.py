@@ -35,7 +35,7 @@ class Union:
         for d in [self.root, self.mnt] + self.lowers + [x for x in (self.upper, self.work) if x]:
             os.makedirs(d, exist_ok=True)
         self.proc = None
-        self.opts = ()
+        self.opts, self.how = (), {}
         self.log = os.path.join(t.logs, '%s.log' % name)
         self.check_lowers = True    # lowers must be as they were
         self.check_layers = True    # work empty, no stage or sentinel names in the upper
@@ -69,7 +69,7 @@ class Union:
     def mount(self, *opts, wrap=(), env=None, limit=30, **popen):
         """Start the daemon in the foreground, its log in a file, and wait for the mount."""
         assert self.proc is None
-        self.opts = opts
+        self.opts, self.how = opts, dict(popen, wrap=wrap, env=env, limit=limit)
         if self.check_lowers:
             self.before = {l: tree.snapshot(l) for l in self.lowers}
         with open(self.log, 'ab') as log:
@@ -128,7 +128,7 @@ class Union:
 
     def remount(self, *opts):
         self.umount()
-        return self.mount(*(opts or self.opts))
+        return self.mount(*(opts or self.opts), **self.how)
 
     def kill(self):
         """SIGKILL, and clear the dead mount away."""

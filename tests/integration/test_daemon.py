@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Life of the daemon: starting, going to the background, ending; ways to be mounted."""
+import errno
+import os
+import re
+import signal
+import subprocess
+import time
+
+from lib import k, test, tree
+
+
+def _background(t, u, *opts, wait=True, **popen):
+    """Start without -f; (exit status, stderr read to its end)."""
+    kw = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    kw.update(popen)
+    p = subprocess.run(u.command(opts, foreground=False), timeout=30 * t.slow, **kw)
+    return p.returncode, p.stdout
+
+
+def _daemons(mnt):
+    """Processes that serve this mount, by their command line."""
+    out = []
+    for p in os.listdir('/proc'):
+        if p.isdigit():
+            try:
+                with open('/proc/%s/cmdline' % p, 'rb') as f:
+                    args = f.read().split(b'\0')
+            except OSError:
+                continue
+            if os.fsencode(mnt) in args and b'fuse' in args[0]:
+                out.append(int(p))
+    return out
+
+
+def _wait(t, cond, what, limit=10):
+    end = time.monotonic() + limit * t.slow
+    while not cond():
+        t.ok(time.monotonic() < end, what)
+        time.sleep(0.02)
+
+
+@test()
+def to_the_background(t):
+    """Exit 0 only when the mount is ready; stderr reaches its end; own session; 0, 1, 2 are
+    redirected; it ends by itself on unmount."""
+    u = t.union(text='f f hello')
+    status, said = _background(t, u)
+    t.eq((status, said), (0, ''))
+    t.eq(tree.text(u.m('f')), 'hello')
+    pids = _daemons(u.mnt)
+    t.eq(len(pids), 1)
+    pid = pids[0]
+    for fd in '012':
+        t.eq(os.readlink('/proc/%d/fd/%s' % (pid, fd)), '/dev/null')
+    t.ok(os.getsid(pid) != os.getsid(0), 'still in the session of its caller')
+    t.eq(os.readlink('/proc/%d/cwd' % pid), '/')
+    u.unmount_once()
+    _wait(t, lambda: not _daemons(u.mnt), 'the daemon does not end')
+    u.check()
+
+
+@test()
+def mount_type_and_source(t):
+    """Type fuse.fuse-unionfs; fsname= and subtype= and SOURCE show in mountinfo."""
+    u = t.union(text='f f 1')
+    u.mount()
+    _, _, typ, source, _ = k.mounted_at(u.mnt)[0]
+    t.eq((typ, source), ('fuse.fuse-unionfs', 'fuse-unionfs'))
+    u.umount()
+    u.mount('fsname=my-name', 'subtype=other')
+    t.eq(k.mounted_at(u.mnt)[0][2:4], ('fuse.other', 'my-name'))
+    u.umount()
+    plain = u.command
+    u.command = lambda o, **kw: plain(o, **kw)[:-1] + ['the-source', u.mnt]
+    u.mount()
+    t.eq(k.mounted_at(u.mnt)[0][2:4], ('fuse.fuse-unionfs', 'the-source'))
+
+
+@test()
+def signals(t):
+    """SIGTERM and SIGINT unmount and end with status 0; twice in a row does no harm."""
+    u = t.union(text='f f 1')
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        for times in (1, 3):
+            u.mount()
+            tree.write(u.m('new'), 'x')
+            for _ in range(times):
+                try:
+                    u.proc.send_signal(sig)
+                except ProcessLookupError:
+                    pass
+            u.wait_end()
+            t.eq(k.mounted_at(u.mnt), [])
+            u.check()
+    t.eq(_background(t, u)[0], 0)
+    os.kill(_daemons(u.mnt)[0], signal.SIGTERM)
+    _wait(t, lambda: not k.mounted_at(u.mnt) and not _daemons(u.mnt), 'SIGTERM in the background')
+
+
+@test()
+def sigterm_on_a_busy_mount(t):
+    """The name is free at once; open files work on; the daemon ends with the last of them."""
+    u = t.mounted('f f hello')
+    fd = os.open(u.m('f'), os.O_RDWR)
+    d = os.open(u.mnt, os.O_RDONLY)
+    u.proc.send_signal(signal.SIGTERM)
+    _wait(t, lambda: not k.mounted_at(u.mnt), 'still mounted')
+    os.pwrite(fd, b'J', 0)
+    t.eq(os.pread(fd, 9, 0), b'Jello')
+    tree_fd = os.open('new', os.O_CREAT | os.O_WRONLY, dir_fd=d)
+    os.write(tree_fd, b'x')
+    t.ok(u.proc.poll() is None)
+    for f in (fd, d, tree_fd):
+        os.close(f)
+    u.wait_end()
+    t.eq((tree.text(u.up('f')), tree.text(u.up('new'))), ('Jello', 'x'))
+
+
+@test()
+def lazy_unmount_by_others(t):
+    """umount -l of a busy mount: the same, and a new daemon may start on the layers meanwhile."""
+    u = t.mounted('f f hello')
+    fd = os.open(u.m('f'), os.O_RDWR)
+    u.detach()
+    _wait(t, lambda: not k.mounted_at(u.mnt), 'still mounted')
+    v = t.union(lowers=u.lowers, name='again')
+    v.check_lowers = False
+    v.upper, v.work = u.upper, u.work
+    v.mount()
+    t.eq(tree.text(v.m('f')), 'hello')
+    os.unlink(v.m('f'))
+    tree.write(v.m('n'), '1')
+    t.eq(os.pread(fd, 9, 0), b'hello')
+    os.close(fd)
+    u.wait_end()
+    t.eq(tree.names(v.mnt), ['n'])
+    tree.write(v.m('n2'), '1')
+    os.unlink(v.m('n'))
+    v.umount()
+    t.eq(tree.names(u.upper), ['f', 'n2'])
+
+
+@test(timeout=120)
+def again_and_again(t):
+    """A new daemon starts on the same layers while the old one may still be ending."""
+    u = t.union(text='f f hello')
+    for i in range(12):
+        t.eq(_background(t, u), (0, ''), 'mount %d' % i)
+        tree.write(u.m('n%d' % i), 'x')
+        if i:
+            os.unlink(u.m('n%d' % (i - 1)))
+        u.unmount_once()
+    _wait(t, lambda: not _daemons(u.mnt), 'daemons left')
+    t.eq(tree.names(u.upper), ['n11'])
+    t.eq(u.staged(), [])
+
+
+@test()
+def two_daemons_on_one_upper(t):
+    """Allowed as in the kernel (index=off); each cleans only its own from the work directory."""
+    u = t.mounted('f a 1; f b 1')
+    tree.append(u.m('a'), '2')
+    v = t.union(lowers=u.lowers, name='v')
+    v.upper, v.work = u.upper, u.work
+    v.check_lowers = v.check_layers = False
+    try:
+        v.mount()
+    except AssertionError:
+        t.ok('use' in v.log_text() or 'busy' in v.log_text(), v.log_text())
+        v.cleanup()
+        t.unions.remove(v)
+        return
+    os.unlink(v.m('b'))
+    v.umount()
+    os.unlink(u.m('a'))
+    tree.write(u.m('c'), 'x')
+    t.ok(tree.is_whiteout(u.up('a')))
+
+
+@test(identities=('root',))
+def mount_command_and_fstab(t):
+    """`mount -t fuse.fuse-unionfs none MNT -o ...` and a line of fstab with its words."""
+    t.need('mount.fuse3')
+    u = t.union(text='f f hello')
+    k.mount('tmpfs', '/usr/local/bin', 'tmpfs')     # mount(8) sets a PATH of its own
+    os.symlink(t.binary, '/usr/local/bin/fuse-unionfs')
+    opts = 'lowerdir=%s,upperdir=%s,workdir=%s' % (u.lowers[0], u.upper, u.work)
+    t.run('mount', '-t', 'fuse.fuse-unionfs', 'none', u.mnt, '-o', opts)
+    t.eq(tree.text(u.m('f')), 'hello')
+    t.eq(k.mounted_at(u.mnt)[0][2:4], ('fuse.fuse-unionfs', 'none'))
+    tree.write(u.m('n'), 'x')
+    t.run('umount', u.mnt)
+    _wait(t, lambda: not _daemons(u.mnt), 'the daemon does not end')
+    fstab = t.logs + '/fstab'
+    words = 'nofail,noauto,user,_netdev,x-systemd.automount,x-foo=bar,rw,exec,noatime,suid,dev'
+    tree.write(fstab, 'none %s fuse.fuse-unionfs %s,%s 0 0\n' % (u.mnt, words, opts))
+    said = t.run('mount', '-T', fstab, u.mnt)
+    t.eq(said.strip(), '', 'warnings about words of fstab')
+    t.eq(sorted(os.listdir(u.mnt)), ['f', 'n'])
+    t.run('umount', u.mnt)
+    _wait(t, lambda: not _daemons(u.mnt), 'the daemon does not end')
+    t.run('mount', '-t', 'fuse.fuse-unionfs', 'none', u.mnt, '-o', 'ro,' + opts)
+    t.fails(errno.EROFS, os.mkdir, u.m('x'))
+    t.run('umount', u.mnt)
+    _wait(t, lambda: not _daemons(u.mnt), 'the daemon does not end')
+
+
+@test(identities=('root', 'userns'))
+def descriptor_as_mountpoint(t):
+    """/dev/fd/N: an already opened and mounted descriptor, as mount.fuse3 and containers pass it."""
+    u = t.union(text='f f hello')
+    fd = os.open('/dev/fuse', os.O_RDWR)
+    uid, gid = os.getuid(), os.getgid()
+    k.mount('none', u.mnt, 'fuse.fuse-unionfs', 0,
+            'fd=%d,rootmode=40000,user_id=%d,group_id=%d,allow_other,default_permissions' % (fd, uid, gid))
+    os.set_inheritable(fd, True)
+    where, u.mnt = u.mnt, '/dev/fd/%d' % fd
+    cmd = u.command(())
+    u.mnt = where
+    with open(u.log, 'ab') as log:
+        u.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(fd,))
+    os.close(fd)
+    t.eq(tree.text(u.m('f')), 'hello')
+    tree.write(u.m('n'), 'x')
+    u.umount()
+    t.eq(tree.text(u.up('n')), 'x')
+
+
+@test(identities=('root',))
+def descriptor_in_the_background(t):
+    """The same without -f: inherited descriptors survive going to the background."""
+    u = t.union(text='f f hello')
+    fd = os.open('/dev/fuse', os.O_RDWR)
+    k.mount('none', u.mnt, 'fuse.fuse-unionfs', 0,
+            'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions' % fd)
+    where, u.mnt = u.mnt, '/dev/fd/%d' % fd
+    cmd = u.command((), foreground=False)
+    u.mnt = where
+    p = subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       text=True, pass_fds=(fd,), timeout=30 * t.slow)
+    os.close(fd)
+    t.eq((p.returncode, p.stdout), (0, ''))
+    t.eq(tree.text(u.m('f')), 'hello')
+    k.umount(u.mnt)
+
+
+@test()
+def relative_paths(t):
+    """Relative and `..` paths of layers and mountpoint are taken from where the caller stands."""
+    u = t.union(text='f f hello')
+    os.makedirs(u.root + '/x/y')
+    os.chdir(u.root + '/x/y')
+    p = subprocess.run([t.binary, '-o', 'lowerdir=../../l1,upperdir=../../x/../upper,workdir=../../work',
+                        '../../mnt'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, text=True, timeout=30 * t.slow)
+    os.chdir('/')
+    t.eq((p.returncode, p.stdout), (0, ''))
+    tree.write(u.m('n'), 'x')
+    t.eq((tree.names(u.mnt), tree.names(u.upper)), (['f', 'n'], ['n']))
+    u.unmount_once()
+
+
+@test()
+def help_and_version(t):
+    for args in (('-h',), ('--help',), ('-V',), ('--version',)):
+        p = subprocess.run([t.binary, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        t.eq(p.returncode, 0, '%s: %s' % (args, p.stdout))
+        t.ok('fuse-unionfs' in p.stdout, p.stdout)
+    said = subprocess.run([t.binary, '--help'], stdout=subprocess.PIPE, text=True).stdout
+    for word in ('lowerdir=', 'upperdir=', 'workdir=', 'volatile', 'timeout=', 'threads=', 'noxattrs',
+                 'userxattr', 'writeback', 'fsync', 'auto_unmount', 'fsname=', 'allow_other', 'max_write'):
+        t.ok(word in said, '--help does not speak of ' + word)
+    version = subprocess.run([t.binary, '-V'], stdout=subprocess.PIPE, text=True).stdout
+    t.ok(re.search(r'\d+\.\d+', version), version)
+
+
+@test(identities=('root', 'user'))
+def options_work(t):
+    """One mount with each option that has a visible or no effect: all accepted in silence."""
+    u = t.union(text='f f hello')
+    common = ['default_permissions', 'timeout=1', 'threads=1', 'threads=8', 'max_threads=4', 'clone_fd', 'writeback=0',
+              'fsync=1', 'max_write=65536', 'noatime,nodiratime', 'debug', 'noexec', 'rw,async',
+              'nofail,x-a.b=c,_netdev,noauto,users,comment=foo', 'timeout=0.5', 'auto_unmount']
+    for o in common + (['allow_root', 'allow_other,dev,suid,exec', 'userxattr'] if t.root else []):
+        u.mount(*o.split(','))
+        said = [l for l in u.log_text().split('\n') if 'warn' in l.lower() or 'ignor' in l.lower()]
+        t.eq(said, [], 'option ' + o)
+        t.eq(tree.text(u.m('f')), 'hello')
+        tree.write(u.m('n'), 'x' * 200000)
+        t.eq(len(tree.read(u.m('n'))), 200000)
+        u.umount()
+    for flag in ('-s', '-d'):
+        plain = u.command
+        u.command = lambda opts, **kw: plain(opts, **kw)[:1] + [flag] + plain(opts, **kw)[1:]
+        u.mount()
+        t.eq(tree.text(u.m('f')), 'hello')
+        u.umount()
+        u.command = plain
+
+
+@test(identities=('root', 'user'))
+def auto_unmount(t):
+    """With auto_unmount the mount disappears when the daemon is killed."""
+    u = t.mounted('f f hello', 'auto_unmount')
+    u.proc.kill()
+    u.proc.wait()
+    u.proc = None
+    _wait(t, lambda: not k.mounted_at(u.mnt), 'still mounted', 5)
+
+
+@test()
+def killed_daemon(t):
+    """kill -9: ENOTCONN everywhere, umount works, and the next mount finds everything in order
+    and cleans the work directory."""
+    u = t.mounted('f f hello; f gone 1; f d/x 1; f big ' + 'x' * 1000)
+    tree.append(u.m('f'), '!')
+    os.unlink(u.m('gone'))
+    tree.write(u.m('new'), 'new')
+    fd = os.open(u.m('big'), os.O_RDWR)
+    os.pwrite(fd, b'J', 0)
+    u.proc.kill()
+    u.proc.wait()
+    u.proc = None
+    t.fails(errno.ENOTCONN, os.stat, u.m('f'))
+    t.fails(errno.ENOTCONN, os.pwrite, fd, b'K', 0)
+    os.close(fd)
+    u.detach()
+    u.mount()
+    t.eq(tree.names(u.mnt), ['big', 'd', 'f', 'new'])
+    t.eq((tree.text(u.m('f')), tree.text(u.m('new')), tree.text(u.m('big'))[:2]), ('hello!', 'new', 'Jx'))
+    t.eq([n for n in u.staged() if 'old' in n], [])
+
+
+@test(timeout=120)
+def killed_at_any_moment(t):
+    """kill -9 in the middle of work, many times: each name is as before or after its operation,
+    and the next mount leaves nothing in the work directory."""
+    import random
+    rng = random.Random(5)
+    u = t.union(text='; '.join('f l%d %s; f d%d/x 1' % (i, 'old' * 3000, i) for i in range(30)))
+    for round_ in range(12):
+        u.mount()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for i in range(1000):
+                    n = rng.randrange(30)
+                    p = u.m('l%d' % n)
+                    if i % 5 == 0:
+                        tree.write(u.m('tmp'), 'new' * 3000)
+                        os.rename(u.m('tmp'), p)
+                    elif i % 5 == 1:
+                        os.chmod(p, 0o600 + n)
+                    elif i % 5 == 2:
+                        os.unlink(p)
+                        tree.write(u.m('tmp2'), 'new' * 3000)
+                        os.rename(u.m('tmp2'), p)
+                    elif i % 5 == 3:
+                        t.sh('rm -rf d%d; mkdir d%d' % (n, n), cwd=u.mnt)
+                    else:
+                        tree.append(p, 'new')
+            except BaseException:
+                pass
+            os._exit(0)
+        time.sleep(0.02 + 0.01 * round_)
+        u.kill()
+        os.waitpid(pid, 0)
+        u.mount()
+        for n in os.listdir(u.mnt):
+            p = u.m(n)
+            if n[0] == 'l':
+                body = tree.text(p).replace('new', '').replace('old', '')
+                t.eq(body, '', n)
+                t.ok(len(tree.read(p)) >= 9000, '%s has %d bytes' % (n, len(tree.read(p))))
+            elif n[0] == 'd':
+                t.ok(tree.names(p) in ([], ['x']))
+        u.umount()

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Who may include whom. The table is the architecture: changing it is a visible decision.
+
+ops/ may use transport/ because a handler needs fields of the request that libfuse drops (the
+kill-set-id bit of WRITE, the flags of SETXATTR) and requests libfuse does not decode; transport/
+still knows no operation. src/main.c wires the rooms and may include all of them.
+"""
+import pathlib
+import re
+import sys
+
+MAY = {
+    'util': set(),
+    'layer': {'util'},
+    'merge': {'layer', 'util'},
+    'core': {'merge', 'layer', 'util'},
+    'ops': {'core', 'merge', 'layer', 'transport', 'util'},
+    'transport': {'util'},
+    'cli': {'util'},
+    'tool': {'merge', 'layer', 'util'},
+}
+MAX_LINES = 1000
+
+
+def check(root):
+    bad = []
+    for f in sorted([*root.glob('src/**/*.[ch]'), *root.glob('include/**/*.h')]):
+        room = f.parent.name
+        lines = f.read_text().splitlines()
+        rel = f.relative_to(root)
+        if len(lines) > MAX_LINES and rel.parts[0] == 'src':
+            bad.append('%s: %d lines; a file beyond %d is asking to be two' % (rel, len(lines), MAX_LINES))
+        if rel.parts == ('src', 'main.c'):
+            continue
+        if room not in MAY:
+            bad.append('%s: %s/ is no room of the table in tests/rooms.py' % (rel, room))
+            continue
+        for n, line in enumerate(lines, 1):
+            m = re.match(r'\s*#\s*include\s+["<](?:\.\./)*(?:src/|include/)?([a-z]+)/([^">]+)[">]', line)
+            if m and m[1] in MAY and m[1] != room and m[1] not in MAY[room]:
+                bad.append('%s:%d: %s/ must not include %s/' % (rel, n, room, m[1]))
+            if m and m[1] in MAY and m[1] != room and m[2].endswith('_i.h'):
+                bad.append('%s:%d: %s/%s is private to its room' % (rel, n, m[1], m[2]))
+    return bad
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parents[1])
+    bad = check(root)
+    print('\n'.join(bad) or 'rooms: all in order')
+    return 1 if bad else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
