@@ -2,6 +2,7 @@
 /* Wires the rooms: parse, open the layers, build the union, mount, serve, take down. */
 #include "cli/options.h"
 #include "core/fs.h"
+#include "core/union.h"
 #include "layer/setup.h"
 #include "ops/ops.h"
 #include "transport/daemon.h"
@@ -132,6 +133,7 @@ static void log_counts(struct app *a)
 {
 	uint64_t counts[UN_TRANSPORT_OPCODES];
 	g_autoptr(GString) line = g_string_new("requests:");
+	struct un_fs_stats stats;
 	uint64_t sum = 0;
 
 	un_transport_counts(a->transport, counts);
@@ -147,6 +149,11 @@ static void log_counts(struct app *a)
 			g_string_append_printf(line, " %u=%" PRIu64, op, counts[op]);
 	}
 	un_log(LOG_INFO, "%s total=%" PRIu64, line->str, sum);
+	un_fs_stats(a->fs, &stats);
+	un_log(LOG_INFO,
+	       "state: inodes=%" PRIu64 " descriptors=%" PRIu64 " copyups=%" PRIu64
+	       " copied_bytes=%" PRIu64,
+	       stats.inodes, stats.descriptors, stats.copyups, stats.copied_bytes);
 }
 
 static void *signal_main(void *arg)

@@ -153,7 +153,8 @@ struct un_write {
 	off_t off;
 	bool append;   /* the descriptor has O_APPEND */
 	bool kill;     /* clear set-id bits */
-	bool cached;   /* from the page cache (write-back or mmap): times of before are kept */
+	bool cached;   /* from the page cache (mmap, or write-back) */
+	bool keep_mtime; /* the kernel keeps the times itself (write-back) */
 };
 /* *ret_killed: set-id bits were cleared and the kernel does not know yet. */
 ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,

@@ -290,6 +290,8 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 	un_at_done(fs, &at);
 	if (inode->type != DT_DIR)
 		inode->maybe_setid = true; /* looked at again when it matters */
+	if (r == 0 && (a->valid & UN_SET_MTIME))
+		inode->mtime_set = a->valid & UN_SET_MTIME_NOW ? 0 : un_monotonic_seconds();
 	return r;
 }
 

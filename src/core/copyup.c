@@ -344,6 +344,36 @@ static void unstage(struct copyup *c)
 	c->named = false;
 }
 
+/* fsync=auto: data before it can be seen; strict: directories as well, and the name (publish). */
+static int sync_staged(struct copyup *c)
+{
+	struct un_layer *u = c->fs->upper;
+	int r;
+
+	if (c->tmp >= 0)
+		return c->fs->sync ? u->ops->fsync(u, c->tmp, false) : 0;
+	if (!c->fs->sync_strict || c->inode->type != DT_DIR)
+		return 0;
+	un_autofd int fd = un_open_retry(c->fs, u, c->fs->work, c->name,
+					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+
+	r = fd < 0 ? fd : u->ops->fsync(u, fd, false);
+	return r == -EACCES ? 0 : r;
+}
+
+/* strict: the name of what was published. What is visible stays so whatever this says. */
+static void sync_parent(struct copyup *c, int dirfd)
+{
+	struct un_layer *u = c->fs->upper;
+
+	if (!c->fs->sync_strict)
+		return;
+	un_autofd int fd = un_open_retry(c->fs, u, dirfd, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	if (fd >= 0)
+		un_ignore(u->ops->fsync(u, fd, false));
+}
+
 static int stage(struct copyup *c)
 {
 	struct un_layer *u = c->fs->upper;
@@ -371,8 +401,8 @@ static int stage(struct copyup *c)
 		r = set_origin(c);
 	if (r == 0)
 		r = copy_mode_and_times(c);
-	if (r == 0 && c->tmp >= 0 && c->fs->sync)
-		r = u->ops->fsync(u, c->tmp, false);
+	if (r == 0)
+		r = sync_staged(c);
 	if (r == 0)
 		r = u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust);
 	return r;
@@ -478,6 +508,7 @@ static int publish_locked(struct copyup *c, struct un_inode *dir, struct un_real
 		r = un_lifted(c->fs, fd->fd, "", link_or_rename, &p);
 	if (r == 0) {
 		restore_times(u, fd->fd, &pst);
+		sync_parent(c, fd->fd);
 		if (c->inode->type == DT_DIR)
 			un_ns_write(c->inode);
 		un_mutex_lock(&c->inode->lock);

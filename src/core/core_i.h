@@ -95,7 +95,7 @@ struct un_inode {
 	bool orphan;	 /* unlinked, kept under a name in the work directory */
 	uint8_t prot;	 /* UN_PROT_* */
 	uint8_t xattrs;	 /* enum un_xattr_state */
-	int write_error; /* -errno to be reported by the next fsync */
+	uint32_t mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
 	uint64_t ino;	 /* as shown */
 	uint64_t dev, rino; /* of the real object */
 	struct un_name *names;
@@ -127,6 +127,7 @@ struct un_fs {
 	uid_t uid;
 	gid_t gid;
 	int work; /* borrowed from layers */
+	struct un_statkey { uint64_t dev, ino; } traps[2]; /* upper root, WORK/work: not in a lower */
 	struct un_realdir *workdir; /* the same, as a place where orphans are */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
@@ -337,6 +338,11 @@ void un_note_rmdir(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 		   const struct statx *last);
 /* 1: shows no names; 0; -errno. ns of @dir is held for writing. */
 int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir);
+
+static inline uint32_t un_monotonic_seconds(void)
+{
+	return (uint32_t)(g_get_monotonic_time() / G_USEC_PER_SEC) + 1;
+}
 
 static inline void un_ns_read(struct un_inode *dir)
 {

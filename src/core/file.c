@@ -200,12 +200,41 @@ static int kill_bits(struct un_fs *fs, struct un_inode *inode, const struct un_c
 	return r < 0 ? r : 0;
 }
 
+/*
+ * Pages of a mapping reach us when the kernel gets to it, which may be after somebody has set the
+ * times by hand; those then stay (zero-message.md 2.3). Dirty pages are not kept longer than this.
+ */
+#define DIRTY_SECONDS 40
+
+static bool keeps_mtime(struct un_inode *inode, const struct un_write *w)
+{
+	uint32_t set = inode->mtime_set;
+
+	if (w->keep_mtime)
+		return true;
+	if (!w->cached) {
+		inode->mtime_set = 0;
+		return false;
+	}
+	return set && un_monotonic_seconds() - set < DIRTY_SECONDS;
+}
+
+static void restore_mtime(struct un_layer *u, int fd, const struct statx *before)
+{
+	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT },
+				  { before->stx_mtime.tv_sec, before->stx_mtime.tv_nsec } };
+
+	un_ignore(u->ops->utimens(u, fd, "", ts));
+}
+
 ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
 		 const struct un_cred *cred, bool *ret_killed)
 {
 	struct un_layer *u = fs->upper;
+	struct statx before;
 	struct un_fd *f;
 	size_t done = 0;
+	bool keep;
 	int r;
 
 	*ret_killed = false;
@@ -215,6 +244,7 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 		return r;
 	if (w->kill)
 		r = kill_bits(fs, inode, cred, ret_killed);
+	keep = r == 0 && keeps_mtime(inode, w) && u->ops->stat(u, f->fd, "", &before) == 0;
 	while (r == 0 && done < w->size) {
 		ssize_t n = u->ops->pwrite(u, f->fd, (const char *)w->buf + done, w->size - done,
 					   w->off + (off_t)done);
@@ -227,6 +257,8 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 			break;
 		done += (size_t)n;
 	}
+	if (keep && done > 0)
+		restore_mtime(u, f->fd, &before);
 	un_fdcache_put(fs->fds, f);
 	return r < 0 ? r : (ssize_t)done;
 }

@@ -83,6 +83,10 @@ static int make_workdir(struct un_fs *fs, char **ret_err)
 	fs->workdir->fd = g_new0(struct un_fd, 1);
 	fs->workdir->fd->fd = fs->work;
 	fs->workdir->fd->users = 1;
+	fs->traps[1] = (struct un_statkey){ fs->workdir->dev, fs->workdir->ino };
+	r = fs->upper->ops->stat(fs->upper, fs->upper->root, "", &st);
+	if (r == 0)
+		fs->traps[0] = (struct un_statkey){ un_stx_dev(&st), st.stx_ino };
 	return 0;
 }
 

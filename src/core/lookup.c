@@ -119,6 +119,24 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *
 	return inode;
 }
 
+/*
+ * A lower may contain the upper or the work directory; seen through it they would show themselves
+ * being changed. ELOOP, as in the kernel (overlay-format 1.3).
+ */
+static bool is_trap(struct un_fs *fs, struct un_inode *dir, const struct un_found *f)
+{
+	for (unsigned i = 0; fs->upper && i < f->n; i++) {
+		const struct statx *st = &f->hits[i].st;
+
+		if (!S_ISDIR(st->stx_mode) || dir->d->stack[f->hits[i].pos]->layer == fs->upper)
+			continue;
+		for (unsigned t = 0; t < G_N_ELEMENTS(fs->traps); t++)
+			if (fs->traps[t].ino == st->stx_ino && fs->traps[t].dev == un_stx_dev(st))
+				return true;
+	}
+	return false;
+}
+
 static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
 			    const struct un_found *f, struct un_inode **ret)
 {
@@ -133,6 +151,8 @@ static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *
 		*ret = inode;
 		return 0;
 	}
+	if (is_trap(fs, dir, f))
+		return -ELOOP;
 	inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
 	inode->upper = upper;
 	fill_prot(inode, &top->st);

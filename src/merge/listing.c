@@ -373,8 +373,13 @@ static int read_layer(struct build *b)
 {
 	struct un_layer *l = b->w->layer;
 	g_autofree char *buf = g_malloc(32768);
-	un_autofd int fd = l->ops->open(l, b->w->fd, "", O_RDONLY | O_DIRECTORY, 0);
+	/* A layer's times are left alone where that is allowed: a clone's mount does it, an owner may. */
+	un_autofd int fd = l->clone >= 0 ? -EPERM :
+					   l->ops->open(l, b->w->fd, "",
+							O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
 
+	if (fd == -EPERM)
+		fd = l->ops->open(l, b->w->fd, "", O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return fd;
 	for (;;) {

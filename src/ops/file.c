@@ -63,6 +63,7 @@ void un_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, o
 		.append = fi->flags & O_APPEND,
 		.kill = flags & WRITE_KILL_SUIDGID,
 		.cached = flags & WRITE_CACHE,
+		.keep_mtime = (flags & WRITE_CACHE) && ops->config.writeback,
 	};
 	bool killed = false;
 	ssize_t n;

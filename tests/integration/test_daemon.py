@@ -299,9 +299,10 @@ def options_work(t):
         u.command = plain
 
 
-@test(identities=('root', 'user'))
+@test(identities=('root',))
 def auto_unmount(t):
-    """With auto_unmount the mount disappears when the daemon is killed."""
+    """With auto_unmount the mount disappears when the daemon is killed. (For plain users the
+    fusermount3 of Debian 12 does not manage it without allow_other: its own check is refused.)"""
     u = t.mounted('f f hello', 'auto_unmount')
     u.proc.kill()
     u.proc.wait()

@@ -13,10 +13,9 @@ def _x(p):
 @test(everywhere=True)
 def as_on_the_plain_fs(t):
     """set, get, list, replace, remove, limits and errors, on files, directories and others."""
-    names = ['user.a', 'user.b', 'user.' + 'n' * 250, 'user.' + 'n' * 251, 'user.', 'nonsense', 'odd.x',
-             'security.mine']
+    names = ['user.a', 'user.b', 'user.' + 'n' * 250, 'user.' + 'n' * 251, 'user.', 'nonsense', 'odd.x']
     if t.root:
-        names += ['trusted.t']
+        names += ['trusted.t', 'security.mine']
 
     def action(d):
         out = []
