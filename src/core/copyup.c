@@ -509,13 +509,9 @@ static int publish_locked(struct copyup *c, struct un_inode *dir, struct un_real
 	if (r == 0) {
 		restore_times(u, fd->fd, &pst);
 		sync_parent(c, fd->fd);
-		if (c->inode->type == DT_DIR)
-			un_ns_write(c->inode);
 		un_mutex_lock(&c->inode->lock);
 		adopt_locked(c, parent, name);
 		un_mutex_unlock(&c->inode->lock);
-		if (c->inode->type == DT_DIR)
-			un_ns_unlock(c->inode);
 		if (dir->d->listing) {
 			struct un_entry *e = un_listing_find(dir->d->listing, name);
 			uint8_t more = e ? e->flags & UN_ENTRY_MORE : 0;
@@ -550,17 +546,18 @@ static int publish(struct copyup *c)
 	for (int tries = 0;; tries++) {
 		char name[NAME_MAX + 1];
 		struct un_inode *dir, *there;
+		struct un_ns_set locked;
 		int r;
 
 		if (!un_name_any(c->inode, &dir, name))
 			return adopt_nameless(c);
-		un_ns_write(dir);
+		un_ns_write_set(&locked, dir, c->inode->type == DT_DIR ? c->inode : NULL, NULL);
 		there = un_name_find(c->fs, dir, name);
 		r = -EAGAIN; /* removed between the two lines above */
 		if (there == c->inode)
 			r = publish_locked(c, dir, un_dir_upper(c->fs, dir), name);
 		un_inode_put(c->fs, there);
-		un_ns_unlock(dir);
+		un_ns_unlock_set(&locked);
 		un_inode_put(c->fs, dir);
 		if (r != -EAGAIN || tries == 100)
 			return r;
@@ -593,16 +590,6 @@ static int run(struct copyup *c)
 
 /* ---- one at a time ---------------------------------------------------------------------------------- */
 
-static bool is_upper(struct un_inode *inode)
-{
-	bool upper;
-
-	un_mutex_lock(&inode->lock);
-	upper = inode->upper;
-	un_mutex_unlock(&inode->lock);
-	return upper;
-}
-
 /* true: it is ours to do; false: it has been done. */
 static bool begin(struct un_fs *fs, struct un_inode *inode)
 {
@@ -611,7 +598,7 @@ static bool begin(struct un_fs *fs, struct un_inode *inode)
 	un_mutex_lock(&fs->copying);
 	while (inode->copying)
 		pthread_cond_wait(&fs->copied, &fs->copying.m);
-	ours = !is_upper(inode);
+	ours = !inode->upper;
 	inode->copying = ours;
 	un_mutex_unlock(&fs->copying);
 	return ours;
@@ -649,7 +636,7 @@ int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size)
 
 	if (fs->read_only)
 		return -EROFS;
-	if (is_upper(inode))
+	if (inode->upper)
 		return 0;
 	/* The object and its ancestors that are not in the upper, the topmost last. */
 	todo = g_ptr_array_new();
@@ -657,7 +644,7 @@ int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size)
 		char name[NAME_MAX + 1];
 		struct un_inode *dir = NULL;
 
-		if (is_upper(at)) {
+		if (at->upper) {
 			un_inode_put(fs, at);
 			break;
 		}

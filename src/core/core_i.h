@@ -5,11 +5,10 @@
  * Locks, outermost first; one further down may be taken while one further up is held:
  *
  *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
- *   2. fs->rename: one rename between two directories at a time
- *   3. dirinfo.ns of directories: an ancestor before its descendant, otherwise by address (only a
- *      rename holds two that are unrelated, and then fs->rename too)
- *   4. inode.lock: one at a time
- *   5. leaves: table shards, fs->tree, the fd cache, the whiteout pool, the number maps
+ *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
+ *      their node ids. (Parent before child would be no order: a rename turns it round.)
+ *   3. inode.lock: one at a time
+ *   4. leaves: table shards, fs->tree, the fd cache, the whiteout pool, the number maps
  *
  * No lock is held across system calls for an unrelated inode: ns is held while names in that very
  * directory are looked up or changed, inode.lock while that very inode's location is used.
@@ -43,6 +42,7 @@ struct un_realdir {
 	struct un_fd *fd;	  /* home in the fd cache; of a layer's root: its own, never evicted */
 	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
 	char *name;		   /* guarded by fs->tree */
+	bool is_root;	  /* of a layer (or the work directory): no parent, ever */
 	bool hollow;	  /* a sub-mount of the layer, not entered: shown empty */
 	bool opaque;	  /* carries an opaque mark */
 	bool xwhiteouts;  /* marked opaque=x */
@@ -84,18 +84,18 @@ struct un_inode {
 	uint8_t type;	   /* DT_* */
 
 	struct un_mutex lock; /* all below, but for dirinfo */
-	bool upper;	 /* the real object is in the upper; never back */
+	atomic_bool upper; /* the real object is in the upper; never back */
 	bool origin;	 /* it carries an origin (upper) */
 	bool copying;	 /* a copy-up is under way; guarded by fs->copying */
 	bool unlinked;	 /* it has lost its last name */
 	bool tmpfile;	 /* it never had one */
-	bool maybe_setid; /* mode may hold set-id bits */
+	atomic_bool maybe_setid; /* mode may hold set-id bits */
 	bool prot_known; /* prot holds the protattr mark too */
 	bool keyed;	 /* in the table by real number */
 	bool orphan;	 /* unlinked, kept under a name in the work directory */
 	uint8_t prot;	 /* UN_PROT_* */
 	uint8_t xattrs;	 /* enum un_xattr_state */
-	uint32_t mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
+	atomic_uint mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
 	uint64_t ino;	 /* as shown */
 	uint64_t dev, rino; /* of the real object */
 	struct un_name *names;
@@ -142,7 +142,6 @@ struct un_fs {
 	atomic_uint_fast64_t next_id;
 	atomic_uint_fast64_t n_inodes;
 
-	struct un_mutex rename;
 	struct un_mutex tree; /* parent and name of every realdir */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
 	struct un_mutex copying;	       /* every inode's `copying` */
@@ -357,6 +356,37 @@ static inline void un_ns_write(struct un_inode *dir)
 static inline void un_ns_unlock(struct un_inode *dir)
 {
 	pthread_rwlock_unlock(&dir->d->ns);
+}
+
+/* Several directories at once, the same one twice or NULL allowed; at most 3. */
+struct un_ns_set {
+	struct un_inode *dirs[3];
+	unsigned n;
+};
+static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, struct un_inode *b,
+				   struct un_inode *c)
+{
+	struct un_inode *all[3] = { a, b, c };
+
+	set->n = 0;
+	for (int i = 0; i < 3; i++) {
+		unsigned at = set->n;
+
+		if (!all[i] || (i > 0 && all[i] == a) || (i > 1 && all[i] == b))
+			continue;
+		for (; at > 0 && set->dirs[at - 1]->id > all[i]->id; at--)
+			set->dirs[at] = set->dirs[at - 1];
+		set->dirs[at] = all[i];
+		set->n++;
+	}
+	for (unsigned i = 0; i < set->n; i++)
+		un_ns_write(set->dirs[i]);
+}
+
+static inline void un_ns_unlock_set(struct un_ns_set *set)
+{
+	for (unsigned i = set->n; i-- > 0;)
+		un_ns_unlock(set->dirs[i]);
 }
 
 /* All that makes a change of names in @dir possible: 0, or -EROFS, -EPERM, -ENOENT, ... */

@@ -132,7 +132,6 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->privileged = fs->uid == 0;
 	fs->work = ls->work;
 	fs->fds = un_fdcache_new(fd_budget(ls));
-	un_mutex_init(&fs->rename);
 	un_mutex_init(&fs->tree);
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
@@ -193,7 +192,6 @@ void un_fs_free(struct un_fs *fs)
 	pthread_cond_destroy(&fs->copied);
 	un_mutex_done(&fs->copying);
 	un_mutex_done(&fs->tree);
-	un_mutex_done(&fs->rename);
 	g_free(fs->stage_prefix);
 	un_layers_close(fs->layers);
 	g_free(fs);

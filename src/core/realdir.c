@@ -17,6 +17,7 @@ struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent,
 	rd->dev = un_stx_dev(st);
 	rd->ino = st->stx_ino;
 	rd->parent = parent ? un_realdir_ref(parent) : NULL;
+	rd->is_root = parent == NULL;
 	rd->name = g_strdup(name);
 	rd->hollow = un_stx_is_mountpoint(st);
 	return rd;
@@ -34,7 +35,7 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 	while (rd && atomic_fetch_sub(&rd->refs, 1) == 1) {
 		struct un_realdir *parent = rd->parent;
 
-		if (!parent && rd->fd)
+		if (rd->is_root && rd->fd)
 			g_free(rd->fd); /* a root's: borrowed from the layer */
 		else
 			un_fdcache_clear(fs->fds, &rd->fd);
@@ -88,8 +89,8 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 	*ret_seq = atomic_load(&fs->tree_seq);
 	un_mutex_lock(&fs->tree);
 	for (;;) {
-		*ret_fd = at->parent ? un_fdcache_get(fs->fds, &at->fd, 0) :
-				       un_fdcache_use(fs->fds, at->fd);
+		*ret_fd = at->is_root ? un_fdcache_use(fs->fds, at->fd) :
+					un_fdcache_get(fs->fds, &at->fd, 0);
 		if (*ret_fd)
 			break;
 		g_ptr_array_add(chain, un_realdir_ref(at));
@@ -134,7 +135,7 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
 {
-	if (rd->parent == NULL) {
+	if (rd->is_root) {
 		*ret = un_fdcache_use(fs->fds, rd->fd);
 		return 0;
 	}

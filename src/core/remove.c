@@ -156,29 +156,6 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 	return 0;
 }
 
-/* Run @fn on the child under the name, with ns held for writing. */
-static int with_child(struct un_fs *fs, struct un_inode *dir, const char *name,
-		      int (*fn)(struct un_fs *fs, struct un_inode *dir, const char *name,
-				struct un_inode *child))
-{
-	struct un_inode *child;
-	int r;
-
-	if (un_name_too_long(name))
-		return -ENAMETOOLONG;
-	r = un_dir_prepare(fs, dir, true);
-	if (r < 0)
-		return r;
-	un_ns_write(dir);
-	r = un_lookup_locked(fs, dir, name, &child, NULL);
-	if (r == 0) {
-		r = fn(fs, dir, name, child);
-		un_inode_put(fs, child);
-	}
-	un_ns_unlock(dir);
-	return r;
-}
-
 /*
  * A removal must fail before the directory is copied up: whoever is refused leaves no trace. Cheap,
  * since the kernel has looked the name up and the table knows it.
@@ -210,9 +187,24 @@ static int check_child(struct un_fs *fs, struct un_inode *dir, const char *name,
 
 int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
-	int r = dir->upper ? 0 : check_child(fs, dir, name, false);
+	struct un_inode *child;
+	int r;
 
-	return r < 0 ? r : with_child(fs, dir, name, unlink_found);
+	if (un_name_too_long(name))
+		return -ENAMETOOLONG;
+	r = dir->upper ? 0 : check_child(fs, dir, name, false);
+	if (r == 0)
+		r = un_dir_prepare(fs, dir, true);
+	if (r < 0)
+		return r;
+	un_ns_write(dir);
+	r = un_lookup_locked(fs, dir, name, &child, NULL);
+	if (r == 0) {
+		r = unlink_found(fs, dir, name, child);
+		un_inode_put(fs, child);
+	}
+	un_ns_unlock(dir);
+	return r;
 }
 
 /* ---- rmdir ------------------------------------------------------------------------------------------ */
@@ -349,25 +341,29 @@ static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name
 	return 0;
 }
 
-static int rmdir_found(struct un_fs *fs, struct un_inode *dir, const char *name,
-		       struct un_inode *child)
-{
-	int r;
-
-	if (child->type != DT_DIR)
-		return -ENOTDIR;
-	r = un_prot_victim(fs, child);
-	if (r < 0)
-		return r;
-	un_ns_write(child);
-	r = rmdir_locked(fs, dir, name, child);
-	un_ns_unlock(child);
-	return r;
-}
-
 int un_rmdir(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
-	int r = dir->upper ? 0 : check_child(fs, dir, name, true);
+	struct un_ns_set locked;
+	struct un_inode *child, *there;
+	int r;
 
-	return r < 0 ? r : with_child(fs, dir, name, rmdir_found);
+	if (un_name_too_long(name))
+		return -ENAMETOOLONG;
+	r = dir->upper ? 0 : check_child(fs, dir, name, true);
+	if (r == 0)
+		r = un_dir_prepare(fs, dir, true);
+	if (r == 0)
+		r = un_lookup(fs, dir, name, &child, NULL);
+	if (r < 0)
+		return r;
+	r = child->type == DT_DIR ? un_prot_victim(fs, child) : -ENOTDIR;
+	if (r == 0) {
+		un_ns_write_set(&locked, dir, child, NULL);
+		there = un_name_find(fs, dir, name);
+		r = there == child ? rmdir_locked(fs, dir, name, child) : -ENOENT;
+		un_inode_put(fs, there);
+		un_ns_unlock_set(&locked);
+	}
+	un_inode_put(fs, child);
+	return r;
 }

@@ -29,16 +29,23 @@ struct renaming {
 };
 
 /* A directory whose contents come from below as well can only be moved with a redirect. */
-static bool needs_redirect(struct un_fs *fs, const struct un_inode *inode)
+static bool needs_redirect(struct un_inode *inode)
 {
-	return inode->type == DT_DIR && (inode->d->n > 1 || inode->d->stack[0]->layer != fs->upper);
+	bool needs;
+
+	if (inode->type != DT_DIR)
+		return false;
+	un_mutex_lock(&inode->lock);
+	needs = inode->d->n > 1 || !inode->upper;
+	un_mutex_unlock(&inode->lock);
+	return needs;
 }
 
 static int check_types(const struct renaming *v)
 {
-	const struct un_inode *from = v->from.child, *to = v->to.child;
+	struct un_inode *from = v->from.child, *to = v->to.child;
 
-	if (needs_redirect(v->fs, from) || (v->exchange && needs_redirect(v->fs, to)))
+	if (needs_redirect(from) || (v->exchange && needs_redirect(to)))
 		return -EXDEV;
 	if (!to || v->exchange)
 		return 0;
@@ -62,12 +69,18 @@ static int check_prot(const struct renaming *v)
 	return r;
 }
 
+/* Is the target a directory that goes away? */
+static bool replaces_dir(const struct renaming *v)
+{
+	return v->to.child && !v->exchange && v->to.child->type == DT_DIR;
+}
+
 static int check_empty_target(const struct renaming *v)
 {
 	struct un_inode *to = v->to.child;
 	int r;
 
-	if (!to || v->exchange || to->type != DT_DIR)
+	if (!replaces_dir(v))
 		return 0;
 	un_ns_write(to);
 	r = un_dir_empty_locked(v->fs, to);
@@ -91,51 +104,6 @@ static int prepare(struct renaming *v)
 	if (r == 0 && v->exchange)
 		r = un_copyup(v->fs, v->to.child, UN_COPY_ALL);
 	return r;
-}
-
-static bool is_ancestor(struct un_inode *dir, struct un_inode *of)
-{
-	struct un_inode *at = un_inode_ref(of), *up;
-	char name[NAME_MAX + 1];
-	bool found = false;
-
-	/* Without put: these are ancestors, kept alive by their descendants. */
-	while (at && !(found = at == dir)) {
-		up = NULL;
-		un_ignore(un_name_any(at, &up, name));
-		atomic_fetch_sub(&at->refs, 1);
-		at = up;
-	}
-	if (at)
-		atomic_fetch_sub(&at->refs, 1);
-	return found;
-}
-
-static void lock_dirs(struct renaming *v)
-{
-	struct un_inode *a = v->from.dir, *b = v->to.dir;
-
-	if (a == b) {
-		un_ns_write(a);
-		return;
-	}
-	un_mutex_lock(&v->fs->rename);
-	if (is_ancestor(b, a) || (!is_ancestor(a, b) && b < a)) {
-		un_ns_write(b);
-		un_ns_write(a);
-	} else {
-		un_ns_write(a);
-		un_ns_write(b);
-	}
-}
-
-static void unlock_dirs(struct renaming *v)
-{
-	un_ns_unlock(v->from.dir);
-	if (v->from.dir == v->to.dir)
-		return;
-	un_ns_unlock(v->to.dir);
-	un_mutex_unlock(&v->fs->rename);
 }
 
 static int open_side(struct un_fs *fs, struct side *s)
@@ -205,13 +173,13 @@ static int clear_target(struct renaming *v)
 	struct statx st;
 	int r;
 
-	if (!to || v->exchange || to->type != DT_DIR || !v->to.state.in_upper)
+	if (!replaces_dir(v))
 		return 0;
-	un_ns_write(to);
 	r = un_dir_empty_locked(v->fs, to);
-	un_ns_unlock(to);
 	if (r <= 0)
 		return r < 0 ? r : -ENOTEMPTY;
+	if (!v->to.state.in_upper)
+		return 0;
 	if (to->d->n == 1 && !un_listing_has_whiteouts(to->d->listing) && !to->d->stack[0]->opaque)
 		return 0;
 	un_stage_name(v->fs, staged);
@@ -398,7 +366,7 @@ static int rename_locked(struct renaming *v)
 		r = mark_opaque(v->fs, &v->from, v->to.dir);
 	if (r == 0 && v->exchange)
 		r = mark_opaque(v->fs, &v->to, v->from.dir);
-	if (r == 0 && to && !v->exchange && to->type == DT_DIR)
+	if (r == 0 && replaces_dir(v))
 		r = un_getattr(v->fs, to, &last);
 	if (r == 0)
 		r = clear_target(v);
@@ -446,6 +414,7 @@ int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct 
 		.to = { .dir = to, .name = new_name },
 		.exchange = flags & RENAME_EXCHANGE,
 	};
+	struct un_ns_set locked;
 	int r;
 
 	if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) ||
@@ -462,9 +431,9 @@ int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct 
 	if (r == 0 && v.from.child != v.to.child) {
 		r = prepare(&v);
 		if (r == 0) {
-			lock_dirs(&v);
+			un_ns_write_set(&locked, from, to, replaces_dir(&v) ? v.to.child : NULL);
 			r = rename_locked(&v);
-			unlock_dirs(&v);
+			un_ns_unlock_set(&locked);
 		}
 	}
 	un_inode_put(fs, v.from.child);

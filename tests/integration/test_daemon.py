@@ -2,6 +2,7 @@
 """Life of the daemon: starting, going to the background, ending; ways to be mounted."""
 import errno
 import os
+import random
 import re
 import signal
 import subprocess
@@ -337,7 +338,6 @@ def killed_daemon(t):
 def killed_at_any_moment(t):
     """kill -9 in the middle of work, many times: each name is as before or after its operation,
     and the next mount leaves nothing in the work directory."""
-    import random
     rng = random.Random(5)
     u = t.union(text='; '.join('f l%d %s; f d%d/x 1' % (i, 'old' * 3000, i) for i in range(30)))
     for round_ in range(12):

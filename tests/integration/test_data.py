@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Data operations: fallocate, holes, copy_file_range, O_DIRECT, AIO, mappings, locks."""
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -322,7 +323,6 @@ def sync_calls(t):
 def setattr_times(t):
     """UTIME_NOW and UTIME_OMIT, both halves, on files, directories and symlinks; truncate to the
     same size moves mtime and ctime."""
-    import ctypes
     NOW, OMIT = (1 << 30) - 1, (1 << 30) - 2
 
     def utimens(p, a, m):

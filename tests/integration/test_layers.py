@@ -2,6 +2,7 @@
 """Odd stacks: layers that contain the mount, sub-mounts, symlinks, many layers, shared layers."""
 import errno
 import os
+import resource
 import subprocess
 import time
 
@@ -195,7 +196,6 @@ def many_layers(t):
 @test(identities=('root', 'user'))
 def many_layers_under_few_descriptors(t):
     """500 layers by a daemon that starts with 1,024 descriptors."""
-    import resource
     u = t.union(lowers=0)
     for i in range(500):
         os.makedirs('%s/%d/d/e' % (u.root, i))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Memory pressure changes nothing: the kernel forgets at any moment."""
+import mmap
 import os
 import random
+import resource
 import stat
 import time
 
@@ -163,7 +165,6 @@ def _compare(t, u, model, links):
 @test(identities=('root',), everywhere=True, timeout=120)
 def mixed_work_with_a_model(t):
     """Random work while the kernel forgets everything again and again; also with few descriptors."""
-    import resource
     for seed, limit in ((1, None), (2, 64), (3, None)):
         u = t.union(lowers=2, name='u%d' % seed)
         u.put('; '.join('f a/f%d low%d; f b/c/f%d %s; l l%d t; d e%d' % (i, i, i, 'x' * i * 100, i, i)
@@ -194,7 +195,6 @@ def mixed_work_without_pressure(t):
 @test(identities=('root',), timeout=120)
 def open_files_and_directories(t):
     """Descriptors, mappings, working directories and streams held through the storm."""
-    import mmap
     u = t.mounted('; '.join('f d%d/f%d content-%d' % (i % 10, i, i) for i in range(100)))
     ro = {i: os.open(u.m('d%d/f%d' % (i % 10, i)), os.O_RDONLY) for i in range(3, 100, 3)}
     rw = {i: os.open(u.m('d%d/f%d' % (i % 10, i)), os.O_RDWR) for i in range(1, 100, 3)}

@@ -2,6 +2,7 @@
 """Names of the greatest length, and trees deeper than any path."""
 import errno
 import os
+import resource
 
 from lib import test, tree
 
@@ -101,7 +102,6 @@ def deeper_than_any_path(t):
 @test()
 def deep_and_narrow_descriptors(t):
     """A walk through 1,000 nested directories with 128 descriptors for the daemon."""
-    import resource
     u = t.union()
     home = os.open('.', os.O_RDONLY)
     os.chdir(u.low())

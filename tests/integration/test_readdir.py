@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Listings: stable offsets, changes while listing, many names, rewinding."""
+import ctypes
 import os
+import struct
 import time
 
 from lib import k, test, tree
@@ -191,8 +193,6 @@ def listing_follows_every_change(t):
 @test()
 def small_buffers(t):
     """getdents64 with a buffer for one or two entries, as static programs do it."""
-    import ctypes
-    import struct
     u, want = _stack(t, 200)
     u.mount()
     fd = os.open(u.m('d'), os.O_RDONLY)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Set-id bits and capabilities are dropped as on ext4, and the kernel is told in time (2.2)."""
 import ctypes
+import mmap
 import os
 import shutil
 import stat
+import subprocess
 
 from lib import k, test, tree
 
@@ -49,7 +51,6 @@ def _copy_range(p):
 
 
 def _mapped(p):
-    import mmap
     fd = os.open(p, os.O_RDWR)
     with mmap.mmap(fd, 5) as m:
         m[0:1] = b'J'
@@ -118,7 +119,6 @@ def set_gid_without_group_execution(t):
 
 
 def _exec_id(uid, p):
-    import subprocess
     return subprocess.run([p, '-u'], stdout=subprocess.PIPE, check=True).stdout.strip().decode()
 
 
