@@ -148,8 +148,10 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 	if (r == 0)
 		r = un_lifted(fs, fd->fd, "", take_name, &v);
 	un_fdcache_put(fs->fds, fd);
-	if (r < 0)
+	if (r < 0) {
+		un_fdcache_pin(fs->fds, &inode->io, false);
 		return r;
+	}
 	un_note_unlinked(fs, inode, dir, name, orphan);
 	now.whiteout = now.lower = v.state.lower;
 	un_dir_note(fs, dir, name, &now, 0);

@@ -378,6 +378,8 @@ static int rename_locked(struct renaming *v)
 		r = change_moved_dir(v);
 		if (r < 0 && v->orphan[0])
 			un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
+		if (r < 0 && to)
+			un_fdcache_pin(v->fs->fds, &to->io, false);
 	}
 	if (r == 0 && v->exchange) {
 		note_exchanged(v);

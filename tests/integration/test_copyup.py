@@ -313,7 +313,8 @@ def file_flags(t):
         u.umount()
     finally:
         for n in 'ias':
-            k.set_flags(u.low(n), 0)
+            k.set_flags(u.low(n), k.get_flags(u.low(n)) & ~(k.FS_IMMUTABLE_FL | k.FS_APPEND_FL | k.FS_SYNC_FL |
+                                                             k.FS_NOATIME_FL))
 
 
 @test()

@@ -38,7 +38,7 @@ struct stack {
 	bool revalidate;
 };
 
-/* UN_TEST_DIR in the environment says where; /tmp otherwise. */
+/* UN_TEST_DIR in the environment says where; otherwise memory if that will do, or /tmp. */
 void stack_init(struct stack *s, const char *text);
 void stack_done(struct stack *s);
 /* Upper and work as they were at the beginning. */

@@ -84,6 +84,7 @@ class Union:
                     self.proc = None
                 raise Fail('mount failed, exit status %r: %s' % (r, self.log_text()[-2000:]))
             time.sleep(0.01)
+        os.stat(self.mnt)           # answered when the daemon is ready, not only mounted
         return self
 
     def daemon_pid(self):
