@@ -24,7 +24,8 @@ struct un_where {
 
 struct un_merge_dir {
 	enum un_dialect dialect;
-	unsigned n; /* positions */
+	unsigned n;	 /* positions */
+	unsigned lowest; /* index of the union's lowest layer */
 	/* 0 or -errno. The descriptor stays valid until close(). */
 	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
 	void (*close)(void *ctx, unsigned pos, struct un_where *w);

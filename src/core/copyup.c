@@ -469,10 +469,9 @@ static void adopt_locked(struct copyup *c, struct un_realdir *parent, const char
 	un_fdcache_clear(fs->fds, &inode->io);
 	un_realdir_put(fs, inode->rdir);
 	inode->rdir = parent ? un_realdir_ref(parent) : NULL;
-	if (parent) {
+	if (inode->rname)
 		g_ref_string_release(inode->rname);
-		inode->rname = g_ref_string_new(name);
-	}
+	inode->rname = parent ? g_ref_string_new(name) : NULL;
 	un_key_add(fs, inode);
 	if (c->tmp >= 0) {
 		struct un_fd *f = un_fdcache_add(fs->fds, &inode->io, c->tmp,
@@ -558,6 +557,9 @@ static int publish(struct copyup *c)
 			r = publish_locked(c, dir, un_dir_upper(c->fs, dir), name);
 		un_inode_put(c->fs, there);
 		un_ns_unlock_set(&locked);
+		/* Its time of change has moved, and it may be a merged directory now. */
+		if (r == 0 && c->fs->stale)
+			c->fs->stale(c->fs->stale_data, dir->id);
 		un_inode_put(c->fs, dir);
 		if (r != -EAGAIN || tries == 100)
 			return r;

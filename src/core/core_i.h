@@ -157,6 +157,12 @@ struct un_fs {
 	void *stale_data;
 };
 
+/* ---- link.c ---------------------------------------------------------------------------------------- */
+
+/* A nameless upper file has a name (again): from now on that leads to it. */
+void un_inode_locate(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
+		     const char *name);
+
 /* ---- realdir.c ------------------------------------------------------------------------------------ */
 
 /* @parent: a reference is taken. */
@@ -166,9 +172,13 @@ struct un_realdir *un_realdir_ref(struct un_realdir *rd);
 void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
 /* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
-/* It has been renamed on its layer. */
-void un_realdir_moved(struct un_fs *fs, struct un_realdir *rd, struct un_realdir *parent,
-		      const char *name);
+/*
+ * It has been renamed on its layer, with fs->tree held around that, so that whoever finds the one
+ * state on the layer and the other here can tell. Returns what is left to be given back when the
+ * lock is not held any more.
+ */
+struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
+					   struct un_realdir *parent, const char *name);
 /* The merged directory as merge/ wants it; the caller holds ns. */
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret);
 /* Its directory in the upper, or NULL. */

@@ -27,17 +27,17 @@ static int link_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, cons
 	return r;
 }
 
-/* A nameless file gets a name: from now on that leads to it. */
-static void locate(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd, const char *name)
+void un_inode_locate(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
+		     const char *name)
 {
 	un_mutex_lock(&inode->lock);
 	if (!inode->rdir) {
+		un_fdcache_pin(fs->fds, &inode->io, false);
 		inode->rdir = un_realdir_ref(rd);
 		inode->rname = g_ref_string_new(name);
 	}
 	inode->tmpfile = false;
 	un_mutex_unlock(&inode->lock);
-	un_fdcache_pin(fs->fds, &inode->io, false);
 }
 
 static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
@@ -72,7 +72,7 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)
 		return r;
-	locate(fs, inode, updir, name);
+	un_inode_locate(fs, inode, updir, name);
 	un_name_add(fs, inode, dir, name, true);
 	now = (struct un_state){
 		.exists = true, .in_upper = true, .lower = state.lower, .type = inode->type

@@ -43,6 +43,9 @@ static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name
 		un_ignore(un_mark_set(fs->upper, fs->layers->dialect, ufd->fd, name, UN_MARK_ORIGIN,
 				      value, (size_t)n));
 	un_fdcache_put(fs->fds, ufd);
+	/* The mark has moved its time of change. */
+	if (fs->stale)
+		fs->stale(fs->stale_data, dir->id);
 }
 
 /* The stack of a directory that was found; its number is that of the topmost lower, if any. */
@@ -221,6 +224,8 @@ static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, boo
 		return 0;
 	}
 	un_inode_put(fs, other);
+	if ((*inode)->upper && (*inode)->type != DT_DIR)
+		un_inode_locate(fs, *inode, un_dir_upper(fs, dir), name);
 	other = un_name_add(fs, *inode, dir, name, replace);
 	if (other) {
 		un_inode_put(fs, *inode);
@@ -329,6 +334,21 @@ static int lower_positive(struct un_fs *fs, struct un_inode *dir, const char *na
 	return 0;
 }
 
+/*
+ * A listing does not look into regular files, so one that nobody has looked up yet may turn out to be
+ * an xattr whiteout.
+ */
+static bool trusted_entry(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e)
+{
+	struct un_inode *known;
+
+	if ((e->flags & UN_ENTRY_HIDDEN) || (e->type != DT_REG && e->type != DT_UNKNOWN))
+		return true;
+	known = un_name_find(fs, dir, e->name);
+	un_inode_put(fs, known);
+	return known != NULL;
+}
+
 int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
 		  struct un_state *ret)
 {
@@ -343,6 +363,8 @@ int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool
 
 		if (!e)
 			return 0;
+		if (!trusted_entry(fs, dir, e))
+			goto ask;
 		ret->whiteout = e->flags & UN_ENTRY_WHITEOUT;
 		ret->lower = e->flags & UN_ENTRY_LOWER;
 		ret->exists = !(e->flags & UN_ENTRY_HIDDEN);
@@ -350,6 +372,7 @@ int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool
 		ret->type = e->type;
 		return 0;
 	}
+ask:
 	un_dir_merge(fs, dir, &md);
 	r = un_merge_lookup(&md, name, 0, true, &f);
 	if (r < 0)

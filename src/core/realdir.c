@@ -5,7 +5,7 @@
  */
 #include "core_i.h"
 
-#define OPEN_TRIES 8
+#define OPEN_TRIES 1000
 
 struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent, const char *name,
 				  const struct statx *st)
@@ -86,8 +86,8 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 	GPtrArray *chain = g_ptr_array_new();
 	struct un_realdir *at = rd;
 
-	*ret_seq = atomic_load(&fs->tree_seq);
 	un_mutex_lock(&fs->tree);
+	*ret_seq = atomic_load(&fs->tree_seq);
 	for (;;) {
 		*ret_fd = at->is_root ? un_fdcache_use(fs->fds, at->fd) :
 					un_fdcache_get(fs->fds, &at->fd, 0);
@@ -133,6 +133,17 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 	return 0;
 }
 
+/* Has any real directory been renamed since @seq? A rename under way is waited for. */
+static bool has_moved(struct un_fs *fs, uint64_t seq)
+{
+	bool moved;
+
+	un_mutex_lock(&fs->tree);
+	moved = atomic_load(&fs->tree_seq) != seq;
+	un_mutex_unlock(&fs->tree);
+	return moved;
+}
+
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
 {
 	if (rd->is_root) {
@@ -147,26 +158,21 @@ int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
 		int r = open_chain(fs, rd, ret, &seq);
 
 		/* A rename on the way up or down shows as the wrong directory: look again. */
-		if (r != -ESTALE || seq == atomic_load(&fs->tree_seq) || i == OPEN_TRIES)
+		if (r != -ESTALE || !has_moved(fs, seq) || i == OPEN_TRIES)
 			return r;
 	}
 }
 
-void un_realdir_moved(struct un_fs *fs, struct un_realdir *rd, struct un_realdir *parent,
-		      const char *name)
+struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
+					   struct un_realdir *parent, const char *name)
 {
 	struct un_realdir *old = rd->parent;
-	char *old_name;
 
-	un_realdir_ref(parent);
-	un_mutex_lock(&fs->tree);
-	old_name = rd->name;
-	rd->parent = parent;
+	g_free(rd->name);
+	rd->parent = un_realdir_ref(parent);
 	rd->name = g_strdup(name);
 	atomic_fetch_add(&fs->tree_seq, 1);
-	un_mutex_unlock(&fs->tree);
-	g_free(old_name);
-	un_realdir_put(fs, old);
+	return old;
 }
 
 
@@ -202,6 +208,7 @@ void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *r
 	*ret = (struct un_merge_dir){
 		.dialect = fs->layers->dialect,
 		.n = dir->d->n,
+		.lowest = fs->layers->n,
 		.open = merge_open,
 		.close = merge_close,
 		.ctx = dir,

@@ -48,7 +48,8 @@ static void relocate_locked(struct un_fs *fs, struct un_inode *inode, const char
 {
 	struct un_realdir *old = inode->rdir;
 
-	g_ref_string_release(inode->rname);
+	if (inode->rname)
+		g_ref_string_release(inode->rname);
 	inode->rdir = NULL;
 	inode->rname = NULL;
 	if (orphan[0]) {

@@ -289,6 +289,27 @@ static int change_moved_dir(struct renaming *v)
 	return r;
 }
 
+/* Real directories move on the layer and in our tree as one. */
+static int change_tree(struct renaming *v)
+{
+	struct un_inode *a = v->from.child, *b = v->exchange ? v->to.child : NULL;
+	struct un_realdir *old[2] = { NULL };
+	int r;
+
+	if (a->type != DT_DIR && (!b || b->type != DT_DIR))
+		return change_moved_dir(v);
+	un_mutex_lock(&v->fs->tree);
+	r = change_moved_dir(v);
+	if (r == 0 && a->type == DT_DIR)
+		old[0] = un_realdir_moved_locked(v->fs, a->d->stack[0], v->to.updir, v->to.name);
+	if (r == 0 && b && b->type == DT_DIR)
+		old[1] = un_realdir_moved_locked(v->fs, b->d->stack[0], v->from.updir, v->from.name);
+	un_mutex_unlock(&v->fs->tree);
+	un_realdir_put(v->fs, old[0]);
+	un_realdir_put(v->fs, old[1]);
+	return r;
+}
+
 /* ---- bookkeeping ------------------------------------------------------------------------------------ */
 
 /* @child is now (dir, name), where it was (old, old_name). */
@@ -298,10 +319,8 @@ static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, st
 
 	un_name_add(fs, child, to->dir, to->name, true);
 	un_name_drop(fs, child, old->dir, old->name);
-	if (child->type == DT_DIR) {
-		un_realdir_moved(fs, child->d->stack[0], to->updir, to->name);
-		return;
-	}
+	if (child->type == DT_DIR)
+		return; /* change_tree() did it */
 	un_mutex_lock(&child->lock);
 	was = child->rdir;
 	if (child->rname)
@@ -375,7 +394,7 @@ static int rename_locked(struct renaming *v)
 	if (r == 0)
 		r = save_orphan(v);
 	if (r == 0) {
-		r = change_moved_dir(v);
+		r = change_tree(v);
 		if (r < 0 && v->orphan[0])
 			un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
 		if (r < 0 && to)

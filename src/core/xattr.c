@@ -49,6 +49,14 @@ static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, bool truste
 	return (ssize_t)all;
 }
 
+/* Others do not exist on any file system, which is another answer than "there is none". */
+static bool in_known_namespace(const char *name)
+{
+	return g_str_has_prefix(name, "user.") || g_str_has_prefix(name, "security.") ||
+	       g_str_has_prefix(name, "trusted.") || strcmp(name, "system.posix_acl_access") == 0 ||
+	       strcmp(name, "system.posix_acl_default") == 0;
+}
+
 static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *name, void *buf,
 			  size_t size)
 {
@@ -56,14 +64,14 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 	struct un_at at;
 	ssize_t n;
 
-	if (inode->xattrs == UN_XATTR_UNKNOWN) {
+	if (inode->xattrs == UN_XATTR_UNKNOWN && in_known_namespace(name)) {
 		g_autofree char *list = NULL;
 
 		n = list_locked(fs, inode, true, &list);
 		if (n < 0)
 			return n;
 	}
-	if (inode->xattrs == UN_XATTR_NONE)
+	if (inode->xattrs == UN_XATTR_NONE && in_known_namespace(name))
 		return -ENODATA;
 	n = un_xattr_to_layer(fs->layers->dialect, name, real);
 	if (n < 0)

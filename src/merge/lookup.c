@@ -88,7 +88,8 @@ static int directory_marks(const struct un_merge_dir *d, const struct un_where *
 
 	if (un_stx_is_mountpoint(&h->st))
 		return 0;
-	if (!deeper && w->layer->index > 0)
+	/* In the lowest layer of all nothing is below, wherever a redirect leads. */
+	if (!deeper && w->layer->index == d->lowest)
 		return 0;
 	r = un_marks_scan(w->layer, d->dialect, w->fd, name, &marks);
 	if (r < 0)
@@ -106,16 +107,20 @@ static int directory_marks(const struct un_merge_dir *d, const struct un_where *
 }
 
 /*
- * Data of a metacopy file is a hole, so only a file with less data than its size says can be one.
- * Reading wrong data is what must not happen: EPERM until metacopy files are followed.
+ * Data of a metacopy file is a hole, so only a file with less data than its size says can be one (a
+ * block may be the xattrs' own). Reading wrong data is what must not happen, also where nothing is
+ * below, since a redirect may lead elsewhere: EPERM until metacopy files are followed.
  */
 static int refuse_metacopy(const struct un_merge_dir *d, const struct un_where *w, const char *name,
-			   const struct statx *st)
+			   const struct statx *st, bool deeper)
 {
+	uint64_t xattr_block = MAX(st->stx_blksize, 4096u);
 	ssize_t n;
 	char c;
 
-	if (!S_ISREG(st->stx_mode) || (st->stx_size && st->stx_blocks * 512 >= st->stx_size))
+	if (!S_ISREG(st->stx_mode) || (st->stx_size == 0 && !deeper))
+		return 0;
+	if (st->stx_size && st->stx_blocks * 512 >= st->stx_size + xattr_block)
 		return 0;
 	n = un_mark_get(w->layer, d->dialect, w->fd, name, UN_MARK_METACOPY, &c, 1);
 	if (n >= 0 || n == -ERANGE)
@@ -149,11 +154,9 @@ static int look(const struct un_merge_dir *d, const struct un_where *w, unsigned
 	if (!S_ISDIR(st.stx_mode)) {
 		if (f->n > 0)
 			return 1;
-		if (deeper) {
-			r = refuse_metacopy(d, w, name, &st);
-			if (r < 0)
-				return r;
-		}
+		r = refuse_metacopy(d, w, name, &st, deeper);
+		if (r < 0)
+			return r;
 		add_hit(f, pos, &st);
 		return 1;
 	}

@@ -13,6 +13,7 @@ import glob
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -156,6 +157,8 @@ def main():
             k.private_namespace()           # images are mounted for this run only
         except OSError as e:
             sys.exit('cannot make a mount namespace: %s' % e)
+    # Ended from outside: leave nothing behind.
+    signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
     run = Run(args, binary)
     begin = time.monotonic()
     try:
@@ -171,4 +174,7 @@ def main():
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        os._exit(1)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from lib import k, test, tree
+from lib import test, tree
 
 N = 10000
 

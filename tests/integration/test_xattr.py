@@ -3,7 +3,7 @@
 import errno
 import os
 
-from lib import k, test, tree
+from lib import test, tree
 
 
 def _x(p):

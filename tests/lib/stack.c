@@ -72,7 +72,7 @@ static size_t make_acl(const char *text, uint8_t ret[64])
 	} e[5];
 
 	assert_int_equal(sscanf(text, "%u:%o", &uid, &perms), 2);
-	e[0] = (__typeof__(e[0])){ 0x01, 6, undef };
+	e[0] = (__typeof__(e[0])){ 0x01, 7, undef };
 	e[1] = (__typeof__(e[0])){ 0x02, (uint16_t)perms, uid };
 	e[2] = (__typeof__(e[0])){ 0x04, 4, undef };
 	e[3] = (__typeof__(e[0])){ 0x10, 7, undef };

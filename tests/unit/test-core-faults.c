@@ -182,7 +182,9 @@ enum {
 	NO_EXCHANGE = 1 << 5,	/* RENAME_EXCHANGE and NOREPLACE */
 	SYNC = 1 << 6,
 	CLONE = 1 << 7, /* layers that are private clones of their mounts */
-	IN_TWO = 1 << 8, /* two steps on this file system, the state between is documented */
+	IN_TWO = 1 << 8, /* two steps, the state between is documented */
+	REVALIDATE = 1 << 10, /* timeout=0 */
+	CLEARS = 1 << 9, /* an empty target directory is prepared first */
 };
 
 struct fault_case {
@@ -191,7 +193,19 @@ struct fault_case {
 	const char *op;
 	unsigned flags;
 	const char *held; /* an object that somebody has open meanwhile */
+	const char *bug;  /* why it is known to fail */
 };
+
+/* Found by this test and not mended yet; whoever mends one takes it off the cases. */
+#define B1 "create.c adopt_new(): a stat fails after the object was made: the union's listing misses it"
+#define B2 "stage.c un_make_staged(): an error of reading the default ACL is taken for: there is none"
+#define B3 "stage.c make_with_acl(): a directory that cannot be moved out of the nest stays in work"
+#define B4 "rename.c clear_target(): what replaces an empty target lacks its xattrs, ACL and times"
+#define B5 "attr.c un_setattr(): the copy-up of a shorter file is visible though the truncate fails"
+#define B6 "create.c publish_over_whiteout(): without EXCHANGE the whiteout is lost if rename fails"
+#define B7 "remove.c move_away(): without EXCHANGE a failing second step is not taken back"
+#define B8 "rename.c rename_leaving_whiteout(): both names stay if the whiteout fails; no way on"
+#define B9 "stage.c un_lifted(): errors of lifting a mode are EACCES; a staged mode stays lifted"
 
 /* A lower file and directory that have all that can be copied. */
 #define RICH                                                                                       \
@@ -208,39 +222,42 @@ struct fault_case {
 
 static const struct fault_case cases[] = {
 	/* names that are made */
-	{ "create", "1 a = x", "create new 0640" },
+	{ "create", "1 a = x", "create new 0640", .bug = B1 },
 	{ "create-in-lower", RICH, "create d/e/new 0640" },
-	{ "create-over-whiteout", "1 d/w = lower\nu d/w whiteout", "create d/w 0600" },
+	{ "create-over-whiteout", "1 d/w = lower\nu d/w whiteout", "create d/w 0600", .bug = B1 },
 	{ "create-over-whiteout-sgid", "1 d/w = lower\nu d/ mode=02775 own=0:50\nu d/w whiteout",
-	  "create d/w 02755", ROOT },
+	  "create d/w 02755", ROOT, .bug = B1 },
 	{ "create-over-whiteout-acl", "1 d/w = lower\nu d/ defacl=9:7\nu d/w whiteout",
-	  "create d/w 0666" },
-	{ "create-over-lower-whiteout", "2 d/w = low\n1 d/w whiteout\nu d/", "create d/w 0600" },
-	{ "create-acl", "u d/ defacl=9:7", "create d/w 0666" },
-	{ "create-as-stranger", "u d/ mode=0700", "create d/w 0604 as=1000:1000", ROOT },
+	  "create d/w 0666", .bug = B1 "; " B2 },
+	{ "create-over-lower-whiteout", "2 d/w = low\n1 d/w whiteout\nu d/", "create d/w 0600", .bug = B1 },
+	{ "create-acl", "u d/ defacl=9:7", "create d/w 0666", .bug = B1 },
+	{ "create-as-stranger", "u d/ mode=0700", "create d/w 0604 as=1000:1000", ROOT, .bug = B1 },
 	{ "create-as-stranger-acl", "u d/ mode=0700 defacl=9:7", "create d/w 0604 as=1000:1000",
-	  ROOT },
+	  ROOT, .bug = B1 "; " B2 },
 	{ "create-over-whiteout-no-exchange", "1 d/w = lower\nu d/w whiteout", "create d/w 0600",
-	  NO_EXCHANGE | NO_TMPFILE },
-	{ "create-in-readonly", "1 d/x = 1\nu d/ mode=0555", "create d/new 0444" },
+	  NO_EXCHANGE | NO_TMPFILE, .bug = B1 },
+	{ "create-in-readonly", "1 d/x = 1\nu d/ mode=0555", "create d/new 0444", ROOT, .bug = B1 },
 	{ "create-in-clone", "1 d/x = 1", "create d/new 0444", CLONE },
-	{ "mkdir", "1 a = x", "mkdir new 0750" },
+	{ "mkdir", "1 a = x", "mkdir new 0750", .bug = B1 },
 	{ "mkdir-in-lower", RICH, "mkdir d/e/new 0750" },
-	{ "mkdir-over-whiteout", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0700" },
-	{ "mkdir-over-whiteout-readonly", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0555" },
+	{ "mkdir-over-whiteout", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0700", .bug = B1 },
+	{ "mkdir-over-whiteout-readonly", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0555", .bug = B1 "; " B9 },
 	{ "mkdir-over-whiteout-acl", "1 d/w/x = lower\nu d/ defacl=9:7\nu d/w whiteout",
-	  "mkdir d/w 0777" },
+	  "mkdir d/w 0777", .bug = B1 "; " B2 "; " B3 },
 	{ "mkdir-over-whiteout-no-exchange", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0700",
-	  NO_EXCHANGE | NO_TMPFILE },
-	{ "mkdir-as-stranger", "u d/ mode=02700 own=0:50", "mkdir d/w 0705 as=1000:1000", ROOT },
+	  NO_EXCHANGE | NO_TMPFILE, .bug = B1 "; " B6 },
+	{ "mkdir-as-stranger", "u d/ mode=02700 own=0:50", "mkdir d/w 0705 as=1000:1000", ROOT, .bug = B1 },
 	{ "symlink", "1 d/a = x", "symlink d/new to/somewhere" },
-	{ "symlink-over-whiteout", "1 d/w = lower\nu d/w whiteout", "symlink d/w to/somewhere" },
+	{ "symlink-over-whiteout", "1 d/w = lower\nu d/w whiteout", "symlink d/w to/somewhere", .bug = B1 },
 	{ "fifo", "1 d/a = x", "fifo d/new 0622" },
-	{ "fifo-over-whiteout", "1 d/w = lower\nu d/w whiteout", "fifo d/w 0622" },
+	{ "fifo-over-whiteout", "1 d/w = lower\nu d/w whiteout", "fifo d/w 0622", .bug = B1 },
 	{ "mknod", "1 d/a = x", "mknod d/new 0622 1:3", ROOT },
-	{ "mknod-over-whiteout", "1 d/w = lower\nu d/w whiteout", "mknod d/w 0622 1:3", ROOT },
+	{ "mknod-over-whiteout", "1 d/w = lower\nu d/w whiteout", "mknod d/w 0622 1:3", ROOT, .bug = B1 },
 	{ "tmpfile-link", "1 d/a = x", "tmpfile d text d/new" },
 	{ "tmpfile-link-over-whiteout", "1 d/w = x\nu d/w whiteout", "tmpfile d text d/w" },
+
+	{ "create-over-whiteout-revalidate", "1 d/w = lower\nu d/w whiteout", "create d/w 0600",
+	  REVALIDATE },
 
 	/* names that go */
 	{ "unlink-upper", "u d/f = upper\n1 d/g = lower", "unlink d/f", .held = "d/f" },
@@ -253,9 +270,10 @@ static const struct fault_case cases[] = {
 	  .held = "d/g" },
 	{ "unlink-symlink", RICH, "unlink d/e/l", .held = "d/e/l" },
 	{ "unlink-fifo", RICH, "unlink d/e/p", .held = "d/e/p" },
-	{ "unlink-in-readonly", COPIED "u d/ mode=0555", "unlink d/f", .held = "d/f" },
+	{ "unlink-in-readonly", COPIED "u d/ mode=0555", "unlink d/f", .held = "d/f", .bug = B9 },
 	{ "unlink-over-lower-whiteout", "2 d/f = 2\n1 d/f whiteout\nu d/f = upper", "unlink d/f",
 	  .held = "d/f" },
+	{ "unlink-copied-revalidate", COPIED, "unlink d/f", REVALIDATE, .held = "d/f" },
 	{ "rmdir-upper", "u d/x/ user.a=b", "rmdir d/x", .held = "d/x" },
 	{ "rmdir-lower", "1 d/x/ user.a=b", "rmdir d/x", .held = "d/x" },
 	{ "rmdir-merged", "1 d/x/ user.a=b\nu d/x/ user.c=d", "rmdir d/x", .held = "d/x" },
@@ -264,9 +282,9 @@ static const struct fault_case cases[] = {
 	  "rmdir d/x", .held = "d/x" },
 	{ "rmdir-merged-whiteouts-no-exchange",
 	  "1 d/x/f = x\nu d/x/ user.a=b\nu d/x/f whiteout", "rmdir d/x", NO_EXCHANGE | IN_TWO,
-	  .held = "d/x" },
-	{ "rmdir-merged-readonly", "1 d/x/f = x\nu d/x/ mode=0555\nu d/x/f whiteout", "rmdir d/x",
-	  .held = "d/x" },
+	  .held = "d/x", .bug = B7 },
+	{ "rmdir-merged-readonly", "1 d/x/f = x\nu d/x/f whiteout\nu d/x/ mode=0555", "rmdir d/x",
+	  .held = "d/x", .bug = B9 },
 	{ "rmdir-pure-whiteouts", "u d/x/\nu d/x/f whiteout\nu d/x/g whiteout", "rmdir d/x",
 	  .held = "d/x" },
 	{ "rmdir-opaque", "1 d/x/f = x\nu d/x/ overlay.opaque=y", "rmdir d/x", .held = "d/x" },
@@ -293,17 +311,17 @@ static const struct fault_case cases[] = {
 	{ "rename-copied-over-copied", COPIED "1 h = l\nu h = u", "rename d/f h", .held = "h" },
 	{ "rename-link-over", "u d/f = f\nu d/g = g\nu d/h == d/g", "rename d/f d/g",
 	  .held = "d/g" },
-	{ "rename-lower-no-whiteout", PLAIN, "rename d/f d/n", NO_WHITEOUT | IN_TWO, .held = "d/f" },
+	{ "rename-lower-no-whiteout", PLAIN, "rename d/f d/n", NO_WHITEOUT | IN_TWO, .held = "d/f", .bug = B8 },
 	{ "rename-lower-over-upper-no-whiteout", PLAIN, "rename d/f d/g", NO_WHITEOUT | IN_TWO,
-	  .held = "d/g" },
+	  .held = "d/g", .bug = B8 },
 	{ "rename-copied-no-tmpfile", COPIED, "rename d/f n", NO_TMPFILE },
 	{ "rename-lower-no-tmpfile", RICH, "rename d/e/f n", NO_TMPFILE },
-	{ "rename-in-readonly", PLAIN "u d/ mode=0555\n1 r/x = 1\nu r/ mode=0555", "rename d/f r/n" },
+	{ "rename-in-readonly", PLAIN "u d/ mode=0555\n1 r/x = 1\nu r/ mode=0555", "rename d/f r/n", .bug = B9 },
 	{ "rename-dir", "1 d/x = 1\nu d/s/f = f", "rename d/s d/t", OR_XDEV, .held = "d/s" },
 	{ "rename-dir-across", "1 d/x = 1\nu d/s/f = f\n1 e/x = 1", "rename d/s e/t", OR_XDEV,
 	  .held = "d/s/f" },
 	{ "rename-dir-readonly", "1 d/x = 1\nu d/s/f = f\nu d/s/ mode=0555\n1 e/x = 1",
-	  "rename d/s e/t", OR_XDEV },
+	  "rename d/s e/t", OR_XDEV, .bug = B9 },
 	{ "rename-dir-over-whiteout", "1 d/w = 1\nu d/w whiteout\nu d/s/f = f", "rename d/s d/w",
 	  OR_XDEV },
 	{ "rename-dir-opaque", "1 d/s/g = 1\nu d/s/f = f\nu d/s/ overlay.opaque=y",
@@ -319,15 +337,15 @@ static const struct fault_case cases[] = {
 	{ "rename-dir-over-merged-empty",
 	  "1 d/t/f = l\nu d/t/ user.a=b acl=5:7 mode=0751 own=3:4 time=900000000\nu d/t/f whiteout\n"
 	  "u d/s/f = f",
-	  "rename d/s d/t", OR_XDEV, .held = "d/t" },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
 	{ "rename-dir-over-pure-whiteouts", "u d/t/ user.a=b\nu d/t/f whiteout\nu d/s/f = f",
-	  "rename d/s d/t", OR_XDEV, .held = "d/t" },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
 	{ "rename-dir-over-opaque-empty", "1 d/t/f = 1\nu d/t/ overlay.opaque=y user.a=b\nu d/s/f = f",
-	  "rename d/s d/t", OR_XDEV, .held = "d/t" },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
 	{ "rename-opaque-over-merged-empty",
 	  "1 d/t/f = l\nu d/t/ user.a=b\nu d/t/f whiteout\n1 d/s/g = l\nu d/s/ overlay.opaque=y\n"
 	  "u d/s/f = f",
-	  "rename d/s d/t", OR_XDEV, .held = "d/t" },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
 	{ "exchange-lower", PLAIN "1 e/h = h", "rename d/f e/h exchange", .held = "e/h" },
 	{ "exchange-upper", "u d/f = f\nu d/g = g", "rename d/f d/g exchange" },
 	{ "exchange-copied-upper", COPIED "u d/g = g", "rename d/f d/g exchange" },
@@ -336,6 +354,9 @@ static const struct fault_case cases[] = {
 	{ "exchange-dir-dir", "1 d/x = 1\nu d/s/f = f\nu e/s/g = g\n1 e/x = 1",
 	  "rename d/s e/s exchange", OR_XDEV },
 	{ "exchange-lower-symlink-fifo", RICH, "rename d/e/l d/e/p exchange" },
+
+	{ "rename-lower-revalidate", PLAIN, "rename d/f d/n", REVALIDATE, .held = "d/f" },
+	{ "exchange-revalidate", PLAIN "1 e/h = h", "rename d/f e/h exchange", REVALIDATE },
 
 	/* more names for one object */
 	{ "link-upper", "u d/f = f\n1 d/x = 1", "link d/f d/n" },
@@ -355,8 +376,8 @@ static const struct fault_case cases[] = {
 	{ "write-upper", "u d/f = text", "write d/f XXX" },
 	/* Between copy-up and writing it is a file of its own. */
 	{ "write-hard-link", "1 d/f = text\n1 d/g == d/f", "write d/f XXX", IN_TWO },
-	{ "truncate-0", RICH, "truncate d/e/f 0", .held = "d/e/f" },
-	{ "truncate-some", BIG, "truncate d/e/f2 1100000" },
+	{ "truncate-0", RICH, "truncate d/e/f 0", .held = "d/e/f", .bug = B5 },
+	{ "truncate-some", BIG, "truncate d/e/f2 1100000", .bug = B5 },
 	{ "truncate-up", RICH, "truncate d/e/f 100" },
 	{ "fallocate", RICH, "fallocate d/e/f 5000" },
 	{ "chmod", RICH, "chmod d/e/f 0600", .held = "d/e/f" },
@@ -368,7 +389,7 @@ static const struct fault_case cases[] = {
 	{ "chown-dir", RICH, "chown d/e 7:8", ROOT },
 	{ "utime", RICH, "utime d/e/f 950000000" },
 	{ "utime-symlink", RICH, "utime d/e/l 950000000", .held = "d/e/l" },
-	{ "utime-root", RICH, "utime d/e 950000000" },
+	{ "utime-dir", RICH, "utime d/e 950000000" },
 	{ "setxattr", RICH, "setxattr d/e/f user.new value" },
 	{ "setxattr-dir", RICH, "setxattr d/e user.new value" },
 	{ "setxattr-nested", RICH, "setxattr d/e/f trusted.overlay.opaque z", ROOT },
@@ -380,7 +401,7 @@ static const struct fault_case cases[] = {
 	  "write a/b/c/d/e/f/g/h/i YY" },
 	{ "readonly-parents", "1 a/b/c/f = x mode=0444\n1 a/b/c/ mode=0555 time=900000000\n"
 			      "1 a/b/ mode=0555\n1 a/ mode=0555",
-	  "utime a/b/c/f 950000000" },
+	  "utime a/b/c/f 950000000", .bug = B9 },
 };
 
 /* ------------------------------------------------------------------------------------------------
@@ -437,7 +458,7 @@ static void complain(struct run *v, const char *fmt, ...)
 	if (!g_hash_table_add(v->told, g_steal_pointer(&key)))
 		return;
 	g_string_append_printf(v->complaints, "  %s [%s] N=%d, failing %s: %s\n", v->c->op,
-			       v->m->name, v->n, *v->rec.what ? v->rec.what : "nothing", what);
+			       v->m ? v->m->name : "no fault", v->n, *v->rec.what ? v->rec.what : "nothing", what);
 }
 
 /* The lines in which two views differ. */
@@ -455,24 +476,42 @@ static char *diff(const char *want, const char *got)
 	return g_string_free(out, FALSE);
 }
 
-/* Best effort, as in the kernel: when giving a directory its times back fails, they are others. */
-static char *without_dir_times(const char *view)
+static char *replace(const char *view, const char *pattern, const char *by)
 {
-	g_autoptr(GRegex) re = g_regex_new("^(\\S* d\\d+ \\S+) \\S+", G_REGEX_MULTILINE, 0, NULL);
+	g_autoptr(GRegex) re = g_regex_new(pattern, G_REGEX_MULTILINE, 0, NULL);
 
-	return g_regex_replace(re, view, -1, 0, "\\1 T", 0, NULL);
+	return g_regex_replace(re, view, -1, 0, by, 0, NULL);
+}
+
+/* What may differ after this fault. */
+static char *normal(const struct run *v, const char *view)
+{
+	char *text = g_strdup(view), *old;
+
+#define REPLACE(pattern, by)                                                                       \
+	(old = text, text = replace(old, pattern, by), g_free(old))
+	/* Best effort, as in the kernel: giving a directory its times back. */
+	if (strcmp(v->rec.op, "utimens") == 0)
+		REPLACE("^(\\S* d\\d+ \\S+) \\S+", "\\1 T");
+	/* An empty target is replaced by a really empty one first, which its directory's time tells. */
+	if (v->c->flags & CLEARS)
+		REPLACE("^(d d\\d+ \\S+) \\S+", "\\1 T");
+	/* A plain user's read-only directory stays open when it cannot be closed again (un_lifted). */
+	if (strcmp(v->rec.op, "chmod") == 0 && geteuid() != 0 && !strstr(v->rec.what, "#staged"))
+		REPLACE("^(\\S*) d\\d+", "\\1 d");
+#undef REPLACE
+	return text;
 }
 
 static bool same(struct run *v, const char *a, const char *b)
 {
+	g_autofree char *x = NULL, *y = NULL;
+
 	if (strcmp(a, b) == 0)
 		return true;
-	if (strcmp(v->rec.op, "utimens") == 0) {
-		g_autofree char *x = without_dir_times(a), *y = without_dir_times(b);
-
-		return strcmp(x, y) == 0;
-	}
-	return false;
+	x = normal(v, a);
+	y = normal(v, b);
+	return strcmp(x, y) == 0;
 }
 
 static void set_caps(struct run *v)
@@ -532,8 +571,11 @@ static int run_op(struct run *v, int countdown)
 	return r;
 }
 
-/* Staged things that live on, but for the lock and the whiteouts' master. */
-static void check_work(struct run *v)
+/*
+ * Staged things that live on, but for the lock and the whiteouts' master. If it was their removal that
+ * failed, this is made good when the union is closed: no reason for the operation to fail.
+ */
+static void check_work(struct run *v, int r)
 {
 	g_autofree char *all = stack_ls(&v->s, "work/work");
 	g_auto(GStrv) names = g_strsplit(all, " ", -1);
@@ -541,8 +583,7 @@ static void check_work(struct run *v)
 	for (char **p = names; *p; p++) {
 		if (!**p || g_str_has_suffix(*p, ".lock") || g_str_has_suffix(*p, "-wh"))
 			continue;
-		/* If it was the removal that failed, it is made good when the union is closed. */
-		if (strcmp(v->rec.op, "unlink") == 0)
+		if (v->fault.hit && (r >= 0 || strcmp(v->rec.op, "unlink") == 0))
 			continue;
 		complain(v, "left in work/work: %s", *p);
 	}
@@ -596,11 +637,13 @@ static void check_held(struct run *v, bool done)
 	g_clear_pointer(&v->held_before, g_free);
 }
 
-/* "before", "after" or, complaining, NULL. */
-static const char *which(struct run *v, const char *who, const char *view)
+/* v->before, v->after or, complaining, NULL. */
+static const char *which(struct run *v, int r, const char *who, const char *view)
 {
 	g_autofree char *a = NULL, *b = NULL;
 
+	if (r >= 0 && same(v, view, v->after))
+		return v->after;
 	if (same(v, view, v->before))
 		return v->before;
 	if (same(v, view, v->after))
@@ -659,16 +702,16 @@ static void check_after(struct run *v, int r)
 {
 	g_autofree char *living = stack_view(v->fs, STACK_VIEW_NAMES, v->names);
 	g_autofree char *outside = view_from_outside(v);
-	const char *state = which(v, "the living union", living);
-	const char *state2 = which(v, "another union", outside);
+	const char *state = which(v, r, "the living union", living);
+	const char *state2 = which(v, r, "another union", outside);
 
 	if (state && state2 && state != state2)
 		complain(v, "the living union sees the state %s, another one that %s",
 			 state == v->before ? "before" : "after",
 			 state2 == v->before ? "before" : "after");
-	if (r >= 0 && state == v->before && strcmp(v->before, v->after) != 0)
+	if (r >= 0 && state == v->before)
 		complain(v, "succeeded, but nothing happened");
-	check_work(v);
+	check_work(v, r);
 	check_held(v, r >= 0 || state == v->after);
 	if (r < 0)
 		repeat(v, state);
@@ -726,6 +769,7 @@ static void learn(struct run *v)
 	if (r < 0)
 		fail_msg("%s: %s", v->c->op, g_strerror(-r));
 	v->after = stack_view(v->fs, STACK_VIEW_NAMES, v->names);
+	check_work(v, r);
 	close_union(v);
 	outside = view_from_outside(v);
 	if (strcmp(outside, v->after) != 0) {
@@ -754,6 +798,7 @@ static void fault_loop(void **state)
 	}
 	v.s.no_clone = !(c->flags & CLONE);
 	v.s.sync = c->flags & SYNC;
+	v.s.revalidate = c->flags & REVALIDATE;
 	v.complaints = g_string_new("");
 	v.told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	lower = stack_disk(&v.s, "1");
@@ -776,6 +821,8 @@ static void fault_loop(void **state)
 	if (getenv("UN_FAULTS_VERBOSE"))
 		print_message("%s: %u faults, %u errors though it was done\n", c->name, v.faults,
 			      v.errors_after);
+	if (v.complaints->len && c->bug)
+		printf("  known: %s\n", c->bug);
 	/* cmocka's messages are cut off at 1 KiB. */
 	printf("%s", v.complaints->str);
 	(void)fflush(stdout);
