@@ -205,6 +205,9 @@ static const struct un_transport_ops *raw_ops(const struct un_options *o)
 	return &limited;
 }
 
+/* It was mounted, and unmounted before the kernel had said a word: nothing to do, and no failure. */
+#define GONE 1
+
 static int start_transport(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -231,6 +234,8 @@ static int start_transport(struct app *a, char **ret_err)
 					   un_mount_path(a->mount));
 		return -1;
 	}
+	if (r == -ENODEV)
+		return GONE;
 	if (r < 0) {
 		*ret_err = g_strdup_printf(
 			"mountpoint '%s': the kernel's first request (INIT) failed: %s",
@@ -285,6 +290,7 @@ static int parent_report(struct app *a, enum un_daemon_side side, const char *se
 static int run(struct app *a)
 {
 	g_autofree char *err = NULL;
+	int r;
 
 	a->mount = un_mount_new(a->options->mountpoint, &err);
 	if (!a->mount || prepare_process(&err) < 0 || open_union(a, &err) < 0)
@@ -301,8 +307,13 @@ static int run(struct app *a)
 		if (side != UN_DAEMON_CHILD)
 			_exit(parent_report(a, side, err));
 	}
-	if (start_transport(a, &err) < 0)
+	r = start_transport(a, &err);
+	if (r < 0)
 		goto fail;
+	if (r == GONE) {
+		un_daemon_ready(&a->daemon);
+		return 0;
+	}
 	return serve(a);
 
 fail:

@@ -41,7 +41,8 @@ struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned
 
 /*
  * Take over @fd as the one in *@home (another one there is let go) and return it in use.
- * UN_FD_PIN is dropped from the flags if half of the budget is pinned already.
+ * UN_FD_PIN is dropped from the flags if half of the budget is pinned already (unless what it
+ * replaces was pinned).
  */
 struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, unsigned flags);
 

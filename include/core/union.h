@@ -27,11 +27,11 @@ struct un_cred {
 };
 
 /*
- * Told when the daemon changes attributes that the kernel has cached and did not ask to change:
- * (node id, data too). Must not take locks of the file system; called with none of ours held but
- * possibly inside a request.
+ * Told when the daemon changes what the kernel has cached and did not ask to change: attributes, and
+ * with @listing also the numbers in the listing of a directory. Called inside requests, possibly with
+ * locks held, so it must not wait for another request.
  */
-typedef void (*un_stale_fn)(void *data, uint64_t id);
+typedef void (*un_stale_fn)(void *data, uint64_t id, bool listing);
 void un_fs_on_stale(struct un_fs *fs, un_stale_fn fn, void *data);
 
 /* Can some layer hold POSIX ACLs? */

@@ -21,17 +21,23 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 			r = un_realdir_open(fs, rd, &ret->pin);
 		} else {
 			/* A sub-mount is asked from outside. Nothing renames it: the name stays. */
+			ret->hollow = true;
 			ret->name = rd->name;
 			r = un_realdir_open(fs, rd->parent, &ret->pin);
 		}
-	} else if (inode->rdir) {
-		ret->layer = inode->rdir->layer;
-		ret->name = inode->rname;
-		r = un_realdir_open(fs, inode->rdir, &ret->pin);
 	} else {
-		ret->layer = fs->upper;
+		ret->layer = inode->rdir ? inode->rdir->layer : fs->upper;
+		ret->hollow = inode->hollow && !inode->upper;
+		/*
+		 * What is open needs no name; a directory on the way may have been closed to a plain
+		 * user's daemon since.
+		 */
 		ret->pin = un_fdcache_get(fs->fds, &inode->io, 0);
 		r = ret->pin ? 0 : -ESTALE;
+		if (!ret->pin && inode->rdir) {
+			ret->name = inode->rname;
+			r = un_realdir_open(fs, inode->rdir, &ret->pin);
+		}
 	}
 	if (r == 0)
 		ret->dirfd = ret->pin->fd;
@@ -50,12 +56,16 @@ void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 	if (inode->type == DT_DIR) {
 		if (inode->d->n > 1)
 			st->stx_nlink = 1;
-		if (un_stx_is_mountpoint(st))
-			st->stx_size = 0;
 	} else {
 		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
-		if (inode->unlinked && (!inode->upper || inode->orphan))
+		if (inode->orphan && st->stx_nlink > 0)
+			st->stx_nlink--;
+		if (inode->unlinked && !inode->upper)
 			st->stx_nlink = 0;
+	}
+	if (un_stx_is_mountpoint(st)) {
+		st->stx_size = 0;
+		st->stx_blocks = 0;
 	}
 }
 
@@ -80,6 +90,10 @@ int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st
 	r = at.layer->ops->stat(at.layer, at.dirfd, at.name, st);
 	un_at_done(fs, &at);
 	if (r == -ENOENT || (r == 0 && IFTODT(st->stx_mode) != inode->type))
+		return -ESTALE;
+	/* Something else is there now; not ours to show. */
+	if (r == 0 && inode->type != DT_DIR &&
+	    (st->stx_ino != inode->rino || un_stx_dev(st) != inode->dev))
 		return -ESTALE;
 	if (r == 0)
 		un_attr_adjust(fs, inode, st);
@@ -122,6 +136,11 @@ static int read_prot_locked(struct un_fs *fs, struct un_inode *inode)
 
 	if (r < 0)
 		return r;
+	if (at.hollow) {
+		un_at_done(fs, &at);
+		inode->prot_known = true;
+		return 0;
+	}
 	n = un_mark_get(at.layer, fs->layers->dialect, at.dirfd, at.name, UN_MARK_PROTATTR, v,
 			sizeof(v));
 	un_at_done(fs, &at);
@@ -278,6 +297,10 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 
 	if (r < 0)
 		return r;
+	if (at.hollow) {
+		un_at_done(fs, &at);
+		return -EXDEV;
+	}
 	if (a->valid & (UN_SET_UID | UN_SET_GID))
 		r = at.layer->ops->chown(at.layer, at.dirfd, at.name,
 					 a->valid & UN_SET_UID ? a->uid : (uid_t)-1,
@@ -288,6 +311,10 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 	if (r == 0 && (a->valid & (UN_SET_ATIME | UN_SET_MTIME)))
 		r = set_times(&at, a);
 	un_at_done(fs, &at);
+	/* A plain user's daemon may not read the origin of what its owner may not read. */
+	if (r == 0 && (a->valid & UN_SET_MODE) && !fs->privileged && inode->origin &&
+	    inode->type != DT_DIR && !(a->mode & S_IRUSR))
+		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
 	if (inode->type != DT_DIR)
 		inode->maybe_setid = true; /* looked at again when it matters */
 	if (r == 0 && (a->valid & UN_SET_MTIME))
@@ -350,10 +377,13 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 		un_mutex_unlock(&inode->lock);
 		return r;
 	}
+	/* Bits that are not set need no copy to be cleared. */
+	if (a->valid == UN_SET_KILL && !inode->maybe_setid)
+		return un_getattr(fs, inode, st);
 	r = un_copyup(fs, inode, size ? a->size : UN_COPY_ALL);
 	if (r == 0 && size)
 		r = truncate_upper(fs, inode, a->size);
-	if (r == 0 && size && (a->valid & UN_SET_KILL))
+	if (r == 0 && (a->valid & UN_SET_KILL))
 		r = un_kill_setid(fs, inode, cred);
 	if (r < 0)
 		return r;

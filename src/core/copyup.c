@@ -40,6 +40,7 @@ struct copyup {
 	struct statx st;
 	bool origin; /* gets an origin: its number survives */
 	bool origin_stored;
+	bool hollow; /* a mountpoint of the lower: its attributes are all there is */
 
 	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */
 	int tmp;		  /* ... as this nameless file; also open if it has a name; -1 */
@@ -191,8 +192,8 @@ static int copy_xattr(struct copyup *c, const char *name, char *value)
 static int copy_xattrs(struct copyup *c)
 {
 	g_autofree char *value = NULL;
-	char *list;
-	ssize_t n = un_xattr_list(c->lower, c->ldir, c->lname, &list);
+	char *list = NULL;
+	ssize_t n = c->hollow ? 0 : un_xattr_list(c->lower, c->ldir, c->lname, &list);
 	int r = 0;
 
 	if (n <= 0)
@@ -248,7 +249,7 @@ static int set_origin(struct copyup *c)
 	c->origin = c->inode->type == DT_DIR || c->st.stx_nlink == 1;
 	if (!c->origin || !c->fs->upper->caps.xattr)
 		return 0;
-	n = un_origin_format(c->lower, c->ldir, c->lname, value);
+	n = c->hollow ? 0 : un_origin_format(c->lower, c->ldir, c->lname, value);
 	if (n < 0)
 		n = 0; /* "copied up, origin unknown" */
 	r = un_mark_set(c->fs->upper, c->fs->layers->dialect, staged_dir(c), staged_name(c),
@@ -386,7 +387,7 @@ static int stage(struct copyup *c)
 		r = stage_object(c);
 	if (r == 0 && c->tmp >= 0) {
 		r = copy_data(c);
-		if (r == 0 && un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
+		if (r == 0 && !c->hollow && un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
 			copy_real_flags(c, src->fd);
 			un_fdcache_put(c->fs->fds, src);
 		}
@@ -451,7 +452,8 @@ static void adopt_locked(struct copyup *c, struct un_realdir *parent, const char
 	inode->prot_known = true;
 	if (!c->origin)
 		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
-	else if (!c->origin_stored && inode->type != DT_DIR)
+	else if (inode->type != DT_DIR &&
+		 (!c->origin_stored || (!fs->privileged && !(c->st.stx_mode & S_IRUSR))))
 		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
 	if (inode->type == DT_DIR) {
 		struct un_dirinfo *d = inode->d;
@@ -528,6 +530,8 @@ static int publish_locked(struct copyup *c, struct un_inode *dir, struct un_real
 /* The object has lost its last name: its copy is a nameless file that lives as long as it is open. */
 static int adopt_nameless(struct copyup *c)
 {
+	int r;
+
 	if (c->tmp < 0)
 		return -ENOENT; /* nothing of a removed special file can be changed */
 	if (c->named) {
@@ -536,8 +540,9 @@ static int adopt_nameless(struct copyup *c)
 	}
 	un_mutex_lock(&c->inode->lock);
 	adopt_locked(c, NULL, NULL);
+	r = un_orphan_nameless(c->fs, c->inode);
 	un_mutex_unlock(&c->inode->lock);
-	return 0;
+	return r;
 }
 
 static int publish(struct copyup *c)
@@ -559,7 +564,7 @@ static int publish(struct copyup *c)
 		un_ns_unlock_set(&locked);
 		/* Its time of change has moved, and it may be a merged directory now. */
 		if (r == 0 && c->fs->stale)
-			c->fs->stale(c->fs->stale_data, dir->id);
+			c->fs->stale(c->fs->stale_data, dir->id, !c->origin);
 		un_inode_put(c->fs, dir);
 		if (r != -EAGAIN || tries == 100)
 			return r;
@@ -577,8 +582,11 @@ static int run(struct copyup *c)
 		c->lower = at.layer;
 		c->ldir = at.dirfd;
 		c->lpin = at.pin;
+		c->hollow = at.hollow;
 		g_strlcpy(c->lname, at.name, sizeof(c->lname));
 		r = at.layer->ops->stat(at.layer, at.dirfd, at.name, &c->st);
+		if (at.hollow)
+			c->st.stx_size = 0;
 	}
 	un_mutex_unlock(&c->inode->lock);
 	if (r == 0)
@@ -627,7 +635,7 @@ static int copyup_one(struct un_fs *fs, struct un_inode *inode, off_t size)
 	end(fs, inode);
 	/* Times of change have moved, and for a broken hard link more than that. */
 	if (r == 0 && fs->stale)
-		fs->stale(fs->stale_data, inode->id);
+		fs->stale(fs->stale_data, inode->id, false);
 	return r;
 }
 

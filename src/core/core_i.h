@@ -7,7 +7,7 @@
  *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
  *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
  *      their node ids. (Parent before child would be no order: a rename turns it round.)
- *   3. inode.lock: one at a time
+ *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
  *   4. leaves: table shards, fs->tree, the fd cache, the whiteout pool, the number maps
  *
  * No lock is held across system calls for an unrelated inode: ns is held while names in that very
@@ -92,7 +92,8 @@ struct un_inode {
 	atomic_bool maybe_setid; /* mode may hold set-id bits */
 	bool prot_known; /* prot holds the protattr mark too */
 	bool keyed;	 /* in the table by real number */
-	bool orphan;	 /* unlinked, kept under a name in the work directory */
+	bool orphan;	 /* has a link in the work directory, which does not count */
+	bool hollow;	 /* a file that something is mounted on: shown empty, not entered */
 	uint8_t prot;	 /* UN_PROT_* */
 	uint8_t xattrs;	 /* enum un_xattr_state */
 	atomic_uint mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
@@ -209,7 +210,10 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 /* A copy of one (directory reference, name), false if it has none. @name: NAME_MAX + 1 bytes. */
 bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name);
 struct un_inode *un_key_find(struct un_fs *fs, uint64_t dev, uint64_t rino);
+/* What was just made: it takes the number over. */
 void un_key_add(struct un_fs *fs, struct un_inode *inode);
+/* What was found: NULL, or a reference to the inode that already stands for that file. */
+struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode);
 void un_key_drop(struct un_fs *fs, struct un_inode *inode);
 
 /* ---- ino.c ------------------------------------------------------------------------------------------- */
@@ -269,6 +273,7 @@ struct un_at {
 	int dirfd;
 	const char *name;
 	struct un_fd *pin;
+	bool hollow; /* a mountpoint of the layer: not to be touched but by stat */
 };
 int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret);
 void un_at_done(struct un_fs *fs, struct un_at *at);
@@ -341,10 +346,17 @@ int un_hold_unlinked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[U
 int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
 /* The name is gone from @dir: bookkeeping for the inode. @orphan: name in work, or "". */
 void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
-		      const char *name, const char *orphan);
-/* Bookkeeping for a directory that is gone; @last: its attributes before. */
-void un_note_rmdir(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
-		   const struct statx *last);
+		      const char *name);
+/*
+ * To be called with @inode's lock held from before the name goes on the layer: where is the file
+ * without the name (dir, name)? @orphan: under this one in work, or "".
+ */
+void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+			const char *name, const char *orphan);
+/* The sole descriptor of a nameless file cannot be pinned: give the file a name in work. */
+int un_orphan_nameless(struct un_fs *fs, struct un_inode *inode);
+/* A directory is gone; @last: its attributes before. Its lock is held from before that on. */
+void un_dead_locked(struct un_inode *inode, const struct statx *last);
 /* 1: shows no names; 0; -errno. ns of @dir is held for writing. */
 int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir);
 

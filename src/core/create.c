@@ -169,8 +169,14 @@ static int create_locked(struct creation *c, bool exclusive, struct un_inode **r
 		return r;
 	c->dirfd = fd->fd;
 	r = create_object(c);
-	if (r == 0)
+	if (r == 0) {
 		r = adopt_new(c, ret, st);
+		/* A failed call leaves nothing behind. */
+		if (r < 0 && !c->state.whiteout)
+			un_ignore(c->fs->upper->ops->unlink(c->fs->upper, c->dirfd, c->name,
+							    S_ISDIR(c->what->mode) ? AT_REMOVEDIR :
+										     0));
+	}
 	un_close(c->fd);
 	un_fdcache_put(c->fs->fds, fd);
 	return r;
@@ -235,10 +241,12 @@ static int adopt_tmpfile(struct un_fs *fs, int fd, struct un_inode **ret, struct
 	un_key_add(fs, inode);
 	un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, fd,
 					       UN_FD_READ | UN_FD_WRITE | UN_FD_PIN));
-	/* Nothing else leads to it: no room for another pin means no file. */
-	if (!un_fdcache_pin(fs->fds, &inode->io, true)) {
+	un_mutex_lock(&inode->lock);
+	r = un_orphan_nameless(fs, inode);
+	un_mutex_unlock(&inode->lock);
+	if (r < 0) {
 		un_inode_put(fs, inode);
-		return -ENFILE;
+		return r;
 	}
 	un_attr_adjust(fs, inode, st);
 	*ret = inode;

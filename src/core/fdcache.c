@@ -9,7 +9,7 @@
 struct un_fdcache {
 	struct un_mutex lock;
 	struct un_fd lru; /* list head; next = least recently used */
-	unsigned count, pinned, budget;
+	unsigned count, pinned, budget, pin_budget;
 };
 
 struct un_fdcache *un_fdcache_new(unsigned budget)
@@ -18,6 +18,7 @@ struct un_fdcache *un_fdcache_new(unsigned budget)
 
 	un_mutex_init(&c->lock);
 	c->budget = budget;
+	c->pin_budget = budget / 2;
 	c->lru.prev = c->lru.next = &c->lru;
 	return c;
 }
@@ -128,6 +129,7 @@ static void release_all(struct un_fd *victims)
 struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, unsigned flags)
 {
 	struct un_fd *f = g_new0(struct un_fd, 1), *old, *victims = NULL;
+	bool was_pinned;
 
 	f->fd = fd;
 	f->home = home;
@@ -136,12 +138,13 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, 
 	f->cached = true;
 	un_mutex_lock(&c->lock);
 	old = *home;
+	was_pinned = old && (old->flags & UN_FD_PIN);
 	if (old) {
 		unlink_locked(c, old);
 		if (old->users > 0)
 			old = NULL; /* its last user closes it */
 	}
-	if ((flags & UN_FD_PIN) && c->pinned >= c->budget / 2)
+	if ((flags & UN_FD_PIN) && !was_pinned && c->pinned >= c->pin_budget)
 		flags &= ~(unsigned)UN_FD_PIN;
 	f->flags = flags;
 	*home = f;
@@ -194,7 +197,7 @@ bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin)
 
 	un_mutex_lock(&c->lock);
 	f = *home;
-	if (f && pin && !(f->flags & UN_FD_PIN) && c->pinned < c->budget / 2) {
+	if (f && pin && !(f->flags & UN_FD_PIN) && c->pinned < c->pin_budget) {
 		f->flags |= UN_FD_PIN;
 		c->pinned++;
 	} else if (f && !pin && (f->flags & UN_FD_PIN)) {

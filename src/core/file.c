@@ -63,6 +63,8 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at,
 	}
 	if (fd == -EACCES && inode->upper) {
 		fd = un_lifted(fs, at->dirfd, at->name, open_lifted, &o);
+		if (fd == -EACCES && *at->name)
+			fd = un_lifted(fs, at->dirfd, "", open_lifted, &o);
 		if (fd >= 0)
 			*flags = o.flags | UN_FD_PIN;
 		return fd;

@@ -362,6 +362,24 @@ void un_key_add(struct un_fs *fs, struct un_inode *inode)
 	un_mutex_unlock(&s->lock);
 }
 
+struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_shard *s = shard(fs->keys, key_hash(inode));
+	struct un_inode *other;
+
+	un_mutex_lock(&s->lock);
+	other = g_hash_table_lookup(s->set, inode);
+	/* Of another type: the number was given to something else behind our back. */
+	if (other)
+		other = other->type == inode->type ? ref_alive(other) : NULL;
+	if (!other) {
+		g_hash_table_add(s->set, inode);
+		inode->keyed = true;
+	}
+	un_mutex_unlock(&s->lock);
+	return other;
+}
+
 void un_key_drop(struct un_fs *fs, struct un_inode *inode)
 {
 	if (inode->keyed)

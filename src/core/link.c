@@ -30,14 +30,23 @@ static int link_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, cons
 void un_inode_locate(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 		     const char *name)
 {
+	struct un_realdir *old = NULL;
+
 	un_mutex_lock(&inode->lock);
-	if (!inode->rdir) {
+	if (!inode->rdir || inode->orphan) {
+		if (inode->orphan)
+			un_ignore(fs->upper->ops->unlink(fs->upper, fs->work, inode->rname, 0));
 		un_fdcache_pin(fs->fds, &inode->io, false);
+		old = inode->rdir;
+		if (inode->rname)
+			g_ref_string_release(inode->rname);
 		inode->rdir = un_realdir_ref(rd);
 		inode->rname = g_ref_string_new(name);
+		inode->orphan = false;
 	}
 	inode->tmpfile = false;
 	un_mutex_unlock(&inode->lock);
+	un_realdir_put(fs, old);
 }
 
 static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,

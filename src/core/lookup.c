@@ -45,7 +45,7 @@ static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name
 	un_fdcache_put(fs->fds, ufd);
 	/* The mark has moved its time of change. */
 	if (fs->stale)
-		fs->stale(fs->stale_data, dir->id);
+		fs->stale(fs->stale_data, dir->id, false);
 }
 
 /* The stack of a directory that was found; its number is that of the topmost lower, if any. */
@@ -93,6 +93,7 @@ static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
 	inode->dev = un_stx_dev(&h->st);
 	inode->rino = h->st.stx_ino;
 	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
+	inode->hollow = un_stx_is_mountpoint(&h->st);
 	inode->rdir = un_realdir_ref(rd);
 	inode->rname = g_ref_string_new(name);
 	if (inode->upper) {
@@ -103,7 +104,6 @@ static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
 			return r;
 		inode->ino = un_ino_of_upper(fs, fd->fd, name, &h->st, rd->impure, &inode->origin);
 		un_fdcache_put(fs->fds, fd);
-		un_key_add(fs, inode);
 	} else {
 		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
 	}
@@ -166,6 +166,15 @@ static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *
 	if (r < 0) {
 		un_inode_put(fs, inode);
 		return r;
+	}
+	if (upper && inode->type != DT_DIR) {
+		/* Somebody may have found it at the same time, under this or another name. */
+		struct un_inode *other = un_key_claim(fs, inode);
+
+		if (other) {
+			un_inode_put(fs, inode);
+			inode = other;
+		}
 	}
 	*ret = inode;
 	return 0;
@@ -254,7 +263,8 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r == 0 && known && still_the_same(fs, dir, known, &f)) {
 		inode = un_inode_ref(known);
 	} else {
-		if (known)
+		/* Only proof takes the name away, not a question that failed. */
+		if (known && (r == 0 || r == -ENOENT))
 			un_name_drop(fs, known, dir, name);
 		if (r == 0)
 			r = inode_from_found(fs, dir, name, &f, &inode);
@@ -407,9 +417,37 @@ void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		un_listing_remove(dir->d->listing, name);
 }
 
+struct list_args {
+	struct un_fs *fs;
+	struct un_inode *dir;
+};
+
+static int list_dir(void *data)
+{
+	struct list_args *a = data;
+
+	return un_dir_list_locked(a->fs, a->dir);
+}
+
+/* For a removal, which needs no right to read the directory: its owner's mode may forbid that. */
+static int list_for_removal(struct un_fs *fs, struct un_inode *dir)
+{
+	struct list_args a = { fs, dir };
+	struct un_fd *fd;
+	int r = un_dir_list_locked(fs, dir);
+
+	if (r != -EACCES || fs->privileged || !un_dir_upper(fs, dir))
+		return r;
+	if (un_realdir_open(fs, un_dir_upper(fs, dir), &fd) < 0)
+		return r;
+	r = un_lifted(fs, fd->fd, "", list_dir, &a);
+	un_fdcache_put(fs->fds, fd);
+	return r;
+}
+
 int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 {
-	int r = un_dir_list_locked(fs, dir);
+	int r = list_for_removal(fs, dir);
 	uint64_t at = 0;
 
 	if (r < 0)

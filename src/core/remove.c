@@ -27,27 +27,61 @@ static int pin_io(struct un_fs *fs, struct un_inode *inode)
 
 int un_hold_unlinked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
 {
-	struct statx st;
 	int r;
 
 	ret_orphan[0] = '\0';
 	un_mutex_lock(&inode->lock);
-	r = pin_io(fs, inode);
-	if (r == -ENFILE || r == -EMFILE) {
-		/* No descriptor to spare: keep the last name, where nobody sees it. */
-		r = un_getattr_locked(fs, inode, &st);
-		if (r == 0 && st.stx_nlink == 1)
-			un_stage_name(fs, ret_orphan);
-	}
+	/* A link in work leads to it already; otherwise a descriptor, or with none to spare, a link. */
+	r = inode->orphan ? 0 : pin_io(fs, inode);
 	un_mutex_unlock(&inode->lock);
+	if (r == -ENFILE || r == -EMFILE) {
+		un_stage_name(fs, ret_orphan);
+		r = 0;
+	}
 	return r;
 }
 
-/* The name (rd, rname) does not lead to it any more; does another one we know of? */
-static void relocate_locked(struct un_fs *fs, struct un_inode *inode, const char *orphan)
+int un_orphan_nameless(struct un_fs *fs, struct un_inode *inode)
 {
+	char name[UN_STAGE_NAME];
+	struct un_fd *f;
+	int r;
+
+	if (un_fdcache_pin(fs->fds, &inode->io, true))
+		return 0;
+	f = un_fdcache_get(fs->fds, &inode->io, 0);
+	if (!f)
+		return -ESTALE;
+	un_stage_name(fs, name);
+	r = fs->upper->ops->link(fs->upper, f->fd, "", fs->work, name);
+	un_fdcache_put(fs->fds, f);
+	if (r < 0)
+		return r;
+	inode->orphan = true;
+	inode->rdir = un_realdir_ref(fs->workdir);
+	inode->rname = g_ref_string_new(name);
+	return 0;
+}
+
+/* Another name of it that we know of, than the one that goes. */
+static struct un_name *other_name(struct un_inode *inode, struct un_inode *dir, const char *name)
+{
+	struct un_name *n;
+
+	for (n = inode->names; n; n = n->next)
+		if (n->dir != dir || strcmp(n->name, name) != 0)
+			return n;
+	return NULL;
+}
+
+void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+			const char *name, const char *orphan)
+{
+	struct un_name *other = other_name(inode, dir, name);
 	struct un_realdir *old = inode->rdir;
 
+	if (!inode->upper || inode->orphan)
+		return;
 	if (inode->rname)
 		g_ref_string_release(inode->rname);
 	inode->rdir = NULL;
@@ -56,32 +90,28 @@ static void relocate_locked(struct un_fs *fs, struct un_inode *inode, const char
 		inode->orphan = true;
 		inode->rdir = un_realdir_ref(fs->workdir);
 		inode->rname = g_ref_string_new(orphan);
-	} else if (inode->names) {
-		struct un_realdir *rd = un_dir_upper(fs, inode->names->dir);
-
-		inode->rdir = un_realdir_ref(rd);
-		inode->rname = g_ref_string_new(inode->names->name);
+	} else if (other) {
+		inode->rdir = un_realdir_ref(un_dir_upper(fs, other->dir));
+		inode->rname = g_ref_string_new(other->name);
 	}
 	un_realdir_put(fs, old);
 }
 
 void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
-		      const char *name, const char *orphan)
+		      const char *name)
 {
 	bool last = un_name_drop(fs, inode, dir, name);
 	struct statx st;
 
 	un_mutex_lock(&inode->lock);
 	inode->unlinked = last;
-	if (inode->upper) {
-		relocate_locked(fs, inode, orphan);
-		if (!last)
-			un_fdcache_pin(fs->fds, &inode->io, false);
-		/* The number is free for something else as soon as the last link is gone. */
-		if (last && (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
-			un_key_drop(fs, inode);
-			un_ino_unkeep(fs, inode->dev, inode->rino);
-		}
+	if (inode->upper && inode->rdir)
+		un_fdcache_pin(fs->fds, &inode->io, false);
+	/* The number is free for something else as soon as the last link is gone. */
+	if (inode->upper && last &&
+	    (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
+		un_key_drop(fs, inode);
+		un_ino_unkeep(fs, inode->dev, inode->rino);
 	}
 	un_mutex_unlock(&inode->lock);
 }
@@ -146,14 +176,20 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 	v.dirfd = fd->fd;
 	if (v.state.in_upper)
 		r = un_hold_unlinked(fs, inode, orphan);
-	if (r == 0)
+	if (r == 0) {
+		/* Whoever asks for the inode meanwhile waits, and finds it where it is then. */
+		un_mutex_lock(&inode->lock);
 		r = un_lifted(fs, fd->fd, "", take_name, &v);
+		if (r == 0)
+			un_relocate_locked(fs, inode, dir, name, orphan);
+		un_mutex_unlock(&inode->lock);
+	}
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0) {
 		un_fdcache_pin(fs->fds, &inode->io, false);
 		return r;
 	}
-	un_note_unlinked(fs, inode, dir, name, orphan);
+	un_note_unlinked(fs, inode, dir, name);
 	now.whiteout = now.lower = v.state.lower;
 	un_dir_note(fs, dir, name, &now, 0);
 	return 0;
@@ -284,17 +320,12 @@ int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower)
 	return r;
 }
 
-void un_note_rmdir(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
-		   const struct statx *last)
+void un_dead_locked(struct un_inode *inode, const struct statx *last)
 {
-	un_name_drop(fs, inode, dir, name);
-	un_mutex_lock(&inode->lock);
 	inode->unlinked = true;
 	inode->d->dead = true;
 	inode->d->last = g_memdup2(last, sizeof(*last));
 	inode->d->last->stx_nlink = 0;
-	inode->d->listing = un_listing_free(inode->d->listing);
-	un_mutex_unlock(&inode->lock);
 }
 
 static int remove_upper_dir(struct un_fs *fs, struct un_inode *child, int dirfd, const char *name,
@@ -331,14 +362,19 @@ static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name
 		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
 	if (r < 0)
 		return r;
+	un_mutex_lock(&child->lock);
 	if (state.in_upper)
 		r = remove_upper_dir(fs, child, fd->fd, name, state.lower);
 	else
 		r = un_whiteout_link(fs->whiteouts, fd->fd, name);
+	if (r == 0)
+		un_dead_locked(child, &last);
+	un_mutex_unlock(&child->lock);
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)
 		return r;
-	un_note_rmdir(fs, child, dir, name, &last);
+	child->d->listing = un_listing_free(child->d->listing);
+	un_name_drop(fs, child, dir, name);
 	now.whiteout = now.lower = state.lower;
 	un_dir_note(fs, dir, name, &now, 0);
 	return 0;

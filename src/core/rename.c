@@ -161,6 +161,32 @@ static int mark_opaque(struct un_fs *fs, struct side *s, struct un_inode *new_pa
 	return 0;
 }
 
+/* The directory behind @to is another one now: opaque, empty, with nothing below. */
+static int repoint(struct renaming *v, struct un_inode *to)
+{
+	struct un_realdir *rd = to->d->stack[0];
+	struct statx st;
+	int r = v->fs->upper->ops->stat(v->fs->upper, v->to.fd->fd, v->to.name, &st);
+
+	if (r < 0)
+		return r;
+	un_mutex_lock(&to->lock);
+	while (to->d->n > 1)
+		un_realdir_put(v->fs, to->d->stack[--to->d->n]);
+	rd->dev = un_stx_dev(&st);
+	rd->ino = st.stx_ino;
+	rd->opaque = true;
+	rd->impure = false;
+	un_fdcache_clear(v->fs->fds, &rd->fd);
+	to->dev = rd->dev;
+	to->rino = rd->ino;
+	to->xattrs = UN_XATTR_UNKNOWN;
+	un_mutex_unlock(&to->lock);
+	un_listing_free(to->d->listing);
+	to->d->listing = un_listing_new();
+	return 0;
+}
+
 /*
  * The target is a directory that shows no names: put a really empty one in its place first, unless it
  * is one already. The view does not change.
@@ -197,6 +223,8 @@ static int clear_target(struct renaming *v)
 	if (r == 0)
 		r = un_publish_rename(v->fs, staged, st.stx_mode | S_IFDIR, v->to.fd->fd, v->to.name,
 				      RENAME_EXCHANGE);
+	if (r == 0)
+		r = repoint(v, to);
 	un_stage_discard(v->fs, staged);
 	return r;
 }
@@ -215,21 +243,29 @@ static int plain(struct renaming *v, unsigned flags)
 static int rename_leaving_whiteout(struct renaming *v)
 {
 	struct un_layer *u = v->fs->upper;
-	char staged[UN_STAGE_NAME];
+	char staged[UN_STAGE_NAME], whiteout[UN_STAGE_NAME];
 	int r;
 
 	if (u->caps.rename_whiteout)
 		return plain(v, RENAME_WHITEOUT);
 	if (v->from.child->type == DT_DIR)
 		return -EXDEV;
+	/* The whiteout first: what can fail for want of room has been done when the target goes. */
+	un_stage_name(v->fs, whiteout);
 	un_stage_name(v->fs, staged);
-	r = u->ops->link(u, v->from.fd->fd, v->from.name, v->fs->work, staged);
+	r = un_whiteout_link(v->fs->whiteouts, v->fs->work, whiteout);
+	if (r == 0)
+		r = u->ops->link(u, v->from.fd->fd, v->from.name, v->fs->work, staged);
 	if (r == 0) {
 		r = u->ops->rename(u, v->fs->work, staged, v->to.fd->fd, v->to.name, 0);
 		if (r < 0)
 			un_ignore(u->ops->unlink(u, v->fs->work, staged, 0));
 	}
-	return r < 0 ? r : un_whiteout_place(v->fs->whiteouts, v->from.fd->fd, v->from.name);
+	if (r == 0)
+		r = u->ops->rename(u, v->fs->work, whiteout, v->from.fd->fd, v->from.name, 0);
+	if (r < 0)
+		un_ignore(u->ops->unlink(u, v->fs->work, whiteout, 0));
+	return r;
 }
 
 /* The replaced target keeps a last name in the work directory: no descriptor was left to hold it. */
@@ -289,6 +325,68 @@ static int change_moved_dir(struct renaming *v)
 	return r;
 }
 
+static void set_location(struct un_fs *fs, struct un_inode *child, const struct side *to)
+{
+	struct un_realdir *was = child->rdir;
+
+	if (child->type == DT_DIR || child->orphan)
+		return;
+	if (child->rname)
+		g_ref_string_release(child->rname);
+	child->rdir = un_realdir_ref(to->updir);
+	child->rname = g_ref_string_new(to->name);
+	un_realdir_put(fs, was);
+}
+
+static int change_tree(struct renaming *v);
+
+/* Two inodes' locks in the order of their ids; beyond the analysis. */
+static void lock_children(struct renaming *v, bool lock) UN_NO_TSA;
+
+static void lock_children(struct renaming *v, bool lock)
+{
+	struct un_inode *a = v->from.child, *b = v->to.child;
+
+	if (b && b->id < a->id) {
+		a = v->to.child;
+		b = v->from.child;
+	}
+	if (lock) {
+		un_mutex_lock(&a->lock);
+		if (b)
+			un_mutex_lock(&b->lock);
+	} else {
+		if (b)
+			un_mutex_unlock(&b->lock);
+		un_mutex_unlock(&a->lock);
+	}
+}
+
+/*
+ * The change and where the objects are after it, as one: whoever asks for either inode meanwhile
+ * waits. @last: attributes of a directory that is replaced.
+ */
+static int change_and_locate(struct renaming *v, const struct statx *last)
+{
+	struct un_inode *to = v->to.child;
+	int r;
+
+	lock_children(v, true);
+	r = change_tree(v);
+	if (r == 0 && v->exchange) {
+		set_location(v->fs, to, &v->from);
+	} else if (r == 0 && to) {
+		if (to->type == DT_DIR)
+			un_dead_locked(to, last);
+		else
+			un_relocate_locked(v->fs, to, v->to.dir, v->to.name, v->orphan);
+	}
+	if (r == 0)
+		set_location(v->fs, v->from.child, &v->to);
+	lock_children(v, false);
+	return r;
+}
+
 /* Real directories move on the layer and in our tree as one. */
 static int change_tree(struct renaming *v)
 {
@@ -315,32 +413,22 @@ static int change_tree(struct renaming *v)
 /* @child is now (dir, name), where it was (old, old_name). */
 static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, struct side *to)
 {
-	struct un_realdir *was;
-
 	un_name_add(fs, child, to->dir, to->name, true);
 	un_name_drop(fs, child, old->dir, old->name);
-	if (child->type == DT_DIR)
-		return; /* change_tree() did it */
-	un_mutex_lock(&child->lock);
-	was = child->rdir;
-	if (child->rname)
-		g_ref_string_release(child->rname);
-	child->rdir = un_realdir_ref(to->updir);
-	child->rname = g_ref_string_new(to->name);
-	un_mutex_unlock(&child->lock);
-	un_realdir_put(fs, was);
 }
 
-static void note_replaced(struct renaming *v, const struct statx *last)
+static void note_replaced(struct renaming *v)
 {
 	struct un_inode *to = v->to.child;
 
 	if (!to)
 		return;
-	if (to->type == DT_DIR)
-		un_note_rmdir(v->fs, to, v->to.dir, v->to.name, last);
-	else
-		un_note_unlinked(v->fs, to, v->to.dir, v->to.name, v->orphan);
+	if (to->type != DT_DIR) {
+		un_note_unlinked(v->fs, to, v->to.dir, v->to.name);
+		return;
+	}
+	to->d->listing = un_listing_free(to->d->listing);
+	un_name_drop(v->fs, to, v->to.dir, v->to.name);
 }
 
 static void note_exchanged(struct renaming *v)
@@ -394,7 +482,7 @@ static int rename_locked(struct renaming *v)
 	if (r == 0)
 		r = save_orphan(v);
 	if (r == 0) {
-		r = change_tree(v);
+		r = change_and_locate(v, &last);
 		if (r < 0 && v->orphan[0])
 			un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
 		if (r < 0 && to)
@@ -403,7 +491,7 @@ static int rename_locked(struct renaming *v)
 	if (r == 0 && v->exchange) {
 		note_exchanged(v);
 	} else if (r == 0) {
-		note_replaced(v, &last);
+		note_replaced(v);
 		note_moved(v);
 	}
 	un_fdcache_put(v->fs->fds, v->from.fd);

@@ -31,6 +31,9 @@ void un_stage_discard(struct un_fs *fs, const char *name)
 
 	if (u->ops->unlink(u, fs->work, name, AT_REMOVEDIR) != -ENOTEMPTY)
 		return;
+	/* Nobody sees it any more: open to its owner, whatever it was. */
+	if (!fs->privileged)
+		un_ignore(u->ops->chmod(u, fs->work, name, 0700));
 	fd = u->ops->open(u, fs->work, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
 		return;

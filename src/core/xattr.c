@@ -36,7 +36,8 @@ static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, bool truste
 
 	if (r < 0)
 		return r;
-	n = un_xattr_list(at.layer, at.dirfd, at.name, &list);
+	list = NULL;
+	n = at.hollow ? 0 : un_xattr_list(at.layer, at.dirfd, at.name, &list);
 	un_at_done(fs, &at);
 	if (n < 0)
 		return n;
@@ -79,7 +80,8 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 	n = un_at_locked(fs, inode, &at);
 	if (n < 0)
 		return n;
-	n = at.layer->ops->getxattr(at.layer, at.dirfd, at.name, real, buf, size);
+	n = at.hollow ? -ENODATA :
+			at.layer->ops->getxattr(at.layer, at.dirfd, at.name, real, buf, size);
 	un_at_done(fs, &at);
 	return n;
 }
@@ -160,7 +162,9 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 	un_mutex_lock(&inode->lock);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		r = at.layer->ops->setxattr(at.layer, at.dirfd, at.name, real, value, size, flags);
+		r = at.hollow ? -EXDEV :
+				at.layer->ops->setxattr(at.layer, at.dirfd, at.name, real, value,
+							size, flags);
 		if (r == 0)
 			inode->xattrs = UN_XATTR_UNKNOWN;
 		if (r == 0 && kill_sgid)
@@ -194,7 +198,8 @@ int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name)
 	un_mutex_lock(&inode->lock);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		r = at.layer->ops->removexattr(at.layer, at.dirfd, at.name, real);
+		r = at.hollow ? -EXDEV :
+				at.layer->ops->removexattr(at.layer, at.dirfd, at.name, real);
 		inode->xattrs = UN_XATTR_UNKNOWN;
 		un_at_done(fs, &at);
 	}

@@ -3,6 +3,8 @@
 
 #include <limits.h>
 
+#define FATTR_FH (1u << 6)
+#define FATTR_LOCKOWNER (1u << 9)
 #define FATTR_KILL_SUIDGID (1u << 11)
 
 void un_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -58,6 +60,7 @@ void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,
 		.atime = attr->st_atim,
 		.mtime = attr->st_mtim,
 	};
+	uint32_t raw = un_transport_raw()->setattr_valid;
 	struct statx st;
 	int r;
 
@@ -65,13 +68,13 @@ void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,
 	if (!inode)
 		return;
 	/*
-	 * Nothing to be set: before a write that will clear set-id bits the kernel only wants to
-	 * know; and a ctime alone (write-back cache) is the layer's to keep.
+	 * Nothing to be set at all: chown(-1, -1), or before a write that will clear set-id bits. A
+	 * ctime alone (write-back cache) is the layer's to keep.
 	 */
-	if (a.valid == 0) {
+	if (a.valid == 0 && (raw & ~(FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID))) {
 		r = un_getattr(fs, inode, &st);
 	} else {
-		if (un_transport_raw()->setattr_valid & FATTR_KILL_SUIDGID)
+		if (a.valid == 0 || (raw & FATTR_KILL_SUIDGID))
 			a.valid |= UN_SET_KILL;
 		r = un_setattr(fs, inode, &a, &cred, &st);
 		if (r == 0 && (a.valid & UN_SET_SIZE))

@@ -39,9 +39,15 @@ void un_ops_stale(struct un_ops *ops, uint64_t id)
 	un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0));
 }
 
-static void stale(void *data, uint64_t id)
+static void stale(void *data, uint64_t id, bool listing)
 {
-	un_ops_stale(data, id);
+	struct un_ops *ops = data;
+
+	/* Pages of a listing have no writers: dropping them waits for nobody. */
+	if (listing)
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, id, 0, 0));
+	else
+		un_ops_stale(ops, id);
 }
 
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport)

@@ -203,9 +203,9 @@ static bool make_object(const struct stack *s, const char *layer, char **w, unsi
 	*at = 4;
 	if (strcmp(what, "=") == 0) {
 		un_autofd int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
-		const char *text = w[3] ? w[3] : "";
+		const char *text = w[3] && !strchr(w[3], '=') ? w[3] : "";
 
-		if (!w[3])
+		if (!*text)
 			*at = 3;
 		if (fd < 0)
 			fail_msg("%s: %s", path, g_strerror(errno));

@@ -7,7 +7,7 @@
  * One object a line: LAYER PATH [WHAT] [ATTRIBUTE...]. The layer is u (upper) or 1, 2, ... from the top.
  *
  *   1 d/               a directory; missing parents are made too
- *   1 d/f = text       a regular file
+ *   1 d/f = text       a regular file; empty without a text, which has no "=" in it
  *   1 d/l -> target    a symlink
  *   1 d/h == d/f       a hard link to another name in this layer
  *   1 d/p fifo         also: socket, chr 1:3, blk 1:3

@@ -890,7 +890,7 @@ struct news {
 	unsigned n;
 };
 
-static void note_stale(void *data, uint64_t id)
+static void note_stale(void *data, uint64_t id, bool listing)
 {
 	struct news *v = data;
 
@@ -903,14 +903,20 @@ static void copy_up_is_told(void **state)
 	struct un_fs *fs = start(*state, "1 d/f = text\n");
 	struct un_inode *inode = find(fs, "d/f"), *dir = find(fs, "d");
 	struct news news = { 0 };
+	unsigned told_of_file = 0, told_of_dir = 0, n;
 
 	un_fs_on_stale(fs, note_stale, &news);
 	must(fs, "write d/f X");
-	assert_int_equal(news.n, 2);
-	assert_int_equal(news.ids[0], un_inode_id(dir));
-	assert_int_equal(news.ids[1], un_inode_id(inode));
+	/* Of the directory that something appeared in too: its time of change has moved. */
+	for (unsigned i = 0; i < news.n; i++) {
+		told_of_file += news.ids[i] == un_inode_id(inode);
+		told_of_dir += news.ids[i] == un_inode_id(dir);
+	}
+	assert_int_equal(told_of_file, 1);
+	assert_true(told_of_dir >= 1);
+	n = news.n;
 	must(fs, "write d/f Y");
-	assert_int_equal(news.n, 2);
+	assert_int_equal(news.n, n);
 	un_inode_put(fs, inode);
 	un_inode_put(fs, dir);
 }
