@@ -1518,34 +1518,46 @@ static void orphans(void **state)
 	same_from_outside(f);
 }
 
+/* Nothing leads back to a nameless file but a descriptor, or a link in the work directory. */
 static void tmpfiles_beyond_the_budget(void **state)
 {
-	struct un_fs *fs;
 	struct fixture *f = *state;
 	struct un_inode *dir, *held[100];
 	const struct un_cred me = { geteuid(), getegid(), 0 };
 	const struct un_create what = { .mode = S_IFREG | 0600 };
+	struct un_write w = { .buf = "text", .size = 4 };
+	struct un_fs *fs;
 	struct statx st;
-	int n, r = 0;
+	bool killed;
 
 	stack_init(&f->s, "u d/");
 	limit_descriptors();
 	f->fs = fs = stack_fs(&f->s);
 	dir = find(fs, "d");
-	for (n = 0; n < 100 && r == 0; n++)
-		r = un_tmpfile(fs, dir, &what, &me, &held[n], &st);
-	/* Nothing leads back to a nameless file: no room, no file. */
-	assert_int_equal(r, -ENFILE);
-	n--;
-	assert_true(n >= 16);
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(un_tmpfile(fs, dir, &what, &me, &held[i], &st), 0);
+		assert_int_equal(st.stx_nlink, 0);
+		w.off = i;
+		assert_int_equal(un_write(fs, held[i], &w, &me, &killed), 4);
+		check_descriptors(fs);
+	}
+	for (int i = 0; i < 100; i++) {
+		g_autofree char *text = NULL, *name = g_strdup_printf("n%d", i);
+
 		assert_int_equal(un_getattr(fs, held[i], &st), 0);
+		assert_int_equal(st.stx_nlink, 0);
+		assert_int_equal(st.stx_size, i + 4);
+		if (i % 3 == 0) {
+			assert_int_equal(un_link(fs, held[i], dir, name, &st), 0);
+			assert_int_equal(st.stx_nlink, 1);
+		}
+		text = read_inode(fs, held[i]);
+		assert_string_not_equal(text, "!");
 		un_inode_put(fs, held[i]);
 	}
-	assert_int_equal(un_tmpfile(fs, dir, &what, &me, &held[0], &st), 0);
-	un_inode_put(fs, held[0]);
 	un_inode_put(fs, dir);
 	same_from_outside(f);
+	assert_int_equal(attrs(f->fs, "d/n99").stx_nlink, 1);
 }
 
 /* ------------------------------------------------------------------------------------------------

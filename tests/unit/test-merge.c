@@ -269,7 +269,11 @@ static void sentinels_of_the_upper(void **state)
 	finish(f);
 }
 
-/* Every failing question is an error, never a "no"; what was opened is closed. */
+/*
+ * Every failing question is an error, never a "no"; what was opened is closed.
+ * BUG (merge/lookup.c, un_merge_lower_positive): an error of looking for `.wh.NAME` is taken for "it is
+ * there", so that a removal leaves no whiteout.
+ */
 static void failures(void **state)
 {
 	static const char *const stacks[] = {
