@@ -15,34 +15,35 @@
 #define UN_TIMEOUT_FOREVER (-1.0)
 
 enum un_sync {
-	UN_SYNC_AUTO,	/* data is on disk before a copied-up file becomes visible */
+	UN_SYNC_AUTO,   /* data is on disk before a copied-up file becomes visible */
 	UN_SYNC_STRICT, /* ... and metadata and directories too */
 	UN_SYNC_VOLATILE,
 };
 
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, 1..UN_MAX_LOWERS */
-	char *upper;	   /* NULL: read-only union */
-	char *work;	   /* NULL exactly if upper is */
-	char *source;	   /* first positional of two, or NULL */
+	char *upper;       /* NULL: read-only union */
+	char *work;        /* NULL exactly if upper is */
+	char *source;      /* first positional of two, or NULL */
 	char *mountpoint;
-	char *fsname;	   /* never NULL: fsname=, else SOURCE, else "fuse-unionfs" */
-	char *subtype;	   /* never NULL: "fuse-unionfs" unless given */
-	GString *mount_opts; /* for the mount itself, comma separated: "allow_other,suid,dev,noatime" */
+	char *fsname;  /* never NULL: fsname=, else SOURCE, else "fuse-unionfs" */
+	char *subtype; /* never NULL: "fuse-unionfs" unless given */
+	GString *
+		mount_opts; /* for the mount itself, comma separated: "allow_other,suid,dev,noatime" */
 	GPtrArray *warnings; /* char *: sentences */
 	bool help;
-	bool version;	   /* with help or version nothing else is filled in */
+	bool version; /* with help or version nothing else is filled in */
 	bool foreground;
 	bool debug;
-	bool read_only;	   /* asked for (ro); a union without upper is so anyway */
+	bool read_only; /* asked for (ro); a union without upper is so anyway */
 	bool writeback;
 	bool noxattrs;
-	bool userxattr;	   /* asked for; without it the dialect follows from the privilege */
-	bool clone_fd;	   /* default true */
+	bool userxattr; /* asked for; without it the dialect follows from the privilege */
+	bool clone_fd;  /* default true */
 	bool auto_unmount;
 	enum un_sync sync;
-	double timeout;	   /* seconds; UN_TIMEOUT_FOREVER */
-	unsigned threads;  /* 0: as many as CPUs */
+	double timeout;     /* seconds; UN_TIMEOUT_FOREVER */
+	unsigned threads;   /* 0: as many as CPUs */
 	unsigned max_write; /* bytes; 0: default */
 };
 

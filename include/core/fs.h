@@ -13,10 +13,10 @@ struct un_fs;
 
 struct un_fs_config {
 	struct un_layers *layers; /* taken over on success */
-	bool read_only;		  /* asked for; without an upper it is so anyway */
-	bool sync;		  /* data of a copy-up is on disk before it becomes visible */
-	bool sync_strict;	  /* ... and metadata and directories too */
-	bool revalidate;	  /* timeout=0: ask the layers at every lookup */
+	bool read_only;           /* asked for; without an upper it is so anyway */
+	bool sync;                /* data of a copy-up is on disk before it becomes visible */
+	bool sync_strict;         /* ... and metadata and directories too */
+	bool revalidate;          /* timeout=0: ask the layers at every lookup */
 };
 
 /* NULL and a sentence in *ret_err on failure. */

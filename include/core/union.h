@@ -60,7 +60,7 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 struct un_create {
 	mode_t mode;
 	mode_t umask;
-	dev_t rdev;	    /* devices */
+	dev_t rdev;         /* devices */
 	const char *target; /* symlinks */
 };
 int un_make(struct un_fs *fs, struct un_inode *dir, const char *name, const struct un_create *what,
@@ -129,8 +129,8 @@ int un_statfs(struct un_fs *fs, struct statvfs *ret);
 /* As the system calls; size 0 asks for the length. */
 ssize_t un_getxattr(struct un_fs *fs, struct un_inode *inode, const char *name, void *buf,
 		    size_t size);
-ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred, char *buf,
-		     size_t size);
+ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
+		     char *buf, size_t size);
 /* @kill_sgid: the ACL's setter is not in the group. */
 int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, const void *value,
 		size_t size, int flags, bool kill_sgid);
@@ -151,9 +151,9 @@ struct un_write {
 	const void *buf;
 	size_t size;
 	off_t off;
-	bool append;   /* the descriptor has O_APPEND */
-	bool kill;     /* clear set-id bits */
-	bool cached;   /* from the page cache (mmap, or write-back) */
+	bool append;     /* the descriptor has O_APPEND */
+	bool kill;       /* clear set-id bits */
+	bool cached;     /* from the page cache (mmap, or write-back) */
 	bool keep_mtime; /* the kernel keeps the times itself (write-back) */
 };
 /* *ret_killed: set-id bits were cleared and the kernel does not know yet. */
@@ -163,9 +163,9 @@ int un_fsync(struct un_fs *fs, struct un_inode *inode, bool data_only);
 int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, off_t len,
 		 const struct un_cred *cred, bool *ret_killed);
 off_t un_lseek(struct un_fs *fs, struct un_inode *inode, off_t off, int whence);
-ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off, struct un_inode *out,
-			   off_t out_off, size_t size, const struct un_cred *cred,
-			   bool *ret_killed);
+ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
+			   struct un_inode *out, off_t out_off, size_t size,
+			   const struct un_cred *cred, bool *ret_killed);
 
 /* Housekeeping: close writable descriptors nobody uses; true while some remain. */
 bool un_fs_idle(struct un_fs *fs);

@@ -30,10 +30,12 @@ struct un_layer_ops {
 	/* Asking. */
 	int (*open)(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode);
 	int (*stat)(struct un_layer *l, int dirfd, const char *name, struct statx *ret);
-	ssize_t (*readlink)(struct un_layer *l, int dirfd, const char *name, char *buf, size_t size);
+	ssize_t (*readlink)(struct un_layer *l, int dirfd, const char *name, char *buf,
+			    size_t size);
 	ssize_t (*getxattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr,
 			    void *buf, size_t size);
-	ssize_t (*listxattr)(struct un_layer *l, int dirfd, const char *name, char *buf, size_t size);
+	ssize_t (*listxattr)(struct un_layer *l, int dirfd, const char *name, char *buf,
+			     size_t size);
 	/* getdents64(2): @fd is open for reading. */
 	ssize_t (*getdents)(struct un_layer *l, int fd, void *buf, size_t size);
 	ssize_t (*pread)(struct un_layer *l, int fd, void *buf, size_t size, off_t off);
@@ -46,14 +48,16 @@ struct un_layer_ops {
 	int (*mknod)(struct un_layer *l, int dirfd, const char *name, mode_t mode, dev_t rdev);
 	int (*symlink)(struct un_layer *l, const char *target, int dirfd, const char *name);
 	/* @from "" links the open file @from_dirfd, an O_TMPFILE for instance. */
-	int (*link)(struct un_layer *l, int from_dirfd, const char *from, int dirfd, const char *name);
+	int (*link)(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
+		    const char *name);
 	int (*rename)(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
 		      const char *name, unsigned flags);
 	int (*unlink)(struct un_layer *l, int dirfd, const char *name, int flags);
 	int (*chown)(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid);
 	/* Never on a symlink. */
 	int (*chmod)(struct un_layer *l, int dirfd, const char *name, mode_t mode);
-	int (*utimens)(struct un_layer *l, int dirfd, const char *name, const struct timespec ts[2]);
+	int (*utimens)(struct un_layer *l, int dirfd, const char *name,
+		       const struct timespec ts[2]);
 	int (*truncate)(struct un_layer *l, int fd, off_t size);
 	ssize_t (*pwrite)(struct un_layer *l, int fd, const void *buf, size_t size, off_t off);
 	/* FICLONE of the whole of @from into @fd. */
@@ -72,25 +76,25 @@ void un_layer_trace(struct un_layer *l);
 
 /* What a layer's file system can do, asked once at mount (layer/setup.h). 1 yes, 0 no. */
 struct un_layer_caps {
-	bool xattr;	      /* marks of the dialect in use can be set (upper) */
-	bool tmpfile;	      /* O_TMPFILE and linking it (upper) */
+	bool xattr;           /* marks of the dialect in use can be set (upper) */
+	bool tmpfile;         /* O_TMPFILE and linking it (upper) */
 	bool rename_whiteout; /* RENAME_WHITEOUT (upper) */
 	bool rename_exchange; /* RENAME_EXCHANGE and RENAME_NOREPLACE (upper) */
 	bool mknod_whiteout;  /* mknod of a 0:0 character device (upper) */
-	bool acl;	      /* POSIX ACLs */
-	bool handles;	      /* name_to_handle_at works */
-	bool d_type;	      /* getdents tells the type */
+	bool acl;             /* POSIX ACLs */
+	bool handles;         /* name_to_handle_at works */
+	bool d_type;          /* getdents tells the type */
 };
 
 struct un_layer {
-	unsigned index;	 /* 0 = upper, 1.. = lowers */
-	int root;	 /* O_PATH of the layer's root directory, owned */
-	int clone;	 /* the detached mount it lies in, owned; -1: it lies in the visible tree */
-	char *path;	 /* as given by the user, for messages; owned */
+	unsigned index; /* 0 = upper, 1.. = lowers */
+	int root;       /* O_PATH of the layer's root directory, owned */
+	int clone;      /* the detached mount it lies in, owned; -1: it lies in the visible tree */
+	char *path;     /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
-	void *ops_data;	 /* of a decorator */
-	void *owner;	 /* whoever uses the layer may leave a pointer here */
-	uint64_t dev;	 /* st_dev of the root (makedev form) */
+	void *ops_data;   /* of a decorator */
+	void *owner;      /* whoever uses the layer may leave a pointer here */
+	uint64_t dev;     /* st_dev of the root (makedev form) */
 	uint8_t uuid[16]; /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;
 };

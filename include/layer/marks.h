@@ -16,14 +16,14 @@
 #include <stdbool.h>
 
 enum un_mark {
-	UN_MARK_OPAQUE,	  /* directory: "y" hides what is below; "x" has xattr whiteouts in it */
+	UN_MARK_OPAQUE,   /* directory: "y" hides what is below; "x" has xattr whiteouts in it */
 	UN_MARK_REDIRECT, /* other name below */
 	UN_MARK_METACOPY, /* regular file without data */
-	UN_MARK_ORIGIN,	  /* handle of the lower object that was copied up */
-	UN_MARK_IMPURE,	  /* upper directory: holds objects with an origin */
+	UN_MARK_ORIGIN,   /* handle of the lower object that was copied up */
+	UN_MARK_IMPURE,   /* upper directory: holds objects with an origin */
 	UN_MARK_WHITEOUT, /* empty regular file that is a whiteout */
 	UN_MARK_PROTATTR, /* immutable and append-only, kept out of the real inode */
-	UN_MARK_UUID,	  /* upper root: identity of the union */
+	UN_MARK_UUID,     /* upper root: identity of the union */
 	UN_MARK_LEGACY_OPAQUE, /* user.fuseoverlayfs.opaque */
 	UN_N_MARKS,
 };

@@ -19,19 +19,20 @@ struct un_setup_request {
 	unsigned n_lowers;
 	const char *upper; /* NULL: read-only */
 	const char *work;
-	bool userxattr;	  /* forced; otherwise by probing: trusted if it can be set, else user */
+	bool userxattr;   /* forced; otherwise by probing: trusted if it can be set, else user */
 	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */
-	bool no_clone;	  /* tests: behave like an unprivileged mount */
+	bool no_clone;    /* tests: behave like an unprivileged mount */
 };
 
 struct un_layers {
-	struct un_layer *v; /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
-	unsigned n;	    /* lowers */
+	struct un_layer
+		*v; /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
+	unsigned n; /* lowers */
 	bool has_upper;
 	enum un_dialect dialect;
-	int work;	  /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
-	char *stage_id;	  /* unique to this mount; staging names in WORK/work are "#ID-N" */
-	int stage_lock;	  /* holds the lock that tells others this mount is alive; -1 */
+	int work;       /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
+	char *stage_id; /* unique to this mount; staging names in WORK/work are "#ID-N" */
+	int stage_lock; /* holds the lock that tells others this mount is alive; -1 */
 };
 
 /*

@@ -16,15 +16,15 @@
 /* One layer's directory below a merged one. */
 struct un_where {
 	struct un_layer *layer;
-	int fd;		  /* -1: shown as empty (a sub-mount of the layer, which is not entered) */
-	bool opaque;	  /* it carries an opaque mark: fuse-overlayfs's sentinels in it are hidden */
-	bool xwhiteouts;  /* marked opaque=x: look for xattr whiteouts when listing */
-	void *pin;	  /* for the owner of the descriptor */
+	int fd;      /* -1: shown as empty (a sub-mount of the layer, which is not entered) */
+	bool opaque; /* it carries an opaque mark: fuse-overlayfs's sentinels in it are hidden */
+	bool xwhiteouts; /* marked opaque=x: look for xattr whiteouts when listing */
+	void *pin;       /* for the owner of the descriptor */
 };
 
 struct un_merge_dir {
 	enum un_dialect dialect;
-	unsigned n;	 /* positions */
+	unsigned n;      /* positions */
 	unsigned lowest; /* index of the union's lowest layer */
 	/* 0 or -errno. The descriptor stays valid until close(). */
 	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
@@ -36,14 +36,14 @@ struct un_merge_dir {
 struct un_hit {
 	unsigned pos;
 	struct statx st;
-	bool opaque;	 /* directory: the search ended here because of its mark */
+	bool opaque;     /* directory: the search ended here because of its mark */
 	bool xwhiteouts; /* directory: marked opaque=x */
-	bool impure;	 /* directory in the upper: holds objects with an origin */
-	bool origin;	 /* directory in the upper: carries an origin itself */
+	bool impure;     /* directory in the upper: holds objects with an origin */
+	bool origin;     /* directory in the upper: carries an origin itself */
 };
 
 struct un_found {
-	unsigned n;	     /* 0: the name does not exist; >1: directories that merge */
+	unsigned n;          /* 0: the name does not exist; >1: directories that merge */
 	struct un_hit *hits; /* owned: un_found_done() */
 	struct un_hit one;   /* room for the usual case */
 	bool upper_whiteout; /* the upper has a whiteout at this name */
@@ -71,12 +71,12 @@ int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool
 
 enum un_entry_flags {
 	UN_ENTRY_LOWER = 1 << 0,    /* lower positive: removing it takes a whiteout */
-	UN_ENTRY_MORE = 1 << 1,	    /* directory that has directories below it */
+	UN_ENTRY_MORE = 1 << 1,     /* directory that has directories below it */
 	UN_ENTRY_WHITEOUT = 1 << 2, /* hidden: the upper has a whiteout here */
-	UN_ENTRY_STOP = 1 << 3,	    /* while building: what is below is hidden */
+	UN_ENTRY_STOP = 1 << 3,     /* while building: what is below is hidden */
 	UN_ENTRY_DECIDED = 1 << 4,  /* while building: UN_ENTRY_LOWER is final */
 	UN_ENTRY_HIDDEN = 1 << 5,   /* not shown */
-	UN_ENTRY_DEAD = 1 << 6,	    /* removed, kept until the order is made anew */
+	UN_ENTRY_DEAD = 1 << 6,     /* removed, kept until the order is made anew */
 };
 
 /*
@@ -85,9 +85,9 @@ enum un_entry_flags {
  */
 struct un_entry {
 	uint64_t cookie; /* > 2, < 2^63, unique in the listing */
-	uint64_t ino;	 /* d_ino of the topmost layer that has it */
-	uint16_t pos;	 /* in the directory's stack */
-	uint8_t type;	 /* DT_* */
+	uint64_t ino;    /* d_ino of the topmost layer that has it */
+	uint16_t pos;    /* in the directory's stack */
+	uint8_t type;    /* DT_* */
 	uint8_t flags;
 	char name[];
 };

@@ -8,10 +8,10 @@
 struct un_ops;
 
 struct un_ops_config {
-	double timeout;	 /* seconds the kernel may keep entries and attributes; <0 for ever */
+	double timeout; /* seconds the kernel may keep entries and attributes; <0 for ever */
 	bool noxattrs;
 	bool writeback;
-	bool volatile_;	 /* FSYNC is answered ENOSYS */
+	bool volatile_; /* FSYNC is answered ENOSYS */
 	unsigned max_write;
 };
 

@@ -21,10 +21,10 @@ struct un_raw {
 	uint64_t unique;
 	uint64_t nodeid;
 	uint32_t uid, gid, pid;
-	uint32_t write_flags;	 /* WRITE: bit 0 from the page cache, bit 2 kill set-id bits */
-	uint32_t setattr_valid;	 /* SETATTR: bit 11 kill set-id bits */
+	uint32_t write_flags;    /* WRITE: bit 0 from the page cache, bit 2 kill set-id bits */
+	uint32_t setattr_valid;  /* SETATTR: bit 11 kill set-id bits */
 	uint32_t setxattr_flags; /* SETXATTR: bit 0 clear set-gid after setting an access ACL */
-	uint32_t umask;		 /* CREATE, MKNOD, MKDIR, TMPFILE */
+	uint32_t umask;          /* CREATE, MKNOD, MKDIR, TMPFILE */
 };
 const struct un_raw *un_transport_raw(void);
 
@@ -48,7 +48,7 @@ struct un_transport_config {
 	bool clone_fd;
 	unsigned max_write; /* bytes */
 	bool debug;
-	uint32_t init_flags;	/* flags to add to the INIT reply if the kernel offered them */
+	uint32_t init_flags; /* flags to add to the INIT reply if the kernel offered them */
 	uint32_t init_flags2;
 	const struct un_transport_ops *ops;
 	void *data;
@@ -85,7 +85,8 @@ void un_transport_free(struct un_transport *t);
  */
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data);
 /* The same, every @seconds while @fn returns true; starts when nothing of this kind is pending. */
-void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data), void *data);
+void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data),
+		       void *data);
 
 int un_transport_keep_device(void);
 void un_transport_use_device(int device);

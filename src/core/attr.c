@@ -306,8 +306,9 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 					 a->valid & UN_SET_UID ? a->uid : (uid_t)-1,
 					 a->valid & UN_SET_GID ? a->gid : (gid_t)-1);
 	if (r == 0 && (a->valid & UN_SET_MODE))
-		r = inode->type == DT_LNK ? -EOPNOTSUPP :
-			    at.layer->ops->chmod(at.layer, at.dirfd, at.name, a->mode & 07777);
+		r = inode->type == DT_LNK
+			    ? -EOPNOTSUPP
+			    : at.layer->ops->chmod(at.layer, at.dirfd, at.name, a->mode & 07777);
 	if (r == 0 && (a->valid & (UN_SET_ATIME | UN_SET_MTIME)))
 		r = set_times(&at, a);
 	un_at_done(fs, &at);

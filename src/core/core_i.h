@@ -38,15 +38,15 @@
 struct un_realdir {
 	struct un_layer *layer;
 	atomic_uint refs;
-	uint64_t dev, ino;	  /* to check what is opened again */
-	struct un_fd *fd;	  /* home in the fd cache; of a layer's root: its own, never evicted */
+	uint64_t dev, ino; /* to check what is opened again */
+	struct un_fd *fd;  /* home in the fd cache; of a layer's root: its own, never evicted */
 	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
-	char *name;		   /* guarded by fs->tree */
-	bool is_root;	  /* of a layer (or the work directory): no parent, ever */
-	bool hollow;	  /* a sub-mount of the layer, not entered: shown empty */
-	bool opaque;	  /* carries an opaque mark */
-	bool xwhiteouts;  /* marked opaque=x */
-	atomic_bool impure; /* upper: may hold objects with an origin */
+	char *name;                /* guarded by fs->tree */
+	bool is_root;              /* of a layer (or the work directory): no parent, ever */
+	bool hollow;               /* a sub-mount of the layer, not entered: shown empty */
+	bool opaque;               /* carries an opaque mark */
+	bool xwhiteouts;           /* marked opaque=x */
+	atomic_bool impure;        /* upper: may hold objects with an origin */
 };
 
 /* ---- merged inodes ------------------------------------------------------------------------------ */
@@ -59,13 +59,13 @@ struct un_name {
 };
 
 struct un_dirinfo {
-	pthread_rwlock_t ns; /* names in the directory, and what follows */
+	pthread_rwlock_t ns;       /* names in the directory, and what follows */
 	struct un_realdir **stack; /* layers that have it, top first; references */
 	unsigned n;
 	struct un_listing *listing; /* complete, or NULL */
-	atomic_uint asked;	    /* layers asked for names since there is no listing */
-	bool dead;		    /* removed */
-	struct statx *last;	    /* dead: its attributes */
+	atomic_uint asked;          /* layers asked for names since there is no listing */
+	bool dead;                  /* removed */
+	struct statx *last;         /* dead: its attributes */
 };
 
 enum un_xattr_state {
@@ -79,25 +79,26 @@ enum un_xattr_state {
 
 struct un_inode {
 	uint64_t id;
-	uint64_t nlookup;  /* what the kernel holds; guarded by the id shard's lock */
-	atomic_uint refs;  /* what we hold, and one for nlookup > 0 */
-	uint8_t type;	   /* DT_* */
+	uint64_t nlookup; /* what the kernel holds; guarded by the id shard's lock */
+	atomic_uint refs; /* what we hold, and one for nlookup > 0 */
+	uint8_t type;     /* DT_* */
 
-	struct un_mutex lock; /* all below, but for dirinfo */
-	atomic_bool upper; /* the real object is in the upper; never back */
-	bool origin;	 /* it carries an origin (upper) */
-	bool copying;	 /* a copy-up is under way; guarded by fs->copying */
-	bool unlinked;	 /* it has lost its last name */
-	bool tmpfile;	 /* it never had one */
+	struct un_mutex lock;    /* all below, but for dirinfo */
+	atomic_bool upper;       /* the real object is in the upper; never back */
+	bool origin;             /* it carries an origin (upper) */
+	bool copying;            /* a copy-up is under way; guarded by fs->copying */
+	bool unlinked;           /* it has lost its last name */
+	bool tmpfile;            /* it never had one */
 	atomic_bool maybe_setid; /* mode may hold set-id bits */
-	bool prot_known; /* prot holds the protattr mark too */
-	bool keyed;	 /* in the table by real number */
-	bool orphan;	 /* has a link in the work directory, which does not count */
-	bool hollow;	 /* a file that something is mounted on: shown empty, not entered */
-	uint8_t prot;	 /* UN_PROT_* */
-	uint8_t xattrs;	 /* enum un_xattr_state */
-	atomic_uint mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
-	uint64_t ino;	 /* as shown */
+	bool prot_known;         /* prot holds the protattr mark too */
+	bool keyed;              /* in the table by real number */
+	bool orphan;             /* has a link in the work directory, which does not count */
+	bool hollow;             /* a file that something is mounted on: shown empty, not entered */
+	uint8_t prot;            /* UN_PROT_* */
+	uint8_t xattrs;          /* enum un_xattr_state */
+	atomic_uint
+		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
+	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object */
 	struct un_name *names;
 
@@ -128,7 +129,9 @@ struct un_fs {
 	uid_t uid;
 	gid_t gid;
 	int work; /* borrowed from layers */
-	struct un_statkey { uint64_t dev, ino; } traps[2]; /* upper root, WORK/work: not in a lower */
+	struct un_statkey {
+		uint64_t dev, ino;
+	} traps[2];                 /* upper root, WORK/work: not in a lower */
 	struct un_realdir *workdir; /* the same, as a place where orphans are */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
@@ -137,19 +140,19 @@ struct un_fs {
 	struct un_whiteout_pool *whiteouts;
 	struct un_inode *root;
 
-	struct un_shard ids[UN_SHARDS];	  /* inodes by id */
+	struct un_shard ids[UN_SHARDS];   /* inodes by id */
 	struct un_shard names[UN_SHARDS]; /* struct un_name by (dir, name) */
 	struct un_shard keys[UN_SHARDS];  /* upper non-directories by (dev, rino) */
 	atomic_uint_fast64_t next_id;
 	atomic_uint_fast64_t n_inodes;
 
-	struct un_mutex tree; /* parent and name of every realdir */
+	struct un_mutex tree;          /* parent and name of every realdir */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
-	struct un_mutex copying;	       /* every inode's `copying` */
+	struct un_mutex copying;       /* every inode's `copying` */
 	pthread_cond_t copied;
 
 	struct un_mutex ino_lock; /* what follows */
-	uint64_t ino_devs[128];	  /* devices in the order they were met */
+	uint64_t ino_devs[128];   /* devices in the order they were met */
 	unsigned n_ino_devs;
 	GHashTable *ino_kept; /* real upper number -> shown, where no origin could be stored */
 
@@ -236,10 +239,10 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		     struct un_inode **ret, struct statx *st);
 /* What is at a name, as far as changing it needs to know. ns is held. */
 struct un_state {
-	bool exists;	  /* shown */
-	bool in_upper;	  /* the upper has the object */
-	bool whiteout;	  /* the upper has a whiteout */
-	bool lower;	  /* something below would show through */
+	bool exists;   /* shown */
+	bool in_upper; /* the upper has the object */
+	bool whiteout; /* the upper has a whiteout */
+	bool lower;    /* something below would show through */
 	uint8_t type;
 };
 int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
@@ -317,7 +320,8 @@ void un_stage_umask(void);
  */
 int un_lifted(struct un_fs *fs, int dirfd, const char *name, int (*fn)(void *data), void *data);
 /* un_mark_set() on a directory of the upper, lifted if need be. */
-int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark, const char *value);
+int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark,
+		const char *value);
 /*
  * rename() in the upper of a staged @name from work (a directory if @mode says so, with that mode) to
  * (dirfd, to): a plain user's read-only directory cannot be moved as it is.

@@ -37,7 +37,8 @@ static int publish_over_whiteout(struct creation *c, const char *staged)
 	if (!u->caps.rename_exchange) {
 		/* Out of order by an instant: nothing is there, which is what the whiteout says. */
 		r = u->ops->unlink(u, c->dirfd, c->name, 0);
-		return r < 0 ? r : un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
+		return r < 0 ? r
+			     : un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
 	}
 	r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, RENAME_EXCHANGE);
 	if (r == 0)
@@ -138,9 +139,9 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 		/* A mode that forbids the daemon to open it again: the descriptor is all there is. */
 		bool pin = !fs->privileged && (st->stx_mode & 0600) != 0600;
 
-		un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, c->fd,
-						       UN_FD_READ | UN_FD_WRITE |
-							       (pin ? UN_FD_PIN : 0)));
+		un_fdcache_put(fs->fds,
+			       un_fdcache_add(fs->fds, &inode->io, c->fd,
+					      UN_FD_READ | UN_FD_WRITE | (pin ? UN_FD_PIN : 0)));
 		c->fd = -1;
 	}
 	un_name_add(fs, inode, c->dir, c->name, true);
@@ -151,7 +152,8 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	return 0;
 }
 
-static int create_locked(struct creation *c, bool exclusive, struct un_inode **ret, struct statx *st)
+static int create_locked(struct creation *c, bool exclusive, struct un_inode **ret,
+			 struct statx *st)
 {
 	struct un_fd *fd;
 	int r;
@@ -174,8 +176,8 @@ static int create_locked(struct creation *c, bool exclusive, struct un_inode **r
 		/* A failed call leaves nothing behind. */
 		if (r < 0 && !c->state.whiteout)
 			un_ignore(c->fs->upper->ops->unlink(c->fs->upper, c->dirfd, c->name,
-							    S_ISDIR(c->what->mode) ? AT_REMOVEDIR :
-										     0));
+							    S_ISDIR(c->what->mode) ? AT_REMOVEDIR
+										   : 0));
 	}
 	un_close(c->fd);
 	un_fdcache_put(c->fs->fds, fd);

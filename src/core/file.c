@@ -131,8 +131,8 @@ ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size
 	if (!l)
 		l = &fs->layers->v[1]; /* any layer's pread is the same system call */
 	while (done < size) {
-		ssize_t n = l->ops->pread(l, f->fd, (char *)buf + done, size - done,
-					  off + (off_t)done);
+		ssize_t n =
+			l->ops->pread(l, f->fd, (char *)buf + done, size - done, off + (off_t)done);
 
 		if (n == -EINTR)
 			continue;
@@ -283,9 +283,9 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 	return r;
 }
 
-ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off, struct un_inode *out,
-			   off_t out_off, size_t size, const struct un_cred *cred,
-			   bool *ret_killed)
+ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
+			   struct un_inode *out, off_t out_off, size_t size,
+			   const struct un_cred *cred, bool *ret_killed)
 {
 	struct un_fd *src, *dst;
 	ssize_t n;

@@ -28,8 +28,7 @@ static void ensure_uuid(struct un_fs *fs)
 	unsigned marks;
 	uint8_t uuid[16];
 
-	if (!fs->upper->caps.xattr ||
-	    un_marks_scan(fs->upper, d, fs->upper->root, "", &marks) < 0)
+	if (!fs->upper->caps.xattr || un_marks_scan(fs->upper, d, fs->upper->root, "", &marks) < 0)
 		return;
 	if (marks & (UN_HAS(UN_MARK_UUID) | UN_HAS(UN_MARK_IMPURE)))
 		return;

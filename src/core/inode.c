@@ -41,7 +41,6 @@ static gboolean key_equal(gconstpointer a, gconstpointer b)
 	return x->rino == y->rino && x->dev == y->dev;
 }
 
-
 static guint hash_of_name(const struct un_inode *dir, const char *name)
 {
 	return mix(dir->id) ^ g_str_hash(name);
@@ -226,8 +225,10 @@ void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 	inode = g_hash_table_lookup(s->set, &key);
 	if (inode && inode->nlookup > 0) {
 		if (n > inode->nlookup) {
-			un_log(LOG_ERR, "the kernel forgets inode %" G_GUINT64_FORMAT
-			       " more often than it was told of it", id);
+			un_log(LOG_ERR,
+			       "the kernel forgets inode %" G_GUINT64_FORMAT
+			       " more often than it was told of it",
+			       id);
 			n = inode->nlookup;
 		}
 		inode->nlookup -= n;

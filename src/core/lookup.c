@@ -116,7 +116,8 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *
 	struct un_inode *inode = un_key_find(fs, un_stx_dev(&h->st), h->st.stx_ino);
 
 	if (inode && inode->type != IFTODT(h->st.stx_mode)) {
-		un_inode_put(fs, inode); /* its number was given to something else behind our back */
+		un_inode_put(fs,
+			     inode); /* its number was given to something else behind our back */
 		inode = NULL;
 	}
 	return inode;
@@ -200,8 +201,7 @@ static bool still_the_same(struct un_fs *fs, struct un_inode *dir, struct un_ino
 	return true;
 }
 
-static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
-		      struct un_found *f)
+static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_found *f)
 {
 	struct un_merge_dir md;
 	unsigned from = 0;

@@ -89,8 +89,8 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 	un_mutex_lock(&fs->tree);
 	*ret_seq = atomic_load(&fs->tree_seq);
 	for (;;) {
-		*ret_fd = at->is_root ? un_fdcache_use(fs->fds, at->fd) :
-					un_fdcache_get(fs->fds, &at->fd, 0);
+		*ret_fd = at->is_root ? un_fdcache_use(fs->fds, at->fd)
+				      : un_fdcache_get(fs->fds, &at->fd, 0);
 		if (*ret_fd)
 			break;
 		g_ptr_array_add(chain, un_realdir_ref(at));
@@ -100,7 +100,8 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 	return chain;
 }
 
-static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret, uint64_t *ret_seq)
+static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret,
+		      uint64_t *ret_seq)
 {
 	struct un_fd *fd;
 	GPtrArray *chain = chain_to_open(fs, rd, &fd, ret_seq);
@@ -174,7 +175,6 @@ struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *
 	atomic_fetch_add(&fs->tree_seq, 1);
 	return old;
 }
-
 
 static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
 {

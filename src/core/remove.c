@@ -108,8 +108,7 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 	if (inode->upper && inode->rdir)
 		un_fdcache_pin(fs->fds, &inode->io, false);
 	/* The number is free for something else as soon as the last link is gone. */
-	if (inode->upper && last &&
-	    (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
+	if (inode->upper && last && (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
 		un_key_drop(fs, inode);
 		un_ino_unkeep(fs, inode->dev, inode->rino);
 	}

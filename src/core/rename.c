@@ -221,8 +221,8 @@ static int clear_target(struct renaming *v)
 	if (r == 0)
 		r = u->ops->chmod(u, v->fs->work, staged, st.stx_mode & 07777);
 	if (r == 0)
-		r = un_publish_rename(v->fs, staged, st.stx_mode | S_IFDIR, v->to.fd->fd, v->to.name,
-				      RENAME_EXCHANGE);
+		r = un_publish_rename(v->fs, staged, st.stx_mode | S_IFDIR, v->to.fd->fd,
+				      v->to.name, RENAME_EXCHANGE);
 	if (r == 0)
 		r = repoint(v, to);
 	un_stage_discard(v->fs, staged);
@@ -303,8 +303,7 @@ static int change_lifted_to(void *data)
 {
 	struct renaming *v = data;
 
-	return v->from.fd == v->to.fd ? change(v) :
-					un_lifted(v->fs, v->to.fd->fd, "", change, v);
+	return v->from.fd == v->to.fd ? change(v) : un_lifted(v->fs, v->to.fd->fd, "", change, v);
 }
 
 /* A plain user's read-only directory changes its parent: its mode is lifted around the change. */
@@ -401,7 +400,8 @@ static int change_tree(struct renaming *v)
 	if (r == 0 && a->type == DT_DIR)
 		old[0] = un_realdir_moved_locked(v->fs, a->d->stack[0], v->to.updir, v->to.name);
 	if (r == 0 && b && b->type == DT_DIR)
-		old[1] = un_realdir_moved_locked(v->fs, b->d->stack[0], v->from.updir, v->from.name);
+		old[1] =
+			un_realdir_moved_locked(v->fs, b->d->stack[0], v->from.updir, v->from.name);
 	un_mutex_unlock(&v->fs->tree);
 	un_realdir_put(v->fs, old[0]);
 	un_realdir_put(v->fs, old[1]);
@@ -484,7 +484,8 @@ static int rename_locked(struct renaming *v)
 	if (r == 0) {
 		r = change_and_locate(v, &last);
 		if (r < 0 && v->orphan[0])
-			un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
+			un_ignore(
+				v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
 		if (r < 0 && to)
 			un_fdcache_pin(v->fs->fds, &to->io, false);
 	}

@@ -154,8 +154,8 @@ static int set_mark(void *data)
 {
 	struct mark_args *a = data;
 
-	return un_mark_set(a->fs->upper, a->fs->layers->dialect, a->dirfd, a->name, a->mark, a->value,
-			   strlen(a->value));
+	return un_mark_set(a->fs->upper, a->fs->layers->dialect, a->dirfd, a->name, a->mark,
+			   a->value, strlen(a->value));
 }
 
 int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark, const char *value)
@@ -359,8 +359,7 @@ int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 	fd = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, what->mode & 07777);
 	if (fd < 0)
 		return fd;
-	r = u->ops->chown(u, fd, "", cred->uid,
-			  st.stx_mode & S_ISGID ? st.stx_gid : cred->gid);
+	r = u->ops->chown(u, fd, "", cred->uid, st.stx_mode & S_ISGID ? st.stx_gid : cred->gid);
 	if (r < 0) {
 		un_close(fd);
 		return r;

@@ -9,7 +9,8 @@
 #include <sys/xattr.h>
 
 /* Names the user would see in a layer's list, copied to @out; returns the length. */
-static size_t visible(enum un_dialect dialect, const char *list, size_t len, bool trusted, char *out)
+static size_t visible(enum un_dialect dialect, const char *list, size_t len, bool trusted,
+		      char *out)
 {
 	size_t n = 0;
 
@@ -80,8 +81,8 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 	n = un_at_locked(fs, inode, &at);
 	if (n < 0)
 		return n;
-	n = at.hollow ? -ENODATA :
-			at.layer->ops->getxattr(at.layer, at.dirfd, at.name, real, buf, size);
+	n = at.hollow ? -ENODATA
+		      : at.layer->ops->getxattr(at.layer, at.dirfd, at.name, real, buf, size);
 	un_at_done(fs, &at);
 	return n;
 }
@@ -102,8 +103,8 @@ ssize_t un_getxattr(struct un_fs *fs, struct un_inode *inode, const char *name, 
 	return n;
 }
 
-ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred, char *buf,
-		     size_t size)
+ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
+		     char *buf, size_t size)
 {
 	g_autofree char *list = NULL;
 	ssize_t n = 0;
@@ -162,8 +163,8 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 	un_mutex_lock(&inode->lock);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		r = at.hollow ? -EXDEV :
-				at.layer->ops->setxattr(at.layer, at.dirfd, at.name, real, value,
+		r = at.hollow ? -EXDEV
+			      : at.layer->ops->setxattr(at.layer, at.dirfd, at.name, real, value,
 							size, flags);
 		if (r == 0)
 			inode->xattrs = UN_XATTR_UNKNOWN;
@@ -198,8 +199,8 @@ int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name)
 	un_mutex_lock(&inode->lock);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		r = at.hollow ? -EXDEV :
-				at.layer->ops->removexattr(at.layer, at.dirfd, at.name, real);
+		r = at.hollow ? -EXDEV
+			      : at.layer->ops->removexattr(at.layer, at.dirfd, at.name, real);
 		inode->xattrs = UN_XATTR_UNKNOWN;
 		un_at_done(fs, &at);
 	}

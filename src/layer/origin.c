@@ -18,9 +18,9 @@
 
 /* Handle types of exportfs (include/linux/exportfs.h) whose fid begins with what is read here. */
 enum {
-	FID_INO32_GEN = 0x01,	/* ext4 and many: ino32, gen32; tmpfs: gen32, ino64 */
-	FID_BTRFS = 0x4d,	/* objectid64, ... */
-	FID_INO64_GEN = 0x81,	/* xfs: ino64, gen32 */
+	FID_INO32_GEN = 0x01, /* ext4 and many: ino32, gen32; tmpfs: gen32, ino64 */
+	FID_BTRFS = 0x4d,     /* objectid64, ... */
+	FID_INO64_GEN = 0x81, /* xfs: ino64, gen32 */
 };
 
 union handle {

@@ -9,11 +9,11 @@
 
 struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
-	int work;		/* borrowed */
+	int work;               /* borrowed */
 	char *master;
 
-	struct un_mutex lock;		    /* one new master at a time, not one per thread */
-	uint64_t seq UN_GUARDED_BY(lock);   /* names the next staged link */
+	struct un_mutex lock;             /* one new master at a time, not one per thread */
+	uint64_t seq UN_GUARDED_BY(lock); /* names the next staged link */
 	bool have_master UN_GUARDED_BY(lock);
 };
 

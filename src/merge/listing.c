@@ -374,8 +374,8 @@ static int read_layer(struct build *b)
 	struct un_layer *l = b->w->layer;
 	g_autofree char *buf = g_malloc(32768);
 	/* A layer's times are left alone where that is allowed: a clone's mount does it, an owner may. */
-	un_autofd int fd = l->clone >= 0 ? -EPERM :
-					   l->ops->open(l, b->w->fd, "",
+	un_autofd int fd = l->clone >= 0 ? -EPERM
+					 : l->ops->open(l, b->w->fd, "",
 							O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
 
 	if (fd == -EPERM)
@@ -388,7 +388,8 @@ static int read_layer(struct build *b)
 		if (n <= 0)
 			return (int)n;
 		for (ssize_t at = 0; at < n;) {
-			const struct dirent64 *de = (const struct dirent64 *)(const void *)(buf + at);
+			const struct dirent64 *de =
+				(const struct dirent64 *)(const void *)(buf + at);
 			int r;
 
 			at += de->d_reclen;

@@ -21,7 +21,8 @@ static bool add_plus(struct filling *f, const struct un_dirent *e)
 		p.attr.st_ino = e->ino;
 		p.attr.st_mode = (mode_t)DTTOIF(e->type);
 	}
-	need = fuse_add_direntry_plus(f->req, f->buf + f->used, room, e->name, &p, (off_t)e->cookie);
+	need = fuse_add_direntry_plus(f->req, f->buf + f->used, room, e->name, &p,
+				      (off_t)e->cookie);
 	if (need > room)
 		return false;
 	f->used += need;

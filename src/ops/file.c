@@ -169,9 +169,9 @@ void un_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct f
 	un_transport_defer(s->ops->transport, seek_later, s);
 }
 
-void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *fi_in,
-			   fuse_ino_t out, off_t out_off, struct fuse_file_info *fi_out, size_t size,
-			   int flags)
+void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off,
+			   struct fuse_file_info *fi_in, fuse_ino_t out, off_t out_off,
+			   struct fuse_file_info *fi_out, size_t size, int flags)
 {
 	struct un_ops *ops = un_ops_of(req);
 	struct un_inode *src = un_node(req, in), *dst;
@@ -188,8 +188,8 @@ void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct f
 		un_inode_put(ops->fs, src);
 		return;
 	}
-	n = flags ? -EINVAL :
-		    un_copy_file_range(ops->fs, src, in_off, dst, out_off, size, &cred, &killed);
+	n = flags ? -EINVAL
+		  : un_copy_file_range(ops->fs, src, in_off, dst, out_off, size, &cred, &killed);
 	un_inode_put(ops->fs, src);
 	un_inode_put(ops->fs, dst);
 	tell_killed(ops, out, killed);

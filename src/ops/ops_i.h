@@ -82,14 +82,14 @@ void un_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 void un_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		     struct fuse_file_info *fi);
 void un_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
-void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *fi_in,
-			   fuse_ino_t out, off_t out_off, struct fuse_file_info *fi_out, size_t size,
-			   int flags);
+void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off,
+			   struct fuse_file_info *fi_in, fuse_ino_t out, off_t out_off,
+			   struct fuse_file_info *fi_out, size_t size, int flags);
 
 void un_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void un_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
-void un_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
-		    int flags);
+void un_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		    size_t size, int flags);
 void un_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 void un_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,

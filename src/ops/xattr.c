@@ -66,8 +66,8 @@ void un_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	reply(req, n, buf, size);
 }
 
-void un_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
-		    int flags)
+void un_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		    size_t size, int flags)
 {
 	struct un_fs *fs = un_ops_of(req)->fs;
 	bool kill_sgid = un_transport_raw()->setxattr_flags & SETXATTR_ACL_KILL_SGID;

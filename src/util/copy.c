@@ -24,7 +24,8 @@ static bool range_refused(ssize_t n)
 	       n == -EBADF || n == -ETXTBSY || n == -EACCES || n == -EOVERFLOW;
 }
 
-static int write_all(const struct un_copy_ops *ops, void *ctx, const char *buf, size_t size, off_t off)
+static int write_all(const struct un_copy_ops *ops, void *ctx, const char *buf, size_t size,
+		     off_t off)
 {
 	while (size > 0) {
 		ssize_t n = ops->pwrite(ctx, buf, size, off);

@@ -37,7 +37,8 @@ void un_log(int level, const char *fmt, ...)
 		char line[1024];
 
 		vsnprintf(line, sizeof(line), fmt, ap);
-		fprintf(stderr, "fuse-unionfs: %s%s\n", level == LOG_WARNING ? "warning: " : "", line);
+		fprintf(stderr, "fuse-unionfs: %s%s\n", level == LOG_WARNING ? "warning: " : "",
+			line);
 	}
 	va_end(ap);
 }

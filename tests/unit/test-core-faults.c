@@ -493,6 +493,9 @@ static char *normal(const struct run *v, const char *view)
 	/* Best effort, as in the kernel: giving a directory its times back. */
 	if (strcmp(v->rec.op, "utimens") == 0)
 		REPLACE("^(\\S* d\\d+ \\S+) \\S+", "\\1 T");
+	/* What was made and cannot be looked at is removed again. */
+	if (strcmp(v->rec.op, "stat") == 0)
+		REPLACE("^(\\S* d\\d+ \\S+) \\S+", "\\1 T");
 	/* An empty target is replaced by a really empty one first, which its directory's time tells. */
 	if (v->c->flags & CLEARS)
 		REPLACE("^(d d\\d+ \\S+) \\S+", "\\1 T");

@@ -867,15 +867,21 @@ static void listing_while_it_changes(void **state)
 
 static void writing_clears_set_id(void **state)
 {
-	struct un_fs *fs = start(*state, "1 f = text mode=06755\n1 g = text mode=06755\n");
+	struct fixture *f = *state;
+	struct un_fs *fs = start(f, "1 f = text mode=06755\n");
 	struct un_inode *inode = find(fs, "f");
 	const struct un_cred other = { 12345, 12345, 0 };
 	struct un_write w = { .buf = "X", .size = 1 };
 	bool killed = true;
 
-	assert_int_equal(un_write(fs, inode, &w, &other, &killed), 1);
-	assert_false(killed);
-	assert_int_equal(attrs(fs, "f").stx_mode & 07777, 06755);
+	/* Without the privilege in the initial user namespace the upper clears them by itself. */
+	if (f->s.root) {
+		assert_int_equal(un_write(fs, inode, &w, &other, &killed), 1);
+		assert_false(killed);
+		assert_int_equal(attrs(fs, "f").stx_mode & 07777, 06755);
+	} else {
+		must(fs, "chmod f 06755");
+	}
 	w.kill = true;
 	assert_int_equal(un_write(fs, inode, &w, &other, &killed), 1);
 	assert_true(killed);
@@ -972,7 +978,7 @@ static void random_op(unsigned *seed, char *op, size_t size)
 		"lookup %s", "lookup %s",	  "create %s 0644",	     "create %s 0600",
 		"mkdir %s 0755", "symlink %s tgt", "unlink %s",	     "unlink %s",
 		"rmdir %s",  "write %s AAAAAAAA", "write %s BBBBBBBBBBBB 2", "truncate %s 3",
-		"chmod %s 0640", "setxattr %s user.a b", "rmxattr %s user.a", "fifo %s 0644",
+		"chmod %s 0750", "setxattr %s user.a b", "rmxattr %s user.a", "fifo %s 0644",
 		"utime %s 12345", "list %s",
 	};
 	static const char *const two[] = { "rename %s %s", "rename %s %s", "rename %s %s exchange",
@@ -1113,8 +1119,8 @@ static void *last_unlinker(void *data)
 /*
  * All names of an open file go at once: it stays usable, whatever is evicted then.
  * BUG (remove.c, un_note_unlinked): whether it was the last name is found out before the inode is
- * locked, so the one that was not last may come last; it unpins the only way to the file, says that it
- * is not unlinked, and releases a name that is gone (g_ref_string_release(NULL)).
+ * locked, so who was not last may come last, and says that it is not unlinked; and of several names
+ * that go at once each may see another one that still leads to the file and pin nothing.
  */
 static void names_that_go_at_once(void **state)
 {
@@ -1279,9 +1285,8 @@ static void used_while_renamed(struct fixture *f, const char *const *ops)
 }
 
 /*
- * BUG (rename.c, link.c, remove.c): between the change on the disk and its bookkeeping the inode is
- * still sought under the name it had, without anybody waiting or looking again: ESTALE for who has
- * the file open, or what comes of opening something else that is there now (ENXIO of a fifo).
+ * Between the change on the disk and its bookkeeping the inode must not be sought under the name it
+ * had: that is ESTALE, or what comes of opening something else that is there now (ENXIO of a fifo).
  */
 static void open_file_is_renamed(void **state)
 {

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the two halves of a copy-up: staging (copyup-stage.c) and publishing (copyup.c). */
+#pragma once
+
+#include "core_i.h"
+
+/* One copy-up, carried through its stages. */
+struct un_copyup_ctx {
+	struct un_fs *fs;
+	struct un_inode *inode;
+	off_t size; /* UN_COPY_ALL, or how much data will remain */
+
+	struct un_layer *lower; /* the object below */
+	int ldir;
+	char lname[NAME_MAX + 1];
+	struct un_fd *lpin;
+	struct statx st;
+	bool origin; /* gets an origin: its number survives */
+	bool origin_stored;
+	bool hollow; /* a mountpoint of the lower: its attributes are all there is */
+
+	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */
+	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */
+	bool named;
+
+	struct statx ust; /* the staged object, when complete */
+};
+
+/*
+ * Make the complete object in the work directory: c->ust is what it is like then. On failure the
+ * caller unstages as well.
+ */
+int un_copyup_stage(struct un_copyup_ctx *c);
+
+/* Remove what was staged and not published. */
+void un_copyup_unstage(struct un_copyup_ctx *c);
