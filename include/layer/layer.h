@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -94,6 +95,7 @@ struct un_layer {
 	const struct un_layer_ops *ops;
 	void *ops_data;   /* of a decorator */
 	void *owner;      /* whoever uses the layer may leave a pointer here */
+	atomic_int handle_fd; /* for open_by_handle_at(2), owned; 0: not opened yet */
 	uint64_t dev;     /* st_dev of the root (makedev form) */
 	uint8_t uuid[16]; /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;

@@ -384,7 +384,7 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 	r = un_copyup(fs, inode, size ? a->size : UN_COPY_ALL);
 	if (r == 0 && size)
 		r = truncate_upper(fs, inode, a->size);
-	if (r == 0 && (a->valid & UN_SET_KILL))
+	if (r >= 0 && (a->valid & UN_SET_KILL))
 		r = un_kill_setid(fs, inode, cred);
 	if (r < 0)
 		return r;

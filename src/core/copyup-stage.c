@@ -91,6 +91,8 @@ static int copy_data(struct un_copyup_ctx *c)
 		atomic_fetch_add(&c->fs->copied_bytes, (uint64_t)want);
 	}
 	/* A hole at the end, or a clone that was longer than what remains. */
+	if (c->size != UN_COPY_ALL)
+		want = c->size;
 	return have > 0 || want > 0 ? u->ops->truncate(u, c->tmp, want) : 0;
 }
 
@@ -130,48 +132,70 @@ static bool xattr_is_copied(enum un_dialect dialect, const char *name)
 	return un_xattr_from_layer(dialect, name, buf) != NULL;
 }
 
-static int copy_xattr(struct un_copyup_ctx *c, const char *name, char *value)
+/* One object to another. */
+struct xattr_copy {
+	struct un_fs *fs;
+	struct un_layer *from;
+	int from_dir;
+	const char *from_name;
+	int dir;
+	const char *name;
+};
+
+static int copy_xattr(const struct xattr_copy *x, const char *name, char *value)
 {
-	struct un_layer *u = c->fs->upper;
-	ssize_t n =
-		c->lower->ops->getxattr(c->lower, c->ldir, c->lname, name, value, XATTR_SIZE_MAX);
-	bool must =
-		g_str_has_prefix(name, "system.posix_acl_") || g_str_has_prefix(name, "security.");
+	struct un_layer *u = x->fs->upper;
+	ssize_t n = x->from->ops->getxattr(x->from, x->from_dir, x->from_name, name, value,
+					   XATTR_SIZE_MAX);
+	bool acl = g_str_has_prefix(name, "system.posix_acl_");
+	bool security = g_str_has_prefix(name, "security.");
 	int r;
 
 	if (n == -ENODATA || n == -EACCES)
 		return 0; /* gone, or not for this daemon to see */
 	if (n < 0)
 		return n == -ENOTSUP ? 0 : (int)n;
-	r = u->ops->setxattr(u, staged_dir(c), staged_name(c), name, value, (size_t)n, 0);
-	if (r == -ENOTSUP && !must)
+	r = u->ops->setxattr(u, x->dir, x->name, name, value, (size_t)n, 0);
+	if (r == -ENOTSUP && !acl && !security)
 		return 0;
 	/*
 	 * A plain user sees names it may not set: labels, which the upper gets by itself. The others
 	 * it cannot see.
 	 */
-	if (r == -EPERM && !c->fs->privileged && g_str_has_prefix(name, "security."))
+	if (r == -EPERM && !x->fs->privileged && security)
 		return 0;
-	if (r == -ENOTSUP && g_str_has_prefix(name, "system.posix_acl_") && n <= 4)
+	if (r == -ENOTSUP && acl && n <= 4)
 		return 0; /* an empty ACL */
 	return r;
 }
 
-static int copy_xattrs(struct un_copyup_ctx *c)
+int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
+			 const char *from_name, int dir, const char *name, bool caps)
 {
+	const struct xattr_copy x = { fs, from, from_dir, from_name, dir, name };
 	g_autofree char *value = NULL;
 	char *list = NULL;
-	ssize_t n = c->hollow ? 0 : un_xattr_list(c->lower, c->ldir, c->lname, &list);
+	ssize_t n = un_xattr_list(from, from_dir, from_name, &list);
 	int r = 0;
 
 	if (n <= 0)
 		return (int)n;
 	value = g_malloc(XATTR_SIZE_MAX);
 	for (const char *p = list; r == 0 && p < list + n; p += strlen(p) + 1)
-		if (xattr_is_copied(c->fs->layers->dialect, p))
-			r = copy_xattr(c, p, value);
+		if (xattr_is_copied(fs->layers->dialect, p) &&
+		    (caps || strcmp(p, "security.capability") != 0))
+			r = copy_xattr(&x, p, value);
 	free(list);
 	return r;
+}
+
+static int copy_xattrs(struct un_copyup_ctx *c)
+{
+	if (c->hollow)
+		return 0;
+	/* Cutting a file off takes its capabilities, as any change of data does. */
+	return un_stage_copy_xattrs(c->fs, c->lower, c->ldir, c->lname, staged_dir(c),
+				    staged_name(c), c->size == UN_COPY_ALL);
 }
 
 /* chattr flags that live in the real inode; immutable and append-only go into a mark instead. */
@@ -232,16 +256,17 @@ static int set_origin(struct un_copyup_ctx *c)
 static int copy_mode_and_times(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
-	struct timespec ts[2] = {
-		{ c->st.stx_atime.tv_sec, c->st.stx_atime.tv_nsec },
-		{ c->st.stx_mtime.tv_sec, c->st.stx_mtime.tv_nsec },
-	};
+	mode_t mode = c->st.stx_mode & 07777;
 	int r = 0;
 
+	/* Cut off by a plain user, as the file system would have done it. */
+	if (c->size != UN_COPY_ALL && !c->fs->privileged)
+		mode &= ~(mode_t)(mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID);
 	if (c->inode->type != DT_LNK)
-		r = u->ops->chmod(u, staged_dir(c), staged_name(c), c->st.stx_mode & 07777);
-	if (r == 0)
-		r = u->ops->utimens(u, staged_dir(c), staged_name(c), ts);
+		r = u->ops->chmod(u, staged_dir(c), staged_name(c), mode);
+	/* A file that is cut off has been changed now, and appears so. */
+	if (r == 0 && c->size == UN_COPY_ALL)
+		r = un_stage_times(c->fs, staged_dir(c), staged_name(c), &c->st);
 	return r;
 }
 

@@ -34,16 +34,6 @@ static int link_or_rename(void *data)
 				 u->caps.rename_exchange ? RENAME_NOREPLACE : 0);
 }
 
-static void restore_times(struct un_layer *u, int dirfd, const struct statx *st)
-{
-	struct timespec ts[2] = {
-		{ st->stx_atime.tv_sec, st->stx_atime.tv_nsec },
-		{ st->stx_mtime.tv_sec, st->stx_mtime.tv_nsec },
-	};
-
-	un_ignore(u->ops->utimens(u, dirfd, "", ts));
-}
-
 /* strict: the name of what was published. What is visible stays so whatever this says. */
 static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 {
@@ -128,7 +118,7 @@ static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct 
 	if (r == 0)
 		r = un_lifted(c->fs, fd->fd, "", link_or_rename, &p);
 	if (r == 0) {
-		restore_times(u, fd->fd, &pst);
+		un_ignore(un_stage_times(c->fs, fd->fd, "", &pst));
 		sync_parent(c, fd->fd);
 		un_mutex_lock(&c->inode->lock);
 		adopt_locked(c, parent, name);
@@ -257,7 +247,7 @@ static int copyup_one(struct un_fs *fs, struct un_inode *inode, off_t size)
 	/* Times of change have moved, and for a broken hard link more than that. */
 	if (r == 0 && fs->stale)
 		fs->stale(fs->stale_data, inode->id, false);
-	return r;
+	return r == 0 && size != UN_COPY_ALL ? 1 : r;
 }
 
 int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size)

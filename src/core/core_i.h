@@ -55,6 +55,7 @@ struct un_name {
 	struct un_inode *dir; /* a reference */
 	struct un_inode *inode;
 	struct un_name *next; /* of the same inode; guarded by inode->lock */
+	bool gone; /* from the layer, and about to be dropped here; guarded by inode->lock */
 	char name[];
 };
 
@@ -286,9 +287,9 @@ void un_at_done(struct un_fs *fs, struct un_at *at);
 /* Nothing is cut off: copy all data. */
 #define UN_COPY_ALL ((off_t)-1)
 /*
- * The object, and its parents before it, are in the upper afterwards. @size: only that much data will
- * remain (a truncate follows). -EROFS, -EPERM (ownership that cannot be kept), -ENOSPC, ...: then
- * nothing of it is visible.
+ * The object, and its parents before it, are in the upper afterwards. @size: it appears with
+ * that size, changed now; 1 if so, 0 if it was in the upper before. -EROFS, -EPERM (ownership that
+ * cannot be kept), -ENOSPC, ...: then nothing of it is visible.
  */
 int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size);
 
@@ -313,6 +314,13 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 		   const struct un_cred *cred);
 /* Staging by the daemon itself: the umask of the last caller does not apply. */
 void un_stage_umask(void);
+/* A mode that was lifted comes down again; tried twice, and logged if it does not. */
+void un_stage_mode(struct un_fs *fs, int dirfd, const char *name, mode_t mode);
+/* atime and mtime of @st. */
+int un_stage_times(struct un_fs *fs, int dirfd, const char *name, const struct statx *st);
+/* All that a user would see of one object to a staged one; with @caps security.capability too. */
+int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
+			 const char *from_name, int dir, const char *name, bool caps);
 /*
  * Run @fn; if a plain user's daemon is refused (-EACCES) because the upper directory (dirfd, name) has
  * a mode that keeps its own owner out, run it again with that mode lifted for an instant. A kill in
@@ -342,10 +350,12 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
 /* ---- remove.c ------------------------------------------------------------------------------------- */
 
 /*
- * @inode (non-directory, in the upper) is about to lose the name: keep hold of it, in case it is
- * open. *ret_orphan: it must be moved to this name in the work directory instead of being removed.
+ * @inode (non-directory, in the upper; its lock is held) is about to lose a name: keep hold of it, in
+ * case it is open. *ret_orphan: it must be moved to this name in the work directory instead of being
+ * removed, or "". un_unhold_locked(): it has not happened.
  */
-int un_hold_unlinked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME]);
+int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME]);
+void un_unhold_locked(struct un_fs *fs, struct un_inode *inode);
 /* No names below it are left: put (dirfd, name), an upper directory full of whiteouts, out of sight. */
 int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
 /* The name is gone from @dir: bookkeeping for the inode. @orphan: name in work, or "". */

@@ -27,7 +27,7 @@ static int keep_fd(struct creation *c, int made)
 static int publish_over_whiteout(struct creation *c, const char *staged)
 {
 	struct un_layer *u = c->fs->upper;
-	struct statx st;
+	struct statx st, parent;
 	int r = u->ops->stat(u, c->fs->work, staged, &st);
 
 	if (r < 0)
@@ -36,9 +36,17 @@ static int publish_over_whiteout(struct creation *c, const char *staged)
 		return un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
 	if (!u->caps.rename_exchange) {
 		/* Out of order by an instant: nothing is there, which is what the whiteout says. */
-		r = u->ops->unlink(u, c->dirfd, c->name, 0);
-		return r < 0 ? r
-			     : un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
+		r = u->ops->stat(u, c->dirfd, "", &parent);
+		if (r == 0)
+			r = u->ops->unlink(u, c->dirfd, c->name, 0);
+		if (r < 0)
+			return r;
+		r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
+		if (r < 0) {
+			un_ignore(un_whiteout_link(c->fs->whiteouts, c->dirfd, c->name));
+			un_ignore(un_stage_times(c->fs, c->dirfd, "", &parent));
+		}
+		return r;
 	}
 	r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, RENAME_EXCHANGE);
 	if (r == 0)
@@ -118,6 +126,9 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	int r = fs->upper->ops->stat(fs->upper, c->fd >= 0 ? c->fd : c->dirfd,
 				     c->fd >= 0 ? "" : c->name, st);
 
+	/* It exists and is seen: whatever was wrong, ask once more before taking it away again. */
+	if (r < 0)
+		r = fs->upper->ops->stat(fs->upper, c->dirfd, c->name, st);
 	if (r < 0)
 		return r;
 	inode = un_inode_new(fs, IFTODT(st->stx_mode));

@@ -326,16 +326,17 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 
 bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name)
 {
-	bool any;
+	struct un_name *n;
 
 	un_mutex_lock(&inode->lock);
-	any = inode->names != NULL;
-	if (any) {
-		*dir = un_inode_ref(inode->names->dir);
-		g_strlcpy(name, inode->names->name, NAME_MAX + 1);
+	for (n = inode->names; n && n->gone; n = n->next)
+		;
+	if (n) {
+		*dir = un_inode_ref(n->dir);
+		g_strlcpy(name, n->name, NAME_MAX + 1);
 	}
 	un_mutex_unlock(&inode->lock);
-	return any;
+	return n != NULL;
 }
 
 /* ---- real numbers --------------------------------------------------------------------------------- */

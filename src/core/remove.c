@@ -25,20 +25,24 @@ static int pin_io(struct un_fs *fs, struct un_inode *inode)
 	return un_fdcache_pin(fs->fds, &inode->io, true) ? 0 : -ENFILE;
 }
 
-int un_hold_unlinked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
+int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
 {
 	int r;
 
 	ret_orphan[0] = '\0';
-	un_mutex_lock(&inode->lock);
 	/* A link in work leads to it already; otherwise a descriptor, or with none to spare, a link. */
 	r = inode->orphan ? 0 : pin_io(fs, inode);
-	un_mutex_unlock(&inode->lock);
 	if (r == -ENFILE || r == -EMFILE) {
 		un_stage_name(fs, ret_orphan);
 		r = 0;
 	}
 	return r;
+}
+
+void un_unhold_locked(struct un_fs *fs, struct un_inode *inode)
+{
+	if (inode->rdir)
+		un_fdcache_pin(fs->fds, &inode->io, false);
 }
 
 int un_orphan_nameless(struct un_fs *fs, struct un_inode *inode)
@@ -63,23 +67,27 @@ int un_orphan_nameless(struct un_fs *fs, struct un_inode *inode)
 	return 0;
 }
 
-/* Another name of it that we know of, than the one that goes. */
-static struct un_name *other_name(struct un_inode *inode, struct un_inode *dir, const char *name)
+/* The name goes; returns another one of it that we know of. */
+static struct un_name *strike(struct un_inode *inode, struct un_inode *dir, const char *name)
 {
-	struct un_name *n;
+	struct un_name *n, *other = NULL;
 
-	for (n = inode->names; n; n = n->next)
-		if (n->dir != dir || strcmp(n->name, name) != 0)
-			return n;
-	return NULL;
+	for (n = inode->names; n; n = n->next) {
+		if (n->dir == dir && strcmp(n->name, name) == 0)
+			n->gone = true;
+		else if (!n->gone)
+			other = n;
+	}
+	return other;
 }
 
 void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 			const char *name, const char *orphan)
 {
-	struct un_name *other = other_name(inode, dir, name);
+	struct un_name *other = strike(inode, dir, name);
 	struct un_realdir *old = inode->rdir;
 
+	inode->unlinked = other == NULL;
 	if (!inode->upper || inode->orphan)
 		return;
 	if (inode->rname)
@@ -94,21 +102,21 @@ void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inod
 		inode->rdir = un_realdir_ref(un_dir_upper(fs, other->dir));
 		inode->rname = g_ref_string_new(other->name);
 	}
+	if (inode->rdir)
+		un_fdcache_pin(fs->fds, &inode->io, false);
 	un_realdir_put(fs, old);
 }
 
 void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		      const char *name)
 {
-	bool last = un_name_drop(fs, inode, dir, name);
 	struct statx st;
 
+	un_name_drop(fs, inode, dir, name);
 	un_mutex_lock(&inode->lock);
-	inode->unlinked = last;
-	if (inode->upper && inode->rdir)
-		un_fdcache_pin(fs->fds, &inode->io, false);
 	/* The number is free for something else as soon as the last link is gone. */
-	if (inode->upper && last && (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
+	if (inode->upper && inode->unlinked &&
+	    (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
 		un_key_drop(fs, inode);
 		un_ino_unkeep(fs, inode->dev, inode->rino);
 	}
@@ -173,21 +181,20 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 	if (r < 0)
 		return r;
 	v.dirfd = fd->fd;
+	/* Whoever asks for the inode meanwhile waits, and finds it where it is then. */
+	un_mutex_lock(&inode->lock);
 	if (v.state.in_upper)
-		r = un_hold_unlinked(fs, inode, orphan);
-	if (r == 0) {
-		/* Whoever asks for the inode meanwhile waits, and finds it where it is then. */
-		un_mutex_lock(&inode->lock);
+		r = un_hold_locked(fs, inode, orphan);
+	if (r == 0)
 		r = un_lifted(fs, fd->fd, "", take_name, &v);
-		if (r == 0)
-			un_relocate_locked(fs, inode, dir, name, orphan);
-		un_mutex_unlock(&inode->lock);
-	}
+	if (r == 0)
+		un_relocate_locked(fs, inode, dir, name, orphan);
+	else
+		un_unhold_locked(fs, inode);
+	un_mutex_unlock(&inode->lock);
 	un_fdcache_put(fs->fds, fd);
-	if (r < 0) {
-		un_fdcache_pin(fs->fds, &inode->io, false);
+	if (r < 0)
 		return r;
-	}
 	un_note_unlinked(fs, inode, dir, name);
 	now.whiteout = now.lower = v.state.lower;
 	un_dir_note(fs, dir, name, &now, 0);
@@ -252,28 +259,29 @@ static int move_away(struct un_fs *fs, int dirfd, const char *name, const char *
 	struct un_layer *u = fs->upper;
 	int r;
 
-	if (!lower)
-		return u->ops->rename(u, dirfd, name, fs->work, staged, 0);
-	r = un_whiteout_link(fs->whiteouts, fs->work, staged);
-	if (r < 0)
-		return r;
-	if (u->caps.rename_exchange) {
-		r = u->ops->rename(u, fs->work, staged, dirfd, name, RENAME_EXCHANGE);
+	if (lower && u->caps.rename_exchange) {
+		r = un_whiteout_link(fs->whiteouts, fs->work, staged);
+		if (r == 0)
+			r = u->ops->rename(u, fs->work, staged, dirfd, name, RENAME_EXCHANGE);
 		if (r < 0)
 			un_ignore(u->ops->unlink(u, fs->work, staged, 0));
 		return r;
 	}
-	/* Two steps where the file system has no exchange; an observer may see the lower between. */
-	un_ignore(u->ops->unlink(u, fs->work, staged, 0));
 	r = u->ops->rename(u, dirfd, name, fs->work, staged, 0);
-	return r < 0 ? r : un_whiteout_link(fs->whiteouts, dirfd, name);
+	if (r < 0 || !lower)
+		return r;
+	/* Two steps where the file system has no exchange; an observer may see the lower between. */
+	r = un_whiteout_link(fs->whiteouts, dirfd, name);
+	if (r < 0)
+		un_ignore(u->ops->rename(u, fs->work, staged, dirfd, name, 0));
+	return r;
 }
 
 struct clear_args {
 	struct un_fs *fs;
 	int dirfd;
 	const char *name;
-	const char *staged;
+	char staged[UN_STAGE_NAME]; /* another one at each try: nothing says that removing worked */
 	bool lower;
 };
 
@@ -281,6 +289,7 @@ static int clear_dir(void *data)
 {
 	struct clear_args *a = data;
 
+	un_stage_name(a->fs, a->staged);
 	return move_away(a->fs, a->dirfd, a->name, a->staged, a->lower);
 }
 
@@ -297,9 +306,11 @@ static int clear_dir_in(void *data)
 
 	if (r != -EACCES || a->fs->privileged)
 		return r;
-	if (u->ops->stat(u, a->dirfd, a->name, &st) < 0 ||
-	    u->ops->chmod(u, a->dirfd, a->name, (st.stx_mode & 07777) | S_IRWXU) < 0)
-		return r;
+	r = u->ops->stat(u, a->dirfd, a->name, &st);
+	if (r == 0)
+		r = u->ops->chmod(u, a->dirfd, a->name, (st.stx_mode & 07777) | S_IRWXU);
+	if (r < 0)
+		return r == -EPERM ? -EACCES : r;
 	r = clear_dir(a);
 	if (r < 0)
 		un_ignore(u->ops->chmod(u, a->dirfd, a->name, st.stx_mode & 07777));
@@ -308,14 +319,12 @@ static int clear_dir_in(void *data)
 
 int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower)
 {
-	char staged[UN_STAGE_NAME];
-	struct clear_args a = { fs, dirfd, name, staged, lower };
+	struct clear_args a = { .fs = fs, .dirfd = dirfd, .name = name, .lower = lower };
 	int r;
 
-	un_stage_name(fs, staged);
 	r = un_lifted(fs, dirfd, "", clear_dir_in, &a);
 	if (r == 0)
-		un_stage_discard(fs, staged);
+		un_stage_discard(fs, a.staged);
 	return r;
 }
 

@@ -162,19 +162,15 @@ static int mark_opaque(struct un_fs *fs, struct side *s, struct un_inode *new_pa
 }
 
 /* The directory behind @to is another one now: opaque, empty, with nothing below. */
-static int repoint(struct renaming *v, struct un_inode *to)
+static void repoint(struct renaming *v, struct un_inode *to, const struct statx *st)
 {
 	struct un_realdir *rd = to->d->stack[0];
-	struct statx st;
-	int r = v->fs->upper->ops->stat(v->fs->upper, v->to.fd->fd, v->to.name, &st);
 
-	if (r < 0)
-		return r;
 	un_mutex_lock(&to->lock);
 	while (to->d->n > 1)
 		un_realdir_put(v->fs, to->d->stack[--to->d->n]);
-	rd->dev = un_stx_dev(&st);
-	rd->ino = st.stx_ino;
+	rd->dev = un_stx_dev(st);
+	rd->ino = st->stx_ino;
 	rd->opaque = true;
 	rd->impure = false;
 	un_fdcache_clear(v->fs->fds, &rd->fd);
@@ -184,7 +180,6 @@ static int repoint(struct renaming *v, struct un_inode *to)
 	un_mutex_unlock(&to->lock);
 	un_listing_free(to->d->listing);
 	to->d->listing = un_listing_new();
-	return 0;
 }
 
 /*
@@ -196,7 +191,7 @@ static int clear_target(struct renaming *v)
 	struct un_layer *u = v->fs->upper;
 	struct un_inode *to = v->to.child;
 	char staged[UN_STAGE_NAME];
-	struct statx st;
+	struct statx st, parent, now;
 	int r;
 
 	if (!replaces_dir(v))
@@ -219,12 +214,23 @@ static int clear_target(struct renaming *v)
 	if (r == 0)
 		r = u->ops->chown(u, v->fs->work, staged, st.stx_uid, st.stx_gid);
 	if (r == 0)
+		r = un_stage_copy_xattrs(v->fs, u, v->to.fd->fd, v->to.name, v->fs->work, staged,
+					 true);
+	if (r == 0)
 		r = u->ops->chmod(u, v->fs->work, staged, st.stx_mode & 07777);
+	if (r == 0)
+		r = un_stage_times(v->fs, v->fs->work, staged, &st);
+	if (r == 0)
+		r = u->ops->stat(u, v->to.fd->fd, "", &parent);
+	if (r == 0)
+		r = u->ops->stat(u, v->fs->work, staged, &now);
 	if (r == 0)
 		r = un_publish_rename(v->fs, staged, st.stx_mode | S_IFDIR, v->to.fd->fd,
 				      v->to.name, RENAME_EXCHANGE);
-	if (r == 0)
-		r = repoint(v, to);
+	if (r == 0) {
+		un_ignore(un_stage_times(v->fs, v->to.fd->fd, "", &parent));
+		repoint(v, to, &now);
+	}
 	un_stage_discard(v->fs, staged);
 	return r;
 }
@@ -261,8 +267,13 @@ static int rename_leaving_whiteout(struct renaming *v)
 		if (r < 0)
 			un_ignore(u->ops->unlink(u, v->fs->work, staged, 0));
 	}
-	if (r == 0)
+	/* The target is replaced: no way back, so a passing failure is not taken for an answer. */
+	for (int tries = 0; r == 0 && tries < 3; tries++) {
 		r = u->ops->rename(u, v->fs->work, whiteout, v->from.fd->fd, v->from.name, 0);
+		if (r == 0)
+			return 0;
+		r = tries < 2 ? 0 : r;
+	}
 	if (r < 0)
 		un_ignore(u->ops->unlink(u, v->fs->work, whiteout, 0));
 	return r;
@@ -315,12 +326,14 @@ static int change_moved_dir(struct renaming *v)
 
 	if (r != -EACCES || v->fs->privileged || v->from.child->type != DT_DIR)
 		return r;
-	if (u->ops->stat(u, v->from.fd->fd, v->from.name, &st) < 0 ||
-	    u->ops->chmod(u, v->from.fd->fd, v->from.name, (st.stx_mode & 07777) | S_IRWXU) < 0)
-		return r;
+	r = u->ops->stat(u, v->from.fd->fd, v->from.name, &st);
+	if (r == 0)
+		r = u->ops->chmod(u, v->from.fd->fd, v->from.name, (st.stx_mode & 07777) | S_IRWXU);
+	if (r < 0)
+		return r == -EPERM ? -EACCES : r;
 	r = un_lifted(v->fs, v->from.fd->fd, "", change_lifted_to, v);
-	un_ignore(u->ops->chmod(u, r == 0 ? v->to.fd->fd : v->from.fd->fd,
-				r == 0 ? v->to.name : v->from.name, st.stx_mode & 07777));
+	un_stage_mode(v->fs, r == 0 ? v->to.fd->fd : v->from.fd->fd,
+		      r == 0 ? v->to.name : v->from.name, st.stx_mode);
 	return r;
 }
 
@@ -368,21 +381,29 @@ static void lock_children(struct renaming *v, bool lock)
 static int change_and_locate(struct renaming *v, const struct statx *last)
 {
 	struct un_inode *to = v->to.child;
-	int r;
+	bool replaces = to && !v->exchange && to->type != DT_DIR;
+	int r = 0;
 
 	lock_children(v, true);
-	r = change_tree(v);
-	if (r == 0 && v->exchange) {
+	if (replaces && v->to.state.in_upper)
+		r = un_hold_locked(v->fs, to, v->orphan);
+	if (r == 0)
+		r = save_orphan(v);
+	if (r == 0)
+		r = change_tree(v);
+	if (r == 0 && v->exchange)
 		set_location(v->fs, to, &v->from);
-	} else if (r == 0 && to) {
-		if (to->type == DT_DIR)
-			un_dead_locked(to, last);
-		else
-			un_relocate_locked(v->fs, to, v->to.dir, v->to.name, v->orphan);
-	}
+	else if (r == 0 && replaces)
+		un_relocate_locked(v->fs, to, v->to.dir, v->to.name, v->orphan);
+	else if (r == 0 && to)
+		un_dead_locked(to, last);
+	else if (r < 0 && replaces)
+		un_unhold_locked(v->fs, to);
 	if (r == 0)
 		set_location(v->fs, v->from.child, &v->to);
 	lock_children(v, false);
+	if (r < 0 && v->orphan[0])
+		un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
 	return r;
 }
 
@@ -477,18 +498,8 @@ static int rename_locked(struct renaming *v)
 		r = un_getattr(v->fs, to, &last);
 	if (r == 0)
 		r = clear_target(v);
-	if (r == 0 && to && !v->exchange && to->type != DT_DIR && v->to.state.in_upper)
-		r = un_hold_unlinked(v->fs, to, v->orphan);
 	if (r == 0)
-		r = save_orphan(v);
-	if (r == 0) {
 		r = change_and_locate(v, &last);
-		if (r < 0 && v->orphan[0])
-			un_ignore(
-				v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
-		if (r < 0 && to)
-			un_fdcache_pin(v->fs->fds, &to->io, false);
-	}
 	if (r == 0 && v->exchange) {
 		note_exchanged(v);
 	} else if (r == 0) {

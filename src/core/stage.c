@@ -123,22 +123,46 @@ void un_stage_umask(void)
 	set_umask(0);
 }
 
+void un_stage_mode(struct un_fs *fs, int dirfd, const char *name, mode_t mode)
+{
+	struct un_layer *u = fs->upper;
+	int r = u->ops->chmod(u, dirfd, name, mode & 07777);
+
+	if (r < 0)
+		r = u->ops->chmod(u, dirfd, name, mode & 07777);
+	if (r < 0)
+		un_log(LOG_ERR, "a mode that was lifted for a moment stays so (%s): %s", name,
+		       g_strerror(-r));
+}
+
+int un_stage_times(struct un_fs *fs, int dirfd, const char *name, const struct statx *st)
+{
+	struct timespec ts[2] = {
+		{ st->stx_atime.tv_sec, st->stx_atime.tv_nsec },
+		{ st->stx_mtime.tv_sec, st->stx_mtime.tv_nsec },
+	};
+
+	return fs->upper->ops->utimens(fs->upper, dirfd, name, ts);
+}
+
 int un_lifted(struct un_fs *fs, int dirfd, const char *name, int (*fn)(void *data), void *data)
 {
 	struct un_layer *u = fs->upper;
 	struct statx st;
-	int r = fn(data);
+	int r = fn(data), lift;
 
 	if (r != -EACCES || fs->privileged)
 		return r;
-	if (u->ops->stat(u, dirfd, name, &st) < 0 || st.stx_uid != fs->uid ||
-	    (st.stx_mode & S_IRWXU) == S_IRWXU)
+	lift = u->ops->stat(u, dirfd, name, &st);
+	if (lift < 0)
+		return lift;
+	if (st.stx_uid != fs->uid || (st.stx_mode & S_IRWXU) == S_IRWXU)
 		return r;
-	r = u->ops->chmod(u, dirfd, name, (st.stx_mode & 07777) | S_IRWXU);
-	if (r < 0)
-		return -EACCES;
+	lift = u->ops->chmod(u, dirfd, name, (st.stx_mode & 07777) | S_IRWXU);
+	if (lift < 0)
+		return lift == -EPERM ? r : lift;
 	r = fn(data);
-	un_ignore(u->ops->chmod(u, dirfd, name, st.stx_mode & 07777));
+	un_stage_mode(fs, dirfd, name, st.stx_mode);
 	return r;
 }
 
@@ -196,7 +220,7 @@ int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd
 	}
 	r = un_lifted(fs, dirfd, "", do_rename, &a);
 	if (r == 0 && lift)
-		un_ignore(u->ops->chmod(u, dirfd, to, mode & 07777));
+		un_stage_mode(fs, dirfd, to, mode);
 	return r;
 }
 
@@ -261,6 +285,8 @@ static int make_with_acl(struct un_fs *fs, const char *name, const struct un_cre
 		r = made = make(u, dir, "x", c);
 	if (r >= 0) {
 		r = u->ops->rename(u, dir, "x", fs->work, name, 0);
+		if (r < 0)
+			un_ignore(u->ops->unlink(u, dir, "x", S_ISDIR(c->mode) ? AT_REMOVEDIR : 0));
 		if (r < 0 && S_ISREG(c->mode))
 			un_close(made);
 	}
@@ -314,6 +340,8 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 	if (u->caps.acl && !S_ISLNK(c->mode))
 		acl_len = u->ops->getxattr(u, parent, "", "system.posix_acl_default", acl,
 					   XATTR_SIZE_MAX);
+	if (acl_len < 0 && acl_len != -ENODATA && acl_len != -EOPNOTSUPP)
+		return (int)acl_len;
 	set_umask(c->umask);
 	if (acl_len > 0)
 		made = make_with_acl(fs, name, c, acl, (size_t)acl_len);

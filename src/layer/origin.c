@@ -83,6 +83,21 @@ static uint64_t ino_in_fid(const struct un_origin *o)
 	return 0;
 }
 
+/* open_by_handle_at(2) does not take an O_PATH descriptor for the file system's. */
+static int handle_fd(struct un_layer *l)
+{
+	int fd = atomic_load(&l->handle_fd), none = 0;
+
+	if (fd > 0)
+		return fd;
+	fd = l->ops->open(l, l->root, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd > 0 && !atomic_compare_exchange_strong(&l->handle_fd, &none, fd)) {
+		un_close(fd);
+		fd = none;
+	}
+	return fd;
+}
+
 uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
 {
 	static atomic_bool no_privilege;
@@ -95,7 +110,7 @@ uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
 	fh.h.handle_type = o->type;
 	memcpy(fh.h.f_handle, o->fid, o->fid_len);
 
-	un_autofd int fd = open_by_handle_at(l->root, &fh.h, O_PATH | O_CLOEXEC);
+	un_autofd int fd = open_by_handle_at(handle_fd(l), &fh.h, O_PATH | O_CLOEXEC);
 
 	if (fd < 0) {
 		if (errno == ESTALE)

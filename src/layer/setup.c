@@ -355,6 +355,8 @@ static void layer_done(struct un_layer *l)
 		l->ops_data = inner->ops_data;
 		g_free(inner);
 	}
+	if (l->handle_fd > 0)
+		un_close(l->handle_fd);
 	un_close(l->root);
 	un_close(l->clone);
 	g_free(l->path);

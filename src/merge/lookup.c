@@ -191,7 +191,7 @@ int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool
 	for (unsigned pos = has_upper ? 1 : 0; pos < d->n; pos++) {
 		struct un_where w;
 		struct statx st;
-		int r = d->open(d->ctx, pos, &w);
+		int r = d->open(d->ctx, pos, &w), hidden = 0;
 
 		if (r < 0)
 			return r;
@@ -205,10 +205,10 @@ int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool
 			return r < 0 ? r : !r;
 		}
 		if (r == -ENOENT && w.fd >= 0 && pos + 1 < d->n)
-			r = tar_whiteout(&w, name) ? -ESTALE : -ENOENT;
+			hidden = tar_whiteout(&w, name);
 		d->close(d->ctx, pos, &w);
-		if (r == -ESTALE)
-			return 0;
+		if (hidden)
+			return hidden < 0 ? hidden : 0;
 		if (r != -ENOENT && r != -ENAMETOOLONG)
 			return r;
 	}

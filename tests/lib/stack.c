@@ -60,6 +60,9 @@ static void remove_tree(const char *path)
 	nftw(path, remove_one, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
+/* A user namespace may know no other id. */
+static bool only_own_id;
+
 /* version 2; user, one named user, group, mask, other. */
 static size_t make_acl(const char *text, uint8_t ret[64])
 {
@@ -72,6 +75,8 @@ static size_t make_acl(const char *text, uint8_t ret[64])
 	} e[5];
 
 	assert_int_equal(sscanf(text, "%u:%o", &uid, &perms), 2);
+	if (only_own_id)
+		uid = geteuid();
 	e[0] = (__typeof__(e[0])){ 0x01, 7, undef };
 	e[1] = (__typeof__(e[0])){ 0x02, (uint16_t)perms, uid };
 	e[2] = (__typeof__(e[0])){ 0x04, 4, undef };
@@ -161,10 +166,10 @@ static void make_parents(const struct stack *s, const char *layer, const char *p
 
 static bool make_node(const struct stack *s, const char *path, const char *what, const char *dev)
 {
-	mode_t type = strcmp(what, "fifo") == 0	  ? S_IFIFO :
-		      strcmp(what, "socket") == 0 ? S_IFSOCK :
-		      strcmp(what, "blk") == 0	  ? S_IFBLK :
-						    S_IFCHR;
+	mode_t type = strcmp(what, "fifo") == 0     ? S_IFIFO
+		      : strcmp(what, "socket") == 0 ? S_IFSOCK
+		      : strcmp(what, "blk") == 0    ? S_IFBLK
+						    : S_IFCHR;
 	unsigned ma = 0, mi = 0;
 
 	if (dev)
@@ -338,6 +343,7 @@ void stack_init(struct stack *s, const char *text)
 	if (s->root)
 		un_ignore(unlink(stack_path(s, "work/null")));
 	un_ignore(lremovexattr(stack_path(s, "work"), "trusted.overlay.probe"));
+	only_own_id = !s->root;
 	build(s, text, NULL);
 }
 
@@ -524,16 +530,16 @@ static int do_remove(struct doing *d)
 
 	if (r < 0)
 		return r;
-	return strcmp(d->w[0], "rmdir") == 0 ? un_rmdir(d->fs, d->a, d->name) :
-					       un_unlink(d->fs, d->a, d->name);
+	return strcmp(d->w[0], "rmdir") == 0 ? un_rmdir(d->fs, d->a, d->name)
+					     : un_unlink(d->fs, d->a, d->name);
 }
 
 static int do_rename(struct doing *d)
 {
 	const char *how = word(d, 3);
-	unsigned flags = !how			      ? 0 :
-			 strcmp(how, "exchange") == 0 ? RENAME_EXCHANGE :
-							RENAME_NOREPLACE;
+	unsigned flags = !how                           ? 0
+			 : strcmp(how, "exchange") == 0 ? RENAME_EXCHANGE
+							: RENAME_NOREPLACE;
 	int r = find_dir(d->fs, d->w[1], &d->a, &d->name);
 
 	if (r == 0)
@@ -636,13 +642,13 @@ int stack_do(struct un_fs *fs, const char *op)
 		const char *name;
 		int (*fn)(struct doing *d);
 	} table[] = {
-		{ "create", do_make },	    { "mkdir", do_make },     { "fifo", do_make },
-		{ "mknod", do_make },	    { "symlink", do_make },   { "unlink", do_remove },
-		{ "rmdir", do_remove },	    { "rename", do_rename },  { "link", do_link },
-		{ "tmpfile", do_tmpfile },  { "write", do_inode },    { "truncate", do_inode },
-		{ "fallocate", do_inode },  { "chmod", do_inode },    { "chown", do_inode },
-		{ "utime", do_inode },	    { "setxattr", do_inode }, { "setacl", do_inode },
-		{ "rmxattr", do_inode },    { "fsync", do_inode },    { "lookup", do_inode },
+		{ "create", do_make },     { "mkdir", do_make },     { "fifo", do_make },
+		{ "mknod", do_make },      { "symlink", do_make },   { "unlink", do_remove },
+		{ "rmdir", do_remove },    { "rename", do_rename },  { "link", do_link },
+		{ "tmpfile", do_tmpfile }, { "write", do_inode },    { "truncate", do_inode },
+		{ "fallocate", do_inode }, { "chmod", do_inode },    { "chown", do_inode },
+		{ "utime", do_inode },     { "setxattr", do_inode }, { "setacl", do_inode },
+		{ "rmxattr", do_inode },   { "fsync", do_inode },    { "lookup", do_inode },
 		{ "list", do_inode },
 	};
 	g_auto(GStrv) w = g_strsplit(op, " ", -1);
@@ -824,8 +830,8 @@ static void view_dir(struct view *v, const char *path, struct un_inode *dir);
 
 static void view_child(struct view *v, const char *dir_path, struct un_inode *dir, struct child *c)
 {
-	g_autofree char *path = *dir_path ? g_strconcat(dir_path, "/", c->name, NULL) :
-					    g_strdup(c->name);
+	g_autofree char *path =
+		*dir_path ? g_strconcat(dir_path, "/", c->name, NULL) : g_strdup(c->name);
 	struct un_inode *inode;
 	struct statx st;
 	int r = un_lookup(v->fs, dir, c->name, &inode, &st);
@@ -839,9 +845,9 @@ static void view_child(struct view *v, const char *dir_path, struct un_inode *di
 		g_string_append_printf(v->out, "%s !readdir gave another inode\n", path);
 	if (c->ino != st.stx_ino || c->type != IFTODT(st.stx_mode) ||
 	    (c->inode && c->st.stx_ino != st.stx_ino))
-		g_string_append_printf(v->out, "%s !readdir: ino %" PRIu64 " type %u, stat: %llu %u\n",
-				       path, c->ino, c->type, (unsigned long long)st.stx_ino,
-				       IFTODT(st.stx_mode));
+		g_string_append_printf(
+			v->out, "%s !readdir: ino %" PRIu64 " type %u, stat: %llu %u\n", path,
+			c->ino, c->type, (unsigned long long)st.stx_ino, IFTODT(st.stx_mode));
 	show_object(v, path, inode, &st);
 	if (v->flags & STACK_VIEW_KEEP)
 		un_inode_remember(v->fs, inode);
@@ -868,7 +874,8 @@ static void view_dir(struct view *v, const char *path, struct un_inode *dir)
 		if (r == 0)
 			g_hash_table_add(found, *p);
 		else if (r != -ENOENT)
-			g_string_append_printf(v->out, "%s/%s !lookup:%s\n", path, *p, g_strerror(-r));
+			g_string_append_printf(v->out, "%s/%s !lookup:%s\n", path, *p,
+					       g_strerror(-r));
 	}
 	r = un_readdir(v->fs, dir, 0, true, collect, all);
 	if (r < 0)
@@ -979,8 +986,8 @@ static void disk_dir(const struct stack *s, const char *path, const char *shown,
 
 	for (unsigned i = 0; i < all->len; i++) {
 		g_autofree char *p = g_strconcat(path, "/", all->pdata[i], NULL);
-		g_autofree char *q = *shown ? g_strconcat(shown, "/", all->pdata[i], NULL) :
-					      g_strdup(all->pdata[i]);
+		g_autofree char *q = *shown ? g_strconcat(shown, "/", all->pdata[i], NULL)
+					    : g_strdup(all->pdata[i]);
 		struct stat st;
 
 		disk_object(s, p, q, out);

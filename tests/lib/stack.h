@@ -29,9 +29,9 @@ struct stack {
 	char dir[64];
 	char *text;
 	unsigned n_lowers;
-	bool has_upper;	  /* it always has the directories; false: do not use them */
-	bool trusted;	  /* dialect of the marks that were made */
-	bool root;	  /* owners and devices could be made */
+	bool has_upper; /* it always has the directories; false: do not use them */
+	bool trusted;   /* dialect of the marks that were made */
+	bool root;      /* owners and devices could be made */
 	/* For the unions opened on it. */
 	bool no_clone;
 	bool sync;

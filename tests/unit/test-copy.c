@@ -25,7 +25,7 @@ static const struct {
 struct file {
 	char *src, *dst;
 	off_t shrunk_to; /* -1: not */
-	int clone;	 /* what the rungs answer; 0: they work */
+	int clone;       /* what the rungs answer; 0: they work */
 	int range, read, write, seek;
 	unsigned range_after, read_after, write_after; /* so many calls work before */
 	bool short_range, short_read, short_write, interrupted;
@@ -179,8 +179,8 @@ static void cloned(void **state)
 
 static void rungs(void **state)
 {
-	static const int refused[] = { EOPNOTSUPP, EXDEV, EINVAL, ENOTTY, EPERM, ENOSYS,
-				       ETXTBSY,	   EBADF, EACCES };
+	static const int refused[] = { EOPNOTSUPP, EXDEV,   EINVAL, ENOTTY, EPERM,
+				       ENOSYS,     ETXTBSY, EBADF,  EACCES };
 	static const int range_refused[] = { EOPNOTSUPP, EXDEV, EINVAL, ENOSYS, EPERM, ETXTBSY };
 	struct file *f = *state;
 
@@ -315,7 +315,7 @@ static void shrinking_source(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(cloned),	    T(rungs),	    T(real_errors), T(in_small_pieces),
+		T(cloned),         T(rungs),       T(real_errors),      T(in_small_pieces),
 		T(no_holes_known), T(only_a_part), T(shrinking_source),
 	};
 

@@ -356,9 +356,19 @@ static void long_names(void **state)
 	g_autofree char *low = g_strdup_printf("1 %s = lower\nu f = f\nu d/", max);
 	struct un_fs *fs = start(f, low);
 	static const char *const ops[] = {
-		"lookup %s",  "create %s 0644", "mkdir %s 0755",   "fifo %s 0644", "symlink %s x",
-		"unlink %s",  "rmdir %s",	"rename %s x",	   "rename f %s",  "rename d %s",
-		"link f %s", "rename f %s noreplace", "rename f %s exchange",
+		"lookup %s",
+		"create %s 0644",
+		"mkdir %s 0755",
+		"fifo %s 0644",
+		"symlink %s x",
+		"unlink %s",
+		"rmdir %s",
+		"rename %s x",
+		"rename f %s",
+		"rename d %s",
+		"link f %s",
+		"rename f %s noreplace",
+		"rename f %s exchange",
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(ops); i++) {
@@ -498,10 +508,22 @@ static void flags_of_rename(void **state)
 static void read_only_union(void **state)
 {
 	static const char *const ops[] = {
-		"create x 0644", "mkdir x 0755", "symlink x y",	  "unlink f",	    "rmdir d",
-		"rename f x",	 "link f x",	 "write f x",	  "truncate f 0",   "chmod f 0600",
-		"utime f 1",	 "tmpfile d x",	 "setxattr f user.x y", "rmxattr f user.a",
-		"fallocate f 10", "unlink none2/x",
+		"create x 0644",
+		"mkdir x 0755",
+		"symlink x y",
+		"unlink f",
+		"rmdir d",
+		"rename f x",
+		"link f x",
+		"write f x",
+		"truncate f 0",
+		"chmod f 0600",
+		"utime f 1",
+		"tmpfile d x",
+		"setxattr f user.x y",
+		"rmxattr f user.a",
+		"fallocate f 10",
+		"unlink none2/x",
 	};
 	struct fixture *f = *state;
 	g_autofree char *disk = NULL, *after = NULL;
@@ -527,14 +549,15 @@ static void read_only_union(void **state)
 static void merged_view(void **state)
 {
 	struct fixture *f = *state;
-	struct un_fs *fs = start(f, "2 d/low = 2\n1 d/low = 1\n1 d/mid = 1\nu d/up = u\n"
-				    "2 d/gone = 2\n1 d/gone whiteout\n"
-				    "2 o/hidden = 2\n1 o/seen = 1\n1 o/ overlay.opaque=y\n"
-				    "2 file-over-dir/x = 2\n1 file-over-dir = 1\n"
-				    "2 dir-over-file = 2\n1 dir-over-file/x = 1\n"
-				    "2 x = 2\nu x xwhiteout\n"
-				    "2 t/gone = 2\n1 t/.wh.gone = x\n2 w/a = 2\n1 w/.wh..wh..opq = x\n"
-				    "1 l -> d/low\n1 p fifo mode=0600\n");
+	struct un_fs *fs =
+		start(f, "2 d/low = 2\n1 d/low = 1\n1 d/mid = 1\nu d/up = u\n"
+			 "2 d/gone = 2\n1 d/gone whiteout\n"
+			 "2 o/hidden = 2\n1 o/seen = 1\n1 o/ overlay.opaque=y\n"
+			 "2 file-over-dir/x = 2\n1 file-over-dir = 1\n"
+			 "2 dir-over-file = 2\n1 dir-over-file/x = 1\n"
+			 "2 x = 2\nu x xwhiteout\n"
+			 "2 t/gone = 2\n1 t/.wh.gone = x\n2 w/a = 2\n1 w/.wh..wh..opq = x\n"
+			 "1 l -> d/low\n1 p fifo mode=0600\n");
 	g_autofree char *view = stack_view(fs, 0, NULL), *flat = NULL;
 	g_autoptr(GRegex) re = g_regex_new(" (\\d+:\\d+ 1000000000.123456789|links:1)", 0, 0, NULL);
 
@@ -569,7 +592,10 @@ static void upper_has(struct fixture *f, const char *want)
 		const char *opaque = strstr(*p, "overlay.opaque=y") ? "!" : "";
 
 		g_string_append_printf(got, "%s%s%s%s", got->len ? " " : "", w[0],
-				       S_ISDIR(mode) ? "/" : S_ISCHR(mode) ? "~" : "", opaque);
+				       S_ISDIR(mode)   ? "/"
+				       : S_ISCHR(mode) ? "~"
+						       : "",
+				       opaque);
 	}
 	if (strcmp(got->str, want) != 0)
 		fail_msg("the upper has \"%s\", expected \"%s\"", got->str, want);
@@ -952,9 +978,9 @@ static bool may_happen(int r)
 	case EISDIR:
 	case ENOTDIR:
 	case EXDEV:
-	case EINVAL: /* into itself; not a regular file */
+	case EINVAL:     /* into itself; not a regular file */
 	case EOPNOTSUPP: /* chmod of a symlink */
-	case EPERM: /* link of a directory */
+	case EPERM:      /* link of a directory */
 	case ELOOP:
 	case ESTALE: /* the kernel looks again then */
 	case ENODATA:
@@ -975,11 +1001,24 @@ static void random_path(unsigned *seed, char *ret, size_t size)
 static void random_op(unsigned *seed, char *op, size_t size)
 {
 	static const char *const one[] = {
-		"lookup %s", "lookup %s",	  "create %s 0644",	     "create %s 0600",
-		"mkdir %s 0755", "symlink %s tgt", "unlink %s",	     "unlink %s",
-		"rmdir %s",  "write %s AAAAAAAA", "write %s BBBBBBBBBBBB 2", "truncate %s 3",
-		"chmod %s 0750", "setxattr %s user.a b", "rmxattr %s user.a", "fifo %s 0644",
-		"utime %s 12345", "list %s",
+		"lookup %s",
+		"lookup %s",
+		"create %s 0644",
+		"create %s 0600",
+		"mkdir %s 0755",
+		"symlink %s tgt",
+		"unlink %s",
+		"unlink %s",
+		"rmdir %s",
+		"write %s AAAAAAAA",
+		"write %s BBBBBBBBBBBB 2",
+		"truncate %s 3",
+		"chmod %s 0750",
+		"setxattr %s user.a b",
+		"rmxattr %s user.a",
+		"fifo %s 0644",
+		"utime %s 12345",
+		"list %s",
 	};
 	static const char *const two[] = { "rename %s %s", "rename %s %s", "rename %s %s exchange",
 					   "rename %s %s noreplace", "link %s %s" };
@@ -1046,10 +1085,10 @@ static void eight_threads(void **state, bool few_descriptors)
 
 	stack_init(&f->s, "1 d0/\n1 d1/\n1 d2/e/\nu d1/\nu d2/e/\n2 d2/\n");
 	for (int i = 0; i < 12; i++) {
-		g_autofree char *line =
-			g_strdup_printf("1 d0/n%d = lower user.a=b\n%s d1/n%d = x\n2 d2/e/n%d = deep\n"
-					"1 d2/n%d/n1 = y\n1 n%d -> t",
-					i, i % 2 ? "u" : "1", i, i, i, i);
+		g_autofree char *line = g_strdup_printf(
+			"1 d0/n%d = lower user.a=b\n%s d1/n%d = x\n2 d2/e/n%d = deep\n"
+			"1 d2/n%d/n1 = y\n1 n%d -> t",
+			i, i % 2 ? "u" : "1", i, i, i, i);
 		if (i < 9)
 			stack_add(&f->s, line);
 	}
@@ -1162,11 +1201,13 @@ static void names_that_go_at_once(void **state)
 		struct statx st;
 
 		lost += strcmp(text, "text") != 0;
-		linked += un_getattr(fs, held[i], &st) < 0 || st.stx_nlink != 0 || !held[i]->unlinked;
+		linked +=
+			un_getattr(fs, held[i], &st) < 0 || st.stx_nlink != 0 || !held[i]->unlinked;
 		un_inode_put(fs, held[i]);
 	}
 	if (lost || linked)
-		fail_msg("%u of %d files are lost, %u do not look unlinked", lost, ROUNDS * 10, linked);
+		fail_msg("%u of %d files are lost, %u do not look unlinked", lost, ROUNDS * 10,
+			 linked);
 	same_from_outside(f);
 }
 
@@ -1245,16 +1286,18 @@ static void *use_or_change(void *data)
 			u->w.done++;
 			continue;
 		}
-		r = i % 3 == 0 ? un_getattr(fs, u->inode, &st) :
-		    i % 3 == 1 ? (int)un_write(fs, u->inode, &write, &me, &killed) :
-				 (int)un_read(fs, u->inode, buf, sizeof(buf), 0);
+		r = i % 3 == 0   ? un_getattr(fs, u->inode, &st)
+		    : i % 3 == 1 ? (int)un_write(fs, u->inode, &write, &me, &killed)
+				 : (int)un_read(fs, u->inode, buf, sizeof(buf), 0);
 		/* The descriptor went, as when others need the room. */
 		un_fs_idle(fs);
 		un_fs_idle(fs);
 		if (r < 0)
 			snprintf(u->w.wrong, sizeof(u->w.wrong), "%s after %u uses: %s",
-				 i % 3 == 0 ? "getattr" : i % 3 == 1 ? "write" : "read", i,
-				 g_strerror(-r));
+				 i % 3 == 0   ? "getattr"
+				 : i % 3 == 1 ? "write"
+					      : "read",
+				 i, g_strerror(-r));
 		u->w.done++;
 	}
 	return NULL;
@@ -1304,7 +1347,8 @@ static void open_file_is_exchanged(void **state)
 
 static void open_file_is_linked_and_unlinked(void **state)
 {
-	static const char *const ops[] = { "link f d/g", "unlink f", "link d/g f", "unlink d/g", NULL };
+	static const char *const ops[] = { "link f d/g", "unlink f", "link d/g f", "unlink d/g",
+					   NULL };
 
 	used_while_renamed(*state, ops);
 }
@@ -1322,7 +1366,8 @@ static void open_file_is_unlinked(void **state)
 			u[i].w.f = f;
 			u[i].w.until = (uint64_t)g_get_monotonic_time() + 2000;
 			u[i].inode = find(fs, "f");
-			assert_int_equal(pthread_create(&u[i].w.thread, NULL, use_or_change, &u[i]), 0);
+			assert_int_equal(pthread_create(&u[i].w.thread, NULL, use_or_change, &u[i]),
+					 0);
 		}
 		must(fs, "unlink f");
 		must(fs, "fifo f 0644");
@@ -1350,7 +1395,8 @@ static void make_many(struct fixture *f)
 
 	stack_init(&f->s, "1 deep/\nu deep/\n");
 	for (int i = 0; i < DEEP; i++) {
-		g_autofree char *line = g_strdup_printf("%s %s/f = at%d", i % 3 ? "1" : "u", path->str, i);
+		g_autofree char *line =
+			g_strdup_printf("%s %s/f = at%d", i % 3 ? "1" : "u", path->str, i);
 
 		stack_add(&f->s, line);
 		g_string_append_printf(path, "/d%d", i);

@@ -251,7 +251,8 @@ static void *hammer(void *data)
 		struct un_fd *fd = un_fdcache_get(f->c, &f->homes[any], 0);
 
 		if (!fd)
-			fd = un_fdcache_add(f->c, &f->homes[any], open("/dev/null", O_RDWR | O_CLOEXEC),
+			fd = un_fdcache_add(f->c, &f->homes[any],
+					    open("/dev/null", O_RDWR | O_CLOEXEC),
 					    i % 7 ? UN_FD_READ : UN_FD_READ | UN_FD_WRITE);
 		w->bad += !is_open(fd->fd);
 		if (i % 50 == 0)
@@ -290,8 +291,10 @@ static void many_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(get_and_put), T(keeps_within_the_budget), T(all_in_use),   T(pins),
-		T(squeezes),	T(idle_writers),	    T(many_threads),
+		T(get_and_put),  T(keeps_within_the_budget),
+		T(all_in_use),   T(pins),
+		T(squeezes),     T(idle_writers),
+		T(many_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,7 +202,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(put_find_remove), cmocka_unit_test(hidden_and_whiteouts),
 		cmocka_unit_test(random_changes),  cmocka_unit_test(cookies_are_stable),
-		cmocka_unit_test(entries_stay),	   cmocka_unit_test(churn),
+		cmocka_unit_test(entries_stay),    cmocka_unit_test(churn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,7 +73,8 @@ static void users_names(void **state)
 		{ UN_DIALECT_TRUSTED, "user.overlay.opaque", "user.overlay.opaque" },
 		{ UN_DIALECT_USER, "trusted.overlay.opaque", "trusted.overlay.opaque" },
 		{ UN_DIALECT_USER, "user.overlay.x", "user.overlay.overlay.x" },
-		{ UN_DIALECT_USER, "user.fuseoverlayfs.opaque", "user.fuseoverlayfs.overlay.opaque" },
+		{ UN_DIALECT_USER, "user.fuseoverlayfs.opaque",
+		  "user.fuseoverlayfs.overlay.opaque" },
 		{ UN_DIALECT_TRUSTED, "system.posix_acl_access", "system.posix_acl_access" },
 	};
 	char buf[XATTR_NAME_MAX + 1];
@@ -176,8 +177,9 @@ static void opaque(void **state)
 		const char *value;
 		int r;
 		bool x;
-	} table[] = { { "y", 1, false }, { "x", 0, true },     { "yes", 0, false }, { "", 0, false },
-		      { "n", 0, false }, { "yyyyyy", 0, false }, { "Y", 0, false } };
+	} table[] = { { "y", 1, false }, { "x", 0, true },  { "yes", 0, false },
+		      { "", 0, false },  { "n", 0, false }, { "yyyyyy", 0, false },
+		      { "Y", 0, false } };
 	struct fixture *f = *state;
 	unsigned marks;
 	bool x;
@@ -256,9 +258,13 @@ static void failures(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names), cmocka_unit_test(users_names),
+		cmocka_unit_test(names),
+		cmocka_unit_test(users_names),
 		cmocka_unit_test(longest_names),
-		T(set_get_clear), T(many_names), T(opaque), T(failures),
+		T(set_get_clear),
+		T(many_names),
+		T(opaque),
+		T(failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

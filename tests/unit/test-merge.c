@@ -178,7 +178,8 @@ static void the_table(void **state)
 		int lower = un_merge_lower_positive(&f->d, "n", true);
 
 		if (rules[i].found && strcmp(got, rules[i].found) != 0)
-			fail_msg("%s\n-> \"%s\", expected \"%s\"", rules[i].stack, got, rules[i].found);
+			fail_msg("%s\n-> \"%s\", expected \"%s\"", rules[i].stack, got,
+				 rules[i].found);
 		if (lower != rules[i].lower_positive)
 			fail_msg("%s\n-> lower positive %d", rules[i].stack, lower);
 		if (rules[i].listed && strcmp(list, rules[i].listed) != 0)
@@ -196,7 +197,7 @@ static void from_and_first_only(void **state)
 		bool first;
 		const char *want;
 	} table[] = { { 0, false, "123" }, { 1, false, "123" }, { 2, false, "23" },
-		      { 0, true, "1" },	   { 2, true, "2" },	{ 4, false, "-" } };
+		      { 0, true, "1" },    { 2, true, "2" },    { 4, false, "-" } };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
 		g_autofree char *got = found(f, table[i].from, table[i].first);
@@ -257,7 +258,8 @@ static void without_upper(void **state)
 
 static void sentinels_of_the_upper(void **state)
 {
-	struct fixture *f = start("u .wh..wh..opq = x\nu .wh..opq = x\nu .wh.a = b\n1 .wh..wh.plnk/x = 1");
+	struct fixture *f =
+		start("u .wh..wh..opq = x\nu .wh..opq = x\nu .wh.a = b\n1 .wh..wh.plnk/x = 1");
 	struct un_listing *l;
 
 	assert_int_equal(un_merge_list(&f->d, &l), 0);
@@ -277,8 +279,11 @@ static void sentinels_of_the_upper(void **state)
 static void failures(void **state)
 {
 	static const char *const stacks[] = {
-		"u n/\n1 n/ overlay.opaque=y\n2 n = 2", "u z = z\n1 z xwhiteout\n2 n = 2",
-		"1 .wh.n = w\n2 n = 2", "u n = u\n1 n = 1\n2 n = 2", "1 n xwhiteout\n2 n = 2",
+		"u n/\n1 n/ overlay.opaque=y\n2 n = 2",
+		"u z = z\n1 z xwhiteout\n2 n = 2",
+		"1 .wh.n = w\n2 n = 2",
+		"u n = u\n1 n = 1\n2 n = 2",
+		"1 n xwhiteout\n2 n = 2",
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(stacks); i++) {
@@ -296,10 +301,12 @@ static void failures(void **state)
 					char *got;
 
 					fault = (struct un_fault){ .countdown = n, .err = EIO };
-					got = what == 0 ? found(f, 0, false) :
-					      what == 1 ? listed(f) :
-							  g_strdup_printf("%d", un_merge_lower_positive(
-									&f->d, "n", true));
+					got = what == 0 ? found(f, 0, false)
+					      : what == 1
+						      ? listed(f)
+						      : g_strdup_printf("%d",
+									un_merge_lower_positive(
+										&f->d, "n", true));
 					if (fault.hit && strcmp(got, what == 2 ? "-5" : "E5") != 0)
 						fail_msg("%s\nlayer %u, question %d, call %d: %s",
 							 stacks[i], layer, what, n, got);
@@ -352,14 +359,10 @@ static void twenty_layers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_table),
-		cmocka_unit_test(from_and_first_only),
-		cmocka_unit_test(marks_of_the_found),
-		cmocka_unit_test(sub_mounts_are_empty),
-		cmocka_unit_test(without_upper),
-		cmocka_unit_test(sentinels_of_the_upper),
-		cmocka_unit_test(failures),
-		cmocka_unit_test(a_directory_does_not_open),
+		cmocka_unit_test(the_table),          cmocka_unit_test(from_and_first_only),
+		cmocka_unit_test(marks_of_the_found), cmocka_unit_test(sub_mounts_are_empty),
+		cmocka_unit_test(without_upper),      cmocka_unit_test(sentinels_of_the_upper),
+		cmocka_unit_test(failures),           cmocka_unit_test(a_directory_does_not_open),
 		cmocka_unit_test(twenty_layers),
 	};
 

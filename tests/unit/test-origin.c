@@ -17,8 +17,8 @@
 
 /* As the kernel wrote it on ext4 (overlay-format 3.8): inode 65543, generation 0x6c91c9. */
 static const uint8_t ext4[29] = { 0x00, 0xfb, 0x1d, 0x00, 0x01, 0x7d, 0x40, 0x45, 0x8d, 1,
-				  2,	3,    4,    5,	  6,	7,    8,    9,	  10,	11,
-				  12,	0x07, 0x00, 0x01, 0x00, 0xc9, 0x91, 0xc9, 0x6c };
+				  2,    3,    4,    5,    6,    7,    8,    9,    10,   11,
+				  12,   0x07, 0x00, 0x01, 0x00, 0xc9, 0x91, 0xc9, 0x6c };
 
 static void parses(void **state)
 {
@@ -41,8 +41,7 @@ static void refuses(void **state)
 		{ 1, 0xfc }, /* magic */
 		{ 2, 30 },   /* longer than the value */
 		{ 2, 21 },   /* no handle */
-		{ 2, 0 },
-		{ 3, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 0 : 1 }, /* foreign */
+		{ 2, 0 },    { 3, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 0 : 1 }, /* foreign */
 		{ 3, 4 }, /* of an upper object */
 		{ 3, 0x80 },
 	};

@@ -31,8 +31,9 @@ static int setup(void **state)
 {
 	struct fixture *f = g_new0(struct fixture, 1);
 
-	stack_init(&f->s, "u f = text\nu d/x = x\nu l -> f\nu x xwhiteout\nu full = x overlay.whiteout=\n"
-			  "u empty =\nu w whiteout\nu p fifo");
+	stack_init(&f->s,
+		   "u f = text\nu d/x = x\nu l -> f\nu x xwhiteout\nu full = x overlay.whiteout=\n"
+		   "u empty =\nu w whiteout\nu p fifo");
 	f->ls = stack_layers(&f->s);
 	f->u = &f->ls->v[0];
 	un_layer_fault(f->u, &f->fault);
@@ -268,9 +269,14 @@ static void many_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(probes),		   T(other_devices),	  T(probing_fails),
-		T(linked_and_placed),	   T(full_master_is_replaced), T(without_hard_links),
-		T(failures_are_harmless), T(many_threads),
+		T(probes),
+		T(other_devices),
+		T(probing_fails),
+		T(linked_and_placed),
+		T(full_master_is_replaced),
+		T(without_hard_links),
+		T(failures_are_harmless),
+		T(many_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
