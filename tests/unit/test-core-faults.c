@@ -202,20 +202,9 @@ struct fault_case {
 	const char *op;
 	unsigned flags;
 	const char *held; /* an object that somebody has open meanwhile */
-	const char *bug;  /* why it is known to fail */
 };
 
 /* Found by this test and not mended yet; whoever mends one takes it off the cases. */
-#define B1 "create.c create_locked(): a stat fails after a whiteout was replaced: not taken back"
-#define B2                                                                                         \
-	"stage.c un_make_staged(): an error of reading the default ACL is taken for: there is none"
-#define B3 "stage.c make_with_acl(): a directory that cannot be moved out of the nest stays in work"
-#define B4 "rename.c clear_target(): what replaces an empty target lacks its xattrs, ACL and times"
-#define B5 "attr.c un_setattr(): the copy-up of a shorter file is visible though the truncate fails"
-#define B6 "create.c publish_over_whiteout(): without EXCHANGE the whiteout is lost if rename fails"
-#define B7 "remove.c move_away(): without EXCHANGE a failing second step is not taken back"
-#define B8 "rename.c rename_leaving_whiteout(): both names stay if the whiteout fails; no way on"
-#define B9 "stage.c un_lifted(): errors of lifting a mode are EACCES; a staged mode stays lifted"
 
 /* A lower file and directory that have all that can be copied. */
 #define RICH                                                                                       \
@@ -234,38 +223,35 @@ static const struct fault_case cases[] = {
 	/* names that are made */
 	{ "create", "1 a = x", "create new 0640" },
 	{ "create-in-lower", RICH, "create d/e/new 0640" },
-	{ "create-over-whiteout", "1 d/w = lower\nu d/w whiteout", "create d/w 0600", .bug = B1 },
+	{ "create-over-whiteout", "1 d/w = lower\nu d/w whiteout", "create d/w 0600" },
 	{ "create-over-whiteout-sgid", "1 d/w = lower\nu d/ mode=02775 own=0:50\nu d/w whiteout",
-	  "create d/w 02755", ROOT, .bug = B1 },
+	  "create d/w 02755", ROOT },
 	{ "create-over-whiteout-acl", "1 d/w = lower\nu d/ defacl=9:7\nu d/w whiteout",
-	  "create d/w 0666", .bug = B1 "; " B2 },
+	  "create d/w 0666" },
 	{ "create-over-lower-whiteout", "2 d/w = low\n1 d/w whiteout\nu d/", "create d/w 0600" },
 	{ "create-acl", "u d/ defacl=9:7", "create d/w 0666" },
 	{ "create-as-stranger", "u d/ mode=0700", "create d/w 0604 as=1000:1000", ROOT },
 	{ "create-as-stranger-acl", "u d/ mode=0700 defacl=9:7", "create d/w 0604 as=1000:1000",
-	  ROOT, .bug = B2 },
+	  ROOT },
 	{ "create-over-whiteout-no-exchange", "1 d/w = lower\nu d/w whiteout", "create d/w 0600",
-	  NO_EXCHANGE | NO_TMPFILE, .bug = B1 },
+	  NO_EXCHANGE | NO_TMPFILE },
 	{ "create-in-readonly", "1 d/x = 1\nu d/ mode=0555", "create d/new 0444", ROOT },
 	{ "create-in-clone", "1 d/x = 1", "create d/new 0444", CLONE },
 	{ "mkdir", "1 a = x", "mkdir new 0750" },
 	{ "mkdir-in-lower", RICH, "mkdir d/e/new 0750" },
-	{ "mkdir-over-whiteout", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0700", .bug = B1 },
-	{ "mkdir-over-whiteout-readonly", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0555",
-	  .bug = B1 "; " B9 },
+	{ "mkdir-over-whiteout", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0700" },
+	{ "mkdir-over-whiteout-readonly", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0555" },
 	{ "mkdir-over-whiteout-acl", "1 d/w/x = lower\nu d/ defacl=9:7\nu d/w whiteout",
-	  "mkdir d/w 0777", .bug = B1 "; " B2 "; " B3 },
+	  "mkdir d/w 0777" },
 	{ "mkdir-over-whiteout-no-exchange", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0700",
-	  NO_EXCHANGE | NO_TMPFILE, .bug = B1 "; " B6 },
+	  NO_EXCHANGE | NO_TMPFILE },
 	{ "mkdir-as-stranger", "u d/ mode=02700 own=0:50", "mkdir d/w 0705 as=1000:1000", ROOT },
 	{ "symlink", "1 d/a = x", "symlink d/new to/somewhere" },
-	{ "symlink-over-whiteout", "1 d/w = lower\nu d/w whiteout", "symlink d/w to/somewhere",
-	  .bug = B1 },
+	{ "symlink-over-whiteout", "1 d/w = lower\nu d/w whiteout", "symlink d/w to/somewhere" },
 	{ "fifo", "1 d/a = x", "fifo d/new 0622" },
-	{ "fifo-over-whiteout", "1 d/w = lower\nu d/w whiteout", "fifo d/w 0622", .bug = B1 },
+	{ "fifo-over-whiteout", "1 d/w = lower\nu d/w whiteout", "fifo d/w 0622" },
 	{ "mknod", "1 d/a = x", "mknod d/new 0622 1:3", ROOT },
-	{ "mknod-over-whiteout", "1 d/w = lower\nu d/w whiteout", "mknod d/w 0622 1:3", ROOT,
-	  .bug = B1 },
+	{ "mknod-over-whiteout", "1 d/w = lower\nu d/w whiteout", "mknod d/w 0622 1:3", ROOT },
 	{ "tmpfile-link", "1 d/a = x", "tmpfile d text d/new" },
 	{ "tmpfile-link-over-whiteout", "1 d/w = x\nu d/w whiteout", "tmpfile d text d/w" },
 
@@ -283,7 +269,7 @@ static const struct fault_case cases[] = {
 	  .held = "d/g" },
 	{ "unlink-symlink", RICH, "unlink d/e/l", .held = "d/e/l" },
 	{ "unlink-fifo", RICH, "unlink d/e/p", .held = "d/e/p" },
-	{ "unlink-in-readonly", COPIED "u d/ mode=0555", "unlink d/f", .held = "d/f", .bug = B9 },
+	{ "unlink-in-readonly", COPIED "u d/ mode=0555", "unlink d/f", .held = "d/f" },
 	{ "unlink-over-lower-whiteout", "2 d/f = 2\n1 d/f whiteout\nu d/f = upper", "unlink d/f",
 	  .held = "d/f" },
 	{ "unlink-copied-revalidate", COPIED, "unlink d/f", REVALIDATE, .held = "d/f" },
@@ -294,9 +280,9 @@ static const struct fault_case cases[] = {
 	  "1 d/x/f = x\n1 d/x/g = y\nu d/x/ user.a=b\nu d/x/f whiteout\nu d/x/g whiteout",
 	  "rmdir d/x", .held = "d/x" },
 	{ "rmdir-merged-whiteouts-no-exchange", "1 d/x/f = x\nu d/x/ user.a=b\nu d/x/f whiteout",
-	  "rmdir d/x", NO_EXCHANGE | IN_TWO, .held = "d/x", .bug = B7 },
+	  "rmdir d/x", NO_EXCHANGE | IN_TWO, .held = "d/x" },
 	{ "rmdir-merged-readonly", "1 d/x/f = x\nu d/x/f whiteout\nu d/x/ mode=0555", "rmdir d/x",
-	  .held = "d/x", .bug = B9 },
+	  .held = "d/x" },
 	{ "rmdir-pure-whiteouts", "u d/x/\nu d/x/f whiteout\nu d/x/g whiteout", "rmdir d/x",
 	  .held = "d/x" },
 	{ "rmdir-opaque", "1 d/x/f = x\nu d/x/ overlay.opaque=y", "rmdir d/x", .held = "d/x" },
@@ -323,19 +309,17 @@ static const struct fault_case cases[] = {
 	{ "rename-copied-over-copied", COPIED "1 h = l\nu h = u", "rename d/f h", .held = "h" },
 	{ "rename-link-over", "u d/f = f\nu d/g = g\nu d/h == d/g", "rename d/f d/g",
 	  .held = "d/g" },
-	{ "rename-lower-no-whiteout", PLAIN, "rename d/f d/n", NO_WHITEOUT | IN_TWO, .held = "d/f",
-	  .bug = B8 },
+	{ "rename-lower-no-whiteout", PLAIN, "rename d/f d/n", NO_WHITEOUT | IN_TWO, .held = "d/f" },
 	{ "rename-lower-over-upper-no-whiteout", PLAIN, "rename d/f d/g", NO_WHITEOUT | IN_TWO,
-	  .held = "d/g", .bug = B8 },
+	  .held = "d/g" },
 	{ "rename-copied-no-tmpfile", COPIED, "rename d/f n", NO_TMPFILE },
 	{ "rename-lower-no-tmpfile", RICH, "rename d/e/f n", NO_TMPFILE },
-	{ "rename-in-readonly", PLAIN "u d/ mode=0555\n1 r/x = 1\nu r/ mode=0555", "rename d/f r/n",
-	  .bug = B9 },
+	{ "rename-in-readonly", PLAIN "u d/ mode=0555\n1 r/x = 1\nu r/ mode=0555", "rename d/f r/n" },
 	{ "rename-dir", "1 d/x = 1\nu d/s/f = f", "rename d/s d/t", OR_XDEV, .held = "d/s" },
 	{ "rename-dir-across", "1 d/x = 1\nu d/s/f = f\n1 e/x = 1", "rename d/s e/t", OR_XDEV,
 	  .held = "d/s/f" },
 	{ "rename-dir-readonly", "1 d/x = 1\nu d/s/f = f\nu d/s/ mode=0555\n1 e/x = 1",
-	  "rename d/s e/t", OR_XDEV, .bug = B9 },
+	  "rename d/s e/t", OR_XDEV },
 	{ "rename-dir-over-whiteout", "1 d/w = 1\nu d/w whiteout\nu d/s/f = f", "rename d/s d/w",
 	  OR_XDEV },
 	{ "rename-dir-opaque", "1 d/s/g = 1\nu d/s/f = f\nu d/s/ overlay.opaque=y",
@@ -351,16 +335,16 @@ static const struct fault_case cases[] = {
 	{ "rename-dir-over-merged-empty",
 	  "1 d/t/f = l\nu d/t/ user.a=b acl=5:7 mode=0751 own=3:4 time=900000000\nu d/t/f whiteout\n"
 	  "u d/s/f = f",
-	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t" },
 	{ "rename-dir-over-pure-whiteouts", "u d/t/ user.a=b\nu d/t/f whiteout\nu d/s/f = f",
-	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t" },
 	{ "rename-dir-over-opaque-empty",
 	  "1 d/t/f = 1\nu d/t/ overlay.opaque=y user.a=b\nu d/s/f = f", "rename d/s d/t",
-	  OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
+	  OR_XDEV | CLEARS, .held = "d/t" },
 	{ "rename-opaque-over-merged-empty",
 	  "1 d/t/f = l\nu d/t/ user.a=b\nu d/t/f whiteout\n1 d/s/g = l\nu d/s/ overlay.opaque=y\n"
 	  "u d/s/f = f",
-	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t", .bug = B4 },
+	  "rename d/s d/t", OR_XDEV | CLEARS, .held = "d/t" },
 	{ "exchange-lower", PLAIN "1 e/h = h", "rename d/f e/h exchange", .held = "e/h" },
 	{ "exchange-upper", "u d/f = f\nu d/g = g", "rename d/f d/g exchange" },
 	{ "exchange-copied-upper", COPIED "u d/g = g", "rename d/f d/g exchange" },
@@ -391,8 +375,8 @@ static const struct fault_case cases[] = {
 	{ "write-upper", "u d/f = text", "write d/f XXX" },
 	/* Between copy-up and writing it is a file of its own. */
 	{ "write-hard-link", "1 d/f = text\n1 d/g == d/f", "write d/f XXX", IN_TWO },
-	{ "truncate-0", RICH, "truncate d/e/f 0", .held = "d/e/f", .bug = B5 },
-	{ "truncate-some", BIG, "truncate d/e/f2 1100000", .bug = B5 },
+	{ "truncate-0", RICH, "truncate d/e/f 0", .held = "d/e/f" },
+	{ "truncate-some", BIG, "truncate d/e/f2 1100000" },
 	{ "truncate-up", RICH, "truncate d/e/f 100" },
 	{ "fallocate", RICH, "fallocate d/e/f 5000" },
 	{ "chmod", RICH, "chmod d/e/f 0600", .held = "d/e/f" },
@@ -418,7 +402,7 @@ static const struct fault_case cases[] = {
 	{ "readonly-parents",
 	  "1 a/b/c/f = x mode=0444\n1 a/b/c/ mode=0555 time=900000000\n"
 	  "1 a/b/ mode=0555\n1 a/ mode=0555",
-	  "utime a/b/c/f 950000000", .bug = B9 },
+	  "utime a/b/c/f 950000000" },
 };
 
 /* ------------------------------------------------------------------------------------------------
@@ -842,8 +826,6 @@ static void fault_loop(void **state)
 	if (getenv("UN_FAULTS_VERBOSE"))
 		print_message("%s: %u faults, %u errors though it was done\n", c->name, v.faults,
 			      v.errors_after);
-	if (v.complaints->len && c->bug)
-		printf("  known: %s\n", c->bug);
 	/* cmocka's messages are cut off at 1 KiB. */
 	printf("%s", v.complaints->str);
 	(void)fflush(stdout);

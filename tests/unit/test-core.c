@@ -1157,9 +1157,6 @@ static void *last_unlinker(void *data)
 
 /*
  * All names of an open file go at once: it stays usable, whatever is evicted then.
- * BUG (remove.c, un_note_unlinked): whether it was the last name is found out before the inode is
- * locked, so who was not last may come last, and says that it is not unlinked; and of several names
- * that go at once each may see another one that still leads to the file and pin nothing.
  */
 static void names_that_go_at_once(void **state)
 {

@@ -273,8 +273,6 @@ static void sentinels_of_the_upper(void **state)
 
 /*
  * Every failing question is an error, never a "no"; what was opened is closed.
- * BUG (merge/lookup.c, un_merge_lower_positive): an error of looking for `.wh.NAME` is taken for "it is
- * there", so that a removal leaves no whiteout.
  */
 static void failures(void **state)
 {
