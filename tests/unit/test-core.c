@@ -819,6 +819,7 @@ static void tmpfiles(void **state)
  */
 
 struct listing {
+	struct un_fs *fs;
 	GHashTable *seen;
 	uint64_t cookie;
 	unsigned stop_after, taken;
@@ -836,6 +837,8 @@ static bool take(void *data, const struct un_dirent *e)
 	l->taken++;
 	if (e->cookie > 2 && !g_hash_table_add(l->seen, g_strdup(e->name)))
 		l->twice++;
+	/* What is taken is ours. */
+	un_inode_put(l->fs, e->inode);
 	return true;
 }
 
@@ -859,6 +862,7 @@ static void listing_while_it_changes(void **state)
 	l.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	for (int i = 0;; i++) {
 		l.taken = 0;
+		l.fs = fs;
 		assert_int_equal(un_readdir(fs, dir, l.cookie, i % 2, take, &l), 0);
 		if (l.taken == 0)
 			break;
