@@ -59,6 +59,7 @@ struct un_layer_ops {
 	int (*chmod)(struct un_layer *l, int dirfd, const char *name, mode_t mode);
 	int (*utimens)(struct un_layer *l, int dirfd, const char *name,
 		       const struct timespec ts[2]);
+	/* Times as truncate(2): a file that keeps its size has changed if the file system says so. */
 	int (*truncate)(struct un_layer *l, int fd, off_t size);
 	ssize_t (*pwrite)(struct un_layer *l, int fd, const void *buf, size_t size, off_t off);
 	/* FICLONE of the whole of @from into @fd. */

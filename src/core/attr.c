@@ -355,7 +355,7 @@ static int setattr_dead(struct un_inode *dir, const struct un_setattr *a, struct
 int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a,
 	       const struct un_cred *cred, struct statx *st)
 {
-	bool size = a->valid & UN_SET_SIZE;
+	bool size = a->valid & UN_SET_SIZE, keep = false;
 	int r;
 
 	if (fs->read_only)
@@ -381,7 +381,14 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 	/* Bits that are not set need no copy to be cleared. */
 	if (a->valid == UN_SET_KILL && !inode->maybe_setid)
 		return un_getattr(fs, inode, st);
-	r = un_copyup(fs, inode, size ? a->size : UN_COPY_ALL);
+	/* A file that keeps its size is not cut off; the file system says whether it has changed. */
+	if (size && !inode->upper) {
+		r = un_getattr(fs, inode, st);
+		if (r < 0)
+			return r;
+		keep = (off_t)st->stx_size == a->size;
+	}
+	r = un_copyup(fs, inode, size && !keep ? a->size : UN_COPY_ALL);
 	if (r == 0 && size)
 		r = truncate_upper(fs, inode, a->size);
 	if (r >= 0 && (a->valid & UN_SET_KILL))
