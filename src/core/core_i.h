@@ -265,6 +265,8 @@ int un_prot(struct un_fs *fs, struct un_inode *inode);
 /* May names in the directory change? @remove: taking one away. 0 or -EPERM, ... */
 int un_prot_dir(struct un_fs *fs, struct un_inode *dir, bool remove);
 int un_prot_victim(struct un_fs *fs, struct un_inode *inode);
+/* May @cred give a file of the group set-gid? Root may; others if they are in it, by any way. */
+bool un_in_group(const struct un_cred *cred, gid_t gid);
 /* Clear set-id bits as a change of data by @cred does. 1 cleared, 0 nothing to do, or -errno. */
 int un_kill_setid(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred);
 
@@ -336,6 +338,12 @@ int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark
  */
 int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd, const char *to,
 		      unsigned flags);
+/*
+ * Set-gid files: made with the caller's ids alone they would lose the bit where the caller is in the
+ * group only by a supplementary one, which the daemon cannot take on.
+ */
+bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what,
+			 const struct un_cred *cred);
 /* O_TMPFILE in the upper directory @dirfd, owned by @cred; a descriptor or -errno. */
 int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 		    const struct un_cred *cred);

@@ -95,7 +95,7 @@ static int create_object(struct creation *c)
 {
 	int r;
 
-	if (!c->state.whiteout) {
+	if (!c->state.whiteout && !un_make_needs_stage(c->fs, c->what, c->cred)) {
 		r = keep_fd(c, un_make_direct(c->fs, c->dirfd, c->name, c->what, c->cred));
 		/* Supplementary groups, or ids this daemon cannot take on. */
 		if (r != -EACCES && r != -EPERM)

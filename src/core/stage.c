@@ -241,6 +241,13 @@ static int make(struct un_layer *u, int dirfd, const char *name, const struct un
 	return r;
 }
 
+bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what,
+			 const struct un_cred *cred)
+{
+	return fs->privileged && (what->mode & S_ISGID) && !S_ISDIR(what->mode) &&
+	       (cred->uid != fs->uid || cred->gid != fs->gid);
+}
+
 int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct un_create *c,
 		   const struct un_cred *cred)
 {
@@ -295,6 +302,21 @@ static int make_with_acl(struct un_fs *fs, const char *name, const struct un_cre
 	return r < 0 ? r : made;
 }
 
+/*
+ * The kernel's mode_strip_sgid(), which kernels before 6.0 leave to the file system: a set-gid program
+ * is not for those who are not in the group that a set-gid directory gives it.
+ */
+static mode_t may_keep(mode_t mode, const struct un_create *c, const struct statx *parent,
+		       const struct un_cred *cred)
+{
+	const mode_t both = S_ISGID | S_IXGRP;
+
+	if (S_ISDIR(c->mode) || (mode & both) != both || !(parent->stx_mode & S_ISGID) ||
+	    un_in_group(cred, parent->stx_gid))
+		return mode;
+	return mode & ~(mode_t)S_ISGID;
+}
+
 /* The owner and group it would have got, set-gid of the parent included. */
 static int give_away(struct un_fs *fs, const struct statx *parent, const char *name,
 		     const struct un_create *c, const struct un_cred *cred)
@@ -314,11 +336,11 @@ static int give_away(struct un_fs *fs, const struct statx *parent, const char *n
 	}
 	if (S_ISLNK(c->mode))
 		return 0;
-	mode = st.stx_mode & 07777;
+	mode = may_keep(st.stx_mode & 07777, c, parent, cred);
 	if (S_ISDIR(c->mode) && (parent->stx_mode & S_ISGID))
 		mode |= S_ISGID;
 	/* After the owner: chown takes set-id bits away. */
-	if (mode & 07000)
+	if ((mode & 07000) || mode != (st.stx_mode & 07777))
 		return u->ops->chmod(u, fs->work, name, mode);
 	return 0;
 }
@@ -362,23 +384,15 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 	return made;
 }
 
-int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
-		    const struct un_cred *cred)
+/* As the daemon, and given away while nobody can see it. */
+static int tmpfile_for(struct un_fs *fs, int dirfd, const struct un_create *what,
+		       const struct un_cred *cred)
 {
 	struct un_layer *u = fs->upper;
-	struct statx st;
-	int fd, r = enter(fs, cred);
+	struct statx parent, st;
+	int r = u->ops->stat(u, dirfd, "", &parent);
+	un_autofd int fd = -1;
 
-	if (r == 0) {
-		set_umask(what->umask);
-		fd = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
-				   what->mode & 07777);
-		leave(fs, cred);
-		if (fd != -EACCES || !fs->privileged)
-			return fd;
-	}
-	/* Not as the caller: as the daemon, and given away while nobody can see it. */
-	r = u->ops->stat(u, dirfd, "", &st);
 	if (r == 0)
 		r = un_may_own(fs, cred->uid, cred->gid);
 	if (r < 0)
@@ -387,10 +401,28 @@ int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 	fd = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, what->mode & 07777);
 	if (fd < 0)
 		return fd;
-	r = u->ops->chown(u, fd, "", cred->uid, st.stx_mode & S_ISGID ? st.stx_gid : cred->gid);
-	if (r < 0) {
-		un_close(fd);
-		return r;
+	r = u->ops->stat(u, fd, "", &st);
+	if (r == 0)
+		r = u->ops->chown(u, fd, "", cred->uid,
+				  parent.stx_mode & S_ISGID ? parent.stx_gid : cred->gid);
+	/* After the owner: chown takes set-id bits away. */
+	if (r == 0 && (st.stx_mode & 07000))
+		r = u->ops->chmod(u, fd, "", may_keep(st.stx_mode & 07777, what, &parent, cred));
+	return r < 0 ? r : un_take_fd(&fd);
+}
+
+int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
+		    const struct un_cred *cred)
+{
+	int fd, r = un_make_needs_stage(fs, what, cred) ? -EACCES : enter(fs, cred);
+
+	if (r == 0) {
+		set_umask(what->umask);
+		fd = un_open_retry(fs, fs->upper, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
+				   what->mode & 07777);
+		leave(fs, cred);
+		if (fd != -EACCES || !fs->privileged)
+			return fd;
 	}
-	return fd;
+	return tmpfile_for(fs, dirfd, what, cred);
 }

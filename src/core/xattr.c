@@ -168,7 +168,8 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 							size, flags);
 		if (r == 0)
 			inode->xattrs = UN_XATTR_UNKNOWN;
-		if (r == 0 && kill_sgid)
+		/* The kernel says so for both kinds; file systems act on it for the one that sets a mode. */
+		if (r == 0 && kill_sgid && strcmp(name, "system.posix_acl_access") == 0)
 			r = drop_sgid(&at);
 		un_at_done(fs, &at);
 	}
