@@ -94,11 +94,11 @@ struct un_layer {
 	int clone;      /* the detached mount it lies in, owned; -1: it lies in the visible tree */
 	char *path;     /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
-	void *ops_data;   /* of a decorator */
-	void *owner;      /* whoever uses the layer may leave a pointer here */
+	void *ops_data;       /* of a decorator */
+	void *owner;          /* whoever uses the layer may leave a pointer here */
 	atomic_int handle_fd; /* for open_by_handle_at(2), owned; 0: not opened yet */
-	uint64_t dev;     /* st_dev of the root (makedev form) */
-	uint8_t uuid[16]; /* of the file system's superblock; zeros: unknown */
+	uint64_t dev;         /* st_dev of the root (makedev form) */
+	uint8_t uuid[16];     /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;
 };
 

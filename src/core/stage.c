@@ -241,8 +241,7 @@ static int make(struct un_layer *u, int dirfd, const char *name, const struct un
 	return r;
 }
 
-bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what,
-			 const struct un_cred *cred)
+bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what, const struct un_cred *cred)
 {
 	return fs->privileged && (what->mode & S_ISGID) && !S_ISDIR(what->mode) &&
 	       (cred->uid != fs->uid || cred->gid != fs->gid);
