@@ -298,8 +298,14 @@ int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 		return 0;
 	un_dir_merge(fs, dir, &md);
 	r = un_merge_list(&md, &l);
+	/* Want of descriptors is ours, not the caller's. */
+	for (int i = 0; (r == -EMFILE || r == -ENFILE) && i < 16; i++) {
+		if (!un_fdcache_squeeze(fs->fds))
+			g_usleep(1000u << MIN(i, 7));
+		r = un_merge_list(&md, &l);
+	}
 	if (r < 0)
-		return r;
+		return r == -EMFILE ? -ENFILE : r;
 	un_listing_free(dir->d->listing);
 	dir->d->listing = l;
 	return 0;

@@ -34,7 +34,8 @@ void un_stage_discard(struct un_fs *fs, const char *name)
 	/* Nobody sees it any more: open to its owner, whatever it was. */
 	if (!fs->privileged)
 		un_ignore(u->ops->chmod(u, fs->work, name, 0700));
-	fd = u->ops->open(u, fs->work, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	fd = un_open_retry(fs, u, fs->work, name,
+			   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
 		return;
 	while ((n = u->ops->getdents(u, fd, buf, sizeof(buf))) > 0) {
@@ -224,14 +225,15 @@ int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd
 	return r;
 }
 
-static int make(struct un_layer *u, int dirfd, const char *name, const struct un_create *c)
+static int make(struct un_fs *fs, int dirfd, const char *name, const struct un_create *c)
 {
+	struct un_layer *u = fs->upper;
 	int r;
 
 	if (S_ISREG(c->mode))
-		return u->ops->open(u, dirfd, name,
-				    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-				    c->mode & 07777);
+		return un_open_retry(fs, u, dirfd, name,
+				     O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+				     c->mode & 07777);
 	if (S_ISDIR(c->mode))
 		r = u->ops->mkdir(u, dirfd, name, c->mode & 07777);
 	else if (S_ISLNK(c->mode))
@@ -255,13 +257,8 @@ int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct u
 	if (r < 0)
 		return r;
 	set_umask(c->umask);
-	r = make(fs->upper, dirfd, name, c);
+	r = make(fs, dirfd, name, c);
 	leave(fs, cred);
-	if (r == -EMFILE || r == -ENFILE) {
-		if (un_fdcache_squeeze(fs->fds))
-			return un_make_direct(fs, dirfd, name, c, cred);
-		return -ENFILE;
-	}
 	return r;
 }
 
@@ -283,12 +280,12 @@ static int make_with_acl(struct un_fs *fs, const char *name, const struct un_cre
 	r = u->ops->mkdir(u, fs->work, nest, 0700);
 	if (r < 0)
 		return r;
-	dir = u->ops->open(u, fs->work, nest, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	dir = un_open_retry(fs, u, fs->work, nest, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	r = dir < 0 ? dir : 0;
 	if (r == 0)
 		r = u->ops->setxattr(u, dir, "", "system.posix_acl_default", acl, acl_len, 0);
 	if (r == 0)
-		r = made = make(u, dir, "x", c);
+		r = made = make(fs, dir, "x", c);
 	if (r >= 0) {
 		r = u->ops->rename(u, dir, "x", fs->work, name, 0);
 		if (r < 0)
@@ -367,7 +364,7 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 	if (acl_len > 0)
 		made = make_with_acl(fs, name, c, acl, (size_t)acl_len);
 	else
-		made = make(u, fs->work, name, c);
+		made = make(fs, fs->work, name, c);
 	if (made < 0)
 		return made;
 	r = give_away(fs, &pst, name, c, cred);
