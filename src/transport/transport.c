@@ -94,7 +94,7 @@ void un_transport_use_device(int device)
 static void debug_reply(const struct iovec *iov, ssize_t r)
 {
 	const struct un_wire_out *out = iov[0].iov_base;
-	const char *lost = r < 0 ? g_strerror(errno) : NULL;
+	const char *lost = r < 0 ? strerrordesc_np(errno) : NULL;
 
 	if (!un_log_debugging())
 		return;
@@ -102,7 +102,7 @@ static void debug_reply(const struct iovec *iov, ssize_t r)
 		un_log(LOG_DEBUG, "notify %d%s%s", out->error, lost ? ": " : "", lost ? lost : "");
 	else
 		un_log(LOG_DEBUG, "  %" PRIu64 " -> %s, %u bytes%s%s", out->unique,
-		       out->error ? g_strerror(-out->error) : "ok", out->len,
+		       out->error ? strerrordesc_np(-out->error) : "ok", out->len,
 		       lost ? "; not delivered: " : "", lost ? lost : "");
 }
 
@@ -176,7 +176,7 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 
 	if (device_writev(req->device, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
 	    errno != ENODEV)
-		un_log(LOG_ERR, "an answer cannot be written: %s", g_strerror(errno));
+		un_log(LOG_ERR, "an answer cannot be written: %s", strerrordesc_np(errno));
 	g_free(req);
 }
 
@@ -306,7 +306,7 @@ static void *worker_main(void *arg)
 	while ((n = receive(w, buf)) >= 0)
 		process(w, buf, (size_t)n);
 	if (n != -ENODEV && n != -ECONNABORTED)
-		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", g_strerror((int)-n));
+		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", strerrordesc_np((int)-n));
 	un_mutex_lock(&t->lock);
 	w->running = false;
 	un_mutex_unlock(&t->lock);
@@ -357,7 +357,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 
 	r = fuse_session_custom_io(se, &io, fuse_session_fd(se));
 	if (r) {
-		un_log(LOG_ERR, "libfuse refuses the transport: %s", g_strerror(abs(r)));
+		un_log(LOG_ERR, "libfuse refuses the transport: %s", strerrordesc_np(abs(r)));
 		return NULL;
 	}
 	t = g_new0(struct un_transport, 1);
@@ -411,7 +411,7 @@ static void open_clones(struct un_transport *t)
 		if (fd < 0) {
 			un_log(LOG_INFO,
 			       "the threads share one device: /dev/fuse cannot be cloned: %s",
-			       g_strerror(-fd));
+			       strerrordesc_np(-fd));
 			return;
 		}
 		t->workers[i]->fd = fd;
@@ -436,7 +436,8 @@ int un_transport_run(struct un_transport *t)
 		n++;
 	}
 	if (r)
-		un_log(LOG_ERR, "%u of %u threads started: %s", n, t->n_workers, g_strerror(r));
+		un_log(LOG_ERR, "%u of %u threads started: %s", n, t->n_workers,
+		       strerrordesc_np(r));
 
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(t->workers[i]->thread, NULL);
