@@ -76,6 +76,10 @@ static int open_union(struct app *a, char **ret_err)
 	const struct un_setup_request setup = {
 		.lowers = (const char *const *)o->lowers->pdata,
 		.n_lowers = o->lowers->len,
+		.data = (const char *const *)o->datadirs->pdata,
+		.n_data = o->datadirs->len,
+		.index = o->index,
+		.index_asked = o->index && o->index_set,
 		.upper = o->upper,
 		.work = o->work,
 		.userxattr = o->userxattr,
@@ -86,6 +90,10 @@ static int open_union(struct app *a, char **ret_err)
 		.sync = o->sync != UN_SYNC_VOLATILE,
 		.sync_strict = o->sync == UN_SYNC_STRICT,
 		.revalidate = o->timeout == 0,
+		.redirect_follow = o->redirect_dir != UN_REDIRECT_NOFOLLOW,
+		.redirect_create = o->redirect_dir == UN_REDIRECT_ON,
+		.metacopy_follow = o->metacopy,
+		.metacopy_create = o->metacopy && o->redirect_dir == UN_REDIRECT_ON,
 	};
 	const struct un_ops_config ops = {
 		.timeout = o->timeout,

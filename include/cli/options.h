@@ -20,11 +20,48 @@ enum un_sync {
 	UN_SYNC_VOLATILE,
 };
 
+/* The options of the format on disk; names, values and sense are those of the kernel. */
+
+/* overlay.redirect on directories: written by a rename, and followed? */
+enum un_redirect_dir {
+	UN_REDIRECT_ON,       /* written and followed */
+	UN_REDIRECT_FOLLOW,   /* followed */
+	UN_REDIRECT_NOFOLLOW, /* neither: a name with one gives EPERM */
+	UN_REDIRECT_OFF,      /* follow, create none */
+};
+
+/* Inode numbers of layers on several file systems. */
+enum un_xino {
+	UN_XINO_AUTO, /* unique as far as the layers allow it */
+	UN_XINO_ON,
+	UN_XINO_OFF,
+};
+
+/* fs-verity digests in metacopy files. */
+enum un_verity {
+	UN_VERITY_OFF,
+	UN_VERITY_ON,      /* checked where there is one */
+	UN_VERITY_REQUIRE, /* ... and there has to be one */
+};
+
+/* overlay.uuid on the upper: the identity of the union, seen in statfs. */
+enum un_uuid {
+	UN_UUID_AUTO, /* the stored one; stored in a fresh upper */
+	UN_UUID_ON,   /* stored if there is none */
+	UN_UUID_OFF,  /* none, and file handles in the layers do not name their file system */
+	UN_UUID_NULL, /* none */
+};
+
 struct un_options {
-	GPtrArray *lowers; /* char *, unescaped, top first, 1..UN_MAX_LOWERS */
-	char *upper;       /* NULL: read-only union */
-	char *work;        /* NULL exactly if upper is */
-	char *source;      /* first positional of two, or NULL */
+	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */
+	/*
+	 * char *: data-only layers, top first; may be empty. Below all lowers, and with them at
+	 * most UN_MAX_LOWERS.
+	 */
+	GPtrArray *datadirs;
+	char *upper;  /* NULL: read-only union */
+	char *work;   /* NULL exactly if upper is */
+	char *source; /* first positional of two, or NULL */
 	char *mountpoint;
 	char *fsname;  /* never NULL: fsname=, else SOURCE, else "fuse-unionfs" */
 	char *subtype; /* never NULL: "fuse-unionfs" unless given */
@@ -41,6 +78,20 @@ struct un_options {
 	bool userxattr; /* asked for; without it the dialect follows from the privilege */
 	bool clone_fd;  /* default true */
 	bool auto_unmount;
+	/*
+	 * What contradicts itself was refused, and what follows from another option is done: metacopy
+	 * is off if redirect_dir or nfs_export make it so, index if there is no upper.
+	 */
+	enum un_redirect_dir redirect_dir; /* default UN_REDIRECT_ON */
+	bool metacopy;                     /* default true */
+	bool index;                        /* default true */
+	/* Given by the user: then what cannot be had is said louder, or refused. */
+	bool redirect_dir_set;
+	bool metacopy_set;
+	bool index_set;
+	enum un_xino xino;
+	enum un_verity verity;
+	enum un_uuid uuid;
 	enum un_sync sync;
 	double timeout;     /* seconds; UN_TIMEOUT_FOREVER */
 	unsigned threads;   /* 0: as many as CPUs */

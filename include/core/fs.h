@@ -16,7 +16,11 @@ struct un_fs_config {
 	bool read_only;           /* asked for; without an upper it is so anyway */
 	bool sync;                /* data of a copy-up is on disk before it becomes visible */
 	bool sync_strict;         /* ... and metadata and directories too */
-	bool revalidate;          /* timeout=0: ask the layers at every lookup */
+	bool redirect_follow; /* redirects in layers lead somewhere; otherwise they are refused */
+	bool redirect_create; /* directories with something below can be renamed */
+	bool metacopy_follow; /* files without data have it from below; otherwise refused */
+	bool metacopy_create; /* attributes are copied up without data */
+	bool revalidate;      /* timeout=0: ask the layers at every lookup */
 };
 
 /* NULL and a sentence in *ret_err on failure. */

@@ -100,6 +100,8 @@ struct un_layer {
 	uint64_t dev;         /* st_dev of the root (makedev form) */
 	uint8_t uuid[16];     /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;
+	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
+	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
 
 static inline uint64_t un_stx_dev(const struct statx *st)

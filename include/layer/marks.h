@@ -24,6 +24,8 @@ enum un_mark {
 	UN_MARK_WHITEOUT, /* empty regular file that is a whiteout */
 	UN_MARK_PROTATTR, /* immutable and append-only, kept out of the real inode */
 	UN_MARK_UUID,     /* upper root: identity of the union */
+	UN_MARK_NLINK,    /* indexed file: how its link count is to be told */
+	UN_MARK_UPPER,    /* index directory: handle of the upper root */
 	UN_MARK_LEGACY_OPAQUE, /* user.fuseoverlayfs.opaque */
 	UN_N_MARKS,
 };

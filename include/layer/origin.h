@@ -24,6 +24,15 @@ struct un_origin {
 ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
 			 uint8_t ret[UN_ORIGIN_MAX]);
 
+/* The same for an object of the upper: the value of the index's own mark. */
+ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
+			       uint8_t ret[UN_ORIGIN_MAX]);
+
+/* The name of its entry in the index: lower-case hexadecimal, 2 * @len + 1 bytes. */
+void un_origin_hex(const uint8_t *value, size_t len, char *ret);
+/* And back: the length, or -EINVAL. */
+ssize_t un_origin_unhex(const char *hex, uint8_t ret[UN_ORIGIN_MAX]);
+
 /* 0, or -EINVAL: not an origin this machine can use (invalid, foreign, newer, empty). */
 int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret);
 
@@ -33,3 +42,9 @@ int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret);
  * the well-known file systems. 0: unknown.
  */
 uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *origin);
+
+/*
+ * Attributes of the origin, as far as they can be had: with the privilege all, and then -ESTALE says
+ * that it is gone; without it only the number, with stx_nlink 0. -ENOENT: not even that.
+ */
+int un_origin_stat(struct un_layer *l, const struct un_origin *origin, struct statx *ret);

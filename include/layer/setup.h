@@ -17,22 +17,29 @@ enum un_dialect {
 struct un_setup_request {
 	const char *const *lowers; /* top first */
 	unsigned n_lowers;
+	const char *const *data; /* layers with data only, top first */
+	unsigned n_data;
 	const char *upper; /* NULL: read-only */
 	const char *work;
 	bool userxattr;   /* forced; otherwise by probing: trusted if it can be set, else user */
+	bool index;       /* keep hard links of lower files together, if it can be done */
+	bool index_asked; /* ... and if this upper's index belongs to another lower, refuse */
 	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */
 	bool no_clone;    /* tests: behave like an unprivileged mount */
 };
 
 struct un_layers {
 	struct un_layer
-		*v; /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
-	unsigned n; /* lowers */
+		*v;      /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
+	unsigned n;      /* lowers */
+	unsigned n_data; /* layers with data only, behind them */
 	bool has_upper;
 	enum un_dialect dialect;
-	int work;       /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
-	char *stage_id; /* unique to this mount; staging names in WORK/work are "#ID-N" */
-	int stage_lock; /* holds the lock that tells others this mount is alive; -1 */
+	int work;        /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
+	int index;       /* directory fd of WORK/index; -1: there is no index */
+	bool index_used; /* it is not empty */
+	char *stage_id;  /* unique to this mount; staging names in WORK/work are "#ID-N" */
+	int stage_lock;  /* holds the lock that tells others this mount is alive; -1 */
 };
 
 /*

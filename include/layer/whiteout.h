@@ -2,9 +2,10 @@
 /*
  * Whiteouts: an entry that hides the same name in every layer below.
  *
- * On disk: a character device 0:0, or an empty regular file with the whiteout mark. `.wh.NAME` in
- * a lower is the tar form; src/merge/ knows about it, since it is another name. One inode per
- * deletion is wasteful, so a pool keeps a master in the work directory and hands out hard links.
+ * On disk: a character device 0:0; an empty regular file with the whiteout mark; or the file
+ * `.wh.NAME` beside NAME, the tar form. src/merge/ reads the last, since it is another name. What is
+ * written is the first of these that the upper can hold. One inode per deletion is wasteful, so a pool
+ * keeps a master in the work directory and hands out hard links.
  */
 #pragma once
 
@@ -16,7 +17,18 @@ struct un_whiteout_pool;
  * Borrows all. @work: a directory on the upper's file system; the master is called "@prefix-wh" in
  * it, staged links "@prefix-wh.N".
  */
-struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, const char *prefix);
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
+					      int work, const char *prefix);
+
+/* Are they devices, as RENAME_WHITEOUT makes them? Or names of their own, beside what they hide? */
+bool un_whiteout_is_device(const struct un_whiteout_pool *pool);
+bool un_whiteout_is_beside(const struct un_whiteout_pool *pool);
+
+/*
+ * The tar form at @name: what the layers below have of it is hidden, an object of that name in @dirfd is
+ * not. 0 also if it is there already.
+ */
+int un_whiteout_beside(struct un_layer *upper, int dirfd, const char *name);
 
 /* Removes the master. Accepts NULL, returns NULL. */
 struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool);
@@ -26,7 +38,8 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 		      const struct statx *st);
 
 /*
- * Make a whiteout at @name in the upper's directory @dirfd where nothing is: -EEXIST otherwise.
+ * Make a whiteout at @name in the upper's directory @dirfd where nothing is: -EEXIST otherwise (but
+ * for those that are beside).
  * Errors of mknod and link. The pool's lock is a leaf.
  */
 int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name);

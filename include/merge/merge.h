@@ -19,44 +19,70 @@ struct un_where {
 	int fd;      /* -1: shown as empty (a sub-mount of the layer, which is not entered) */
 	bool opaque; /* it carries an opaque mark: fuse-overlayfs's sentinels in it are hidden */
 	bool xwhiteouts; /* marked opaque=x: look for xattr whiteouts when listing */
+	void *dir;       /* the owner's name for the directory */
 	void *pin;       /* for the owner of the descriptor */
 };
 
 struct un_merge_dir {
 	enum un_dialect dialect;
 	unsigned n;      /* positions */
-	unsigned lowest; /* index of the union's lowest layer */
+	unsigned lowest; /* index of the union's lowest layer but for those with data only */
+	bool follow;     /* redirects; otherwise they are refused */
+	bool metacopy;   /* files whose data is in a lower; otherwise they are refused */
+	bool data_only;  /* there are layers with data only below */
 	/* 0 or -errno. The descriptor stays valid until close(). */
 	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
 	void (*close)(void *ctx, unsigned pos, struct un_where *w);
+	/*
+	 * For redirects: the root of the lower layer @index (-ENOENT: it takes no part in the root), and
+	 * the directory @name, which is not a whiteout, in @w. Closed with leave(). @st is its own.
+	 */
+	int (*root)(void *ctx, unsigned index, struct un_where *ret);
+	int (*enter)(void *ctx, const struct un_where *w, const char *name, const struct statx *st,
+		     struct un_where *ret);
+	void (*leave)(void *ctx, struct un_where *w);
+	/* A reference to un_where.dir for a hit, given back by un_found_done(). NULL: not counted. */
+	void *(*ref)(void *dir);
+	void (*unref)(void *ctx, void *dir);
 	void *ctx;
 };
 
 /* A real object under a name. */
 struct un_hit {
-	unsigned pos;
+	unsigned
+		pos; /* where it was found; behind a redirect through the root: that of the redirect */
+	struct un_layer *layer;
+	void *dir;  /* un_where.dir of the directory it is in */
+	char *name; /* its name there, if that is not the one asked for */
 	struct statx st;
 	bool opaque;     /* directory: the search ended here because of its mark */
 	bool xwhiteouts; /* directory: marked opaque=x */
 	bool impure;     /* directory in the upper: holds objects with an origin */
-	bool origin;     /* directory in the upper: carries an origin itself */
+	bool origin;     /* in the upper: carries an origin itself */
 };
 
 struct un_found {
-	unsigned n;          /* 0: the name does not exist; >1: directories that merge */
-	struct un_hit *hits; /* owned: un_found_done() */
-	struct un_hit one;   /* room for the usual case */
-	bool upper_whiteout; /* the upper has a whiteout at this name */
+	unsigned n;                   /* 0: the name does not exist; >1: directories that merge */
+	struct un_hit *hits;          /* owned: un_found_done() */
+	struct un_hit one;            /* room for the usual case */
+	bool upper_whiteout;          /* the upper has a whiteout at this name */
+	char *redirect;               /* of an object in the upper */
+	bool metacopy;                /* hits[0] is a file without data, which is ... */
+	struct un_hit *data;          /* ... here; NULL: */
+	char *data_path;              /* ... at this path in one of the layers with data only */
+	const struct un_merge_dir *d; /* what was asked; for un_found_done() */
 };
 
+/* Before un_merge_dir that was asked goes away. */
 void un_found_done(struct un_found *f);
 
 /*
  * Look for @name in the positions from @from on (below @from it is known to be missing). @first_only:
- * the caller knows that nothing deeper takes part.
+ * the caller knows that nothing of that name takes part deeper; redirects are followed all the same.
  *
- * 0 also when nothing is found. -EPERM: a redirect or metacopy mark that is not followed; other
- * errors are the layers'.
+ * 0 also when nothing is found. -EPERM: a redirect or metacopy mark that is not followed; -EINVAL: a
+ * redirect that is none; -ENODATA: a metacopy file whose data is nowhere; -EIO: a metacopy mark of
+ * unknown form; other errors of the layers. Rules: overlay-format 2.1 to 2.3, 2.6.
  */
 int un_merge_lookup(const struct un_merge_dir *d, const char *name, unsigned from, bool first_only,
 		    struct un_found *ret);

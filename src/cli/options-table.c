@@ -25,9 +25,11 @@ struct option {
 	enum takes takes;
 	/* @value: as written for paths, else plain; NULL: the name alone. Returns 0 or -EINVAL. */
 	int (*set)(struct un_parse *p, const struct option *opt, const char *value);
-	unsigned at;      /* set_bool, set_path, set_text: offset in struct un_options */
-	int arg;          /* set_flag: the bool; set_mount: the flag, or ~flag for its opposite */
-	const char *same; /* set_later: values, '|' between, that ask for what is done anyway */
+	unsigned at;       /* of the setters that use FIELD(): offset in struct un_options */
+	unsigned set_at;   /* set_word, set_on_off: offset of a bool that says it was given, or 0 */
+	int arg;           /* set_flag: the bool; set_mount: the flag, or ~flag for its opposite */
+	const char *same;  /* set_later: values, '|' between, that ask for what is done anyway */
+	const char *words; /* all values, '|' between; set_word: in the order of the enum */
 };
 
 #define FIELD(opt, o, type) (*(type *)((char *)(o) + (opt)->at))
@@ -36,6 +38,69 @@ static int bad_value(struct un_parse *p, const struct option *opt, const char *v
 		     const char *allowed)
 {
 	return un_parse_fail(p, "option '%s=%s': the value must be %s", opt->name, value, allowed);
+}
+
+/* "a|b|c" as "a, b or c". */
+static char *spell_words(const char *words)
+{
+	g_auto(GStrv) list = g_strsplit(words, "|", -1);
+	GString *out = g_string_new(list[0]);
+
+	for (size_t i = 1; list[i]; i++)
+		g_string_append_printf(out, "%s%s", list[i + 1] ? ", " : " or ", list[i]);
+	return g_string_free(out, FALSE);
+}
+
+/* Which of opt->words, from 0; or -EINVAL. */
+static int which_word(struct un_parse *p, const struct option *opt, const char *value)
+{
+	g_auto(GStrv) list = g_strsplit(opt->words, "|", -1);
+	g_autofree char *allowed = NULL;
+
+	for (int i = 0; list[i]; i++)
+		if (strcmp(list[i], value) == 0)
+			return i;
+	allowed = spell_words(opt->words);
+	return bad_value(p, opt, value, allowed);
+}
+
+static void note_given(struct un_parse *p, const struct option *opt)
+{
+	if (opt->set_at)
+		*(bool *)((char *)p->o + opt->set_at) = true;
+}
+
+/* Into an enum, whose constants count from 0. */
+static int set_word(struct un_parse *p, const struct option *opt, const char *value)
+{
+	int i = which_word(p, opt, value);
+
+	if (i < 0)
+		return i;
+	FIELD(opt, p->o, unsigned) = (unsigned)i;
+	note_given(p, opt);
+	return 0;
+}
+
+static int set_on_off(struct un_parse *p, const struct option *opt, const char *value)
+{
+	int i = which_word(p, opt, value);
+
+	if (i < 0)
+		return i;
+	FIELD(opt, p->o, bool) = i == 0;
+	note_given(p, opt);
+	return 0;
+}
+
+static int set_nfs_export(struct un_parse *p, const struct option *opt, const char *value)
+{
+	int i = which_word(p, opt, value);
+
+	if (i < 0)
+		return i;
+	p->nfs_export = i == 0;
+	return 0;
 }
 
 /* NAME alone: arg into a bool. */
@@ -117,9 +182,13 @@ static int set_path(struct un_parse *p, const struct option *opt, const char *va
 	return 0;
 }
 
+/* `A:B::D1::D2`: behind the first `::` each layer is for data only, and has its own `::`. */
 static int set_lowers(struct un_parse *p, const struct option *opt, const char *value)
 {
+	GPtrArray *into = p->o->lowers;
+
 	g_ptr_array_set_size(p->o->lowers, 0);
+	g_ptr_array_set_size(p->o->datadirs, 0);
 	/* Cleared, so that one more lowerdir= or lowerdir+= may follow: as in the kernel. */
 	p->lowers_listed = *value != '\0';
 	if (!*value)
@@ -127,34 +196,47 @@ static int set_lowers(struct un_parse *p, const struct option *opt, const char *
 	for (const char *s = value;; s++) {
 		g_autofree char *path = next_path(&s, true);
 
-		if ((s == value && s[0] == ':' && s[1] == ':') ||
-		    (*path && s[0] == ':' && s[1] == ':'))
+		if (!*path && s == value && s[0] == ':' && s[1] == ':')
 			return un_parse_fail(p,
 					     "option 'lowerdir=%s': layers for data only, those "
-					     "after '::', are not supported yet",
+					     "after '::', need a lower directory before them",
 					     value);
 		if (!*path)
 			return un_parse_fail(p,
 					     "option 'lowerdir=%s': a path is empty: there is a "
 					     "':' with nothing on one side of it",
 					     value);
-		g_ptr_array_add(p->o->lowers, g_steal_pointer(&path));
+		g_ptr_array_add(into, g_steal_pointer(&path));
 		if (!*s)
 			return 0;
+		if (s[1] == ':') {
+			into = p->o->datadirs;
+			s++;
+		} else if (into == p->o->datadirs) {
+			return un_parse_fail(p,
+					     "option 'lowerdir=%s': a single ':' after '::': no "
+					     "other layer can be below one for data only",
+					     value);
+		}
 	}
 }
 
 /* Neither ':' nor a backslash means anything here. */
-static int add_lower(struct un_parse *p, const struct option *opt, const char *value)
+static int add_layer(struct un_parse *p, const struct option *opt, const char *value)
 {
+	GPtrArray *into = FIELD(opt, p->o, GPtrArray *);
+
 	if (p->lowers_listed)
-		return un_parse_fail(p,
-				     "option 'lowerdir+=%s': cannot add to a list given with "
-				     "lowerdir=",
-				     value);
+		return un_parse_fail(p, "option '%s=%s': cannot add to a list given with lowerdir=",
+				     opt->name, value);
 	if (!*value)
-		return un_parse_fail(p, "option 'lowerdir+=': the path is empty");
-	g_ptr_array_add(p->o->lowers, g_strdup(value));
+		return un_parse_fail(p, "option '%s=': the path is empty", opt->name);
+	if (into == p->o->lowers && p->o->datadirs->len)
+		return un_parse_fail(p,
+				     "option '%s=%s': cannot follow datadir+=: no other layer can "
+				     "be below one for data only",
+				     opt->name, value);
+	g_ptr_array_add(into, g_strdup(value));
 	return 0;
 }
 
@@ -237,6 +319,7 @@ static int set_max_write(struct un_parse *p, const struct option *opt, const cha
 	return 0;
 }
 
+#define ON_OFF "on|off"
 #define O(field) offsetof(struct un_options, field)
 #define FLAG(name_, field, arg_)                                                                   \
 	{                                                                                          \
@@ -263,11 +346,23 @@ static int set_max_write(struct un_parse *p, const struct option *opt, const cha
 static const struct option options[] = {
 	/* layers */
 	{ "lowerdir", TAKES_VALUE, set_lowers },
-	{ "lowerdir+", TAKES_VALUE, add_lower },
+	{ "lowerdir+", TAKES_VALUE, add_layer, .at = O(lowers) },
+	{ "datadir+", TAKES_VALUE, add_layer, .at = O(datadirs) },
 	{ "upperdir", TAKES_VALUE, set_path, .at = O(upper) },
 	{ "workdir", TAKES_VALUE, set_path, .at = O(work) },
 	FLAG("userxattr", userxattr, 1),
 	BOOL("noxattrs", noxattrs),
+	/* the format on disk */
+	{ "redirect_dir", TAKES_VALUE, set_word, .words = "on|follow|nofollow|off",
+	  .at = O(redirect_dir), .set_at = O(redirect_dir_set) },
+	{ "metacopy", TAKES_VALUE, set_on_off, .words = ON_OFF,
+	  .at = O(metacopy), .set_at = O(metacopy_set) },
+	{ "index", TAKES_VALUE, set_on_off, .words = ON_OFF,
+	  .at = O(index), .set_at = O(index_set) },
+	{ "xino", TAKES_VALUE, set_word, .words = "auto|on|off", .at = O(xino) },
+	{ "verity", TAKES_VALUE, set_word, .words = "off|on|require", .at = O(verity) },
+	{ "uuid", TAKES_VALUE, set_word, .words = "auto|on|off|null", .at = O(uuid) },
+	{ "nfs_export", TAKES_VALUE, set_nfs_export, .words = ON_OFF },
 	/* how safe, how fresh, how fast */
 	{ "volatile", TAKES_NONE, set_sync },
 	{ "fsync", TAKES_VALUE, set_sync },
@@ -335,15 +430,7 @@ static const struct option options[] = {
 	LATER("no_splice_read", "|1"),
 	LATER("no_splice_write", "|1"),
 	LATER("no_splice_move", "|1"),
-	/* the kernel's overlayfs; xino here as there, "auto" promises nothing */
-	LATER("xino", "off|auto"),
-	LATER("redirect_dir", "off|nofollow"),
-	LATER("metacopy", "off"),
-	LATER("index", "off"),
-	LATER("nfs_export", "off"),
-	LATER("verity", "off"),
-	LATER("uuid", "auto"),
-	LATER("datadir+", NULL),
+	/* the kernel's overlayfs */
 	LATER("override_creds", "|on"),
 	LATER("nooverride_creds", NULL),
 };
@@ -386,6 +473,7 @@ int un_parse_item(struct un_parse *p, const char *item)
 	const char *raw = item[len] ? item + len + 1 : NULL;
 	const struct option *opt = find(item, len);
 	g_autofree char *plain = NULL;
+	g_autofree char *words = NULL;
 
 	if (!opt) {
 		un_parse_warn(p, "ignoring unknown option '%s'", item);
@@ -393,6 +481,10 @@ int un_parse_item(struct un_parse *p, const char *item)
 	}
 	if (raw && opt->takes == TAKES_NONE)
 		return un_parse_fail(p, "option '%s': '%s' takes no value", item, opt->name);
+	if (!raw && opt->words) {
+		words = spell_words(opt->words);
+		return un_parse_fail(p, "option '%s' needs a value: %s", opt->name, words);
+	}
 	if (!raw && opt->takes == TAKES_VALUE)
 		return un_parse_fail(p, "option '%s' needs a value: %s=...", opt->name, opt->name);
 	if (!raw || opt->set == set_path || opt->set == set_lowers)

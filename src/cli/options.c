@@ -201,15 +201,19 @@ static int finish_words(struct un_parse *p)
 static int finish_layers(struct un_parse *p)
 {
 	struct un_options *o = p->o;
+	unsigned n = o->lowers->len + o->datadirs->len;
 
+	if (o->lowers->len == 0 && o->datadirs->len)
+		return un_parse_fail(p, "option datadir+: layers for data only need a lower "
+					"directory above them");
 	if (o->lowers->len == 0)
 		return un_parse_fail(p, "no lower directory given: option lowerdir=PATH[:PATH...] "
 					"is missing or empty");
-	if (o->lowers->len > UN_MAX_LOWERS)
+	if (n > UN_MAX_LOWERS)
 		return un_parse_fail(p,
 				     "option lowerdir: %u lower directories given, "
 				     "at most %d are possible",
-				     o->lowers->len, UN_MAX_LOWERS);
+				     n, UN_MAX_LOWERS);
 	if (o->upper && !o->work)
 		return un_parse_fail(p,
 				     "option upperdir='%s' needs option workdir=PATH, a directory "
@@ -218,6 +222,71 @@ static int finish_layers(struct un_parse *p)
 	/* As in the kernel: nothing is written, so nothing is staged. */
 	if (!o->upper)
 		g_clear_pointer(&o->work, g_free);
+	return 0;
+}
+
+static int finish_metacopy(struct un_parse *p)
+{
+	static const char *const names[] = {
+		[UN_REDIRECT_ON] = "on",
+		[UN_REDIRECT_FOLLOW] = "follow",
+		[UN_REDIRECT_NOFOLLOW] = "nofollow",
+		[UN_REDIRECT_OFF] = "off",
+	};
+	struct un_options *o = p->o;
+	const char *redirect = names[o->redirect_dir];
+	/* Without an upper nothing is written, and to follow is all there is to do. */
+	bool excluded = o->redirect_dir == UN_REDIRECT_NOFOLLOW ||
+			(o->upper && o->redirect_dir != UN_REDIRECT_ON);
+
+	if (o->metacopy_set && o->metacopy && (excluded || o->redirect_dir == UN_REDIRECT_OFF))
+		return un_parse_fail(p,
+				     "option metacopy=on excludes redirect_dir=%s: a renamed file "
+				     "without data finds its data by a redirect",
+				     redirect);
+	if (!o->metacopy_set && excluded)
+		o->metacopy = false;
+	if (o->verity == UN_VERITY_REQUIRE && !o->metacopy)
+		return un_parse_fail(p,
+				     "option verity=require excludes %s=%s: digests are kept in "
+				     "metacopy files only",
+				     o->metacopy_set ? "metacopy" : "redirect_dir",
+				     o->metacopy_set ? "off" : redirect);
+	return 0;
+}
+
+/*
+ * As the kernel has it, what the user gave wins over defaults, and two given ones that contradict
+ * each other are an error. Unlike there userxattr forbids none of them: the marks of a plain user
+ * are as good to that user as root's are to root.
+ */
+static int finish_format(struct un_parse *p)
+{
+	struct un_options *o = p->o;
+	int r;
+
+	r = finish_metacopy(p);
+	if (r < 0)
+		return r;
+	/* Without an upper the kernel has it with nofollow only, and else drops it first. */
+	if (p->nfs_export && (o->upper || o->redirect_dir == UN_REDIRECT_NOFOLLOW)) {
+		if (o->index_set && !o->index)
+			return un_parse_fail(p, "option nfs_export=on excludes index=off");
+		if (o->metacopy_set && o->metacopy)
+			return un_parse_fail(p, "option nfs_export=on excludes metacopy=on");
+		/* So that a kernel with the same options can read the upper. */
+		if (o->verity == UN_VERITY_OFF)
+			o->metacopy = false;
+	}
+	if (p->nfs_export)
+		un_parse_warn(p, "option 'nfs_export=on': file handles through the mount are not "
+				 "offered");
+	/* Both live in the upper and the workdir. */
+	if (!o->upper) {
+		o->index = o->index_set = false;
+		if (o->uuid == UN_UUID_ON)
+			o->uuid = UN_UUID_NULL;
+	}
 	return 0;
 }
 
@@ -296,6 +365,9 @@ static int parse(struct un_parse *p, int argc, char **argv, bool is_root)
 	r = finish_layers(p);
 	if (r < 0)
 		return r;
+	r = finish_format(p);
+	if (r < 0)
+		return r;
 	r = finish_rest(p);
 	if (r < 0)
 		return r;
@@ -308,9 +380,12 @@ static struct un_options *options_new(void)
 	struct un_options *o = g_new0(struct un_options, 1);
 
 	o->lowers = g_ptr_array_new_with_free_func(g_free);
+	o->datadirs = g_ptr_array_new_with_free_func(g_free);
 	o->warnings = g_ptr_array_new_with_free_func(g_free);
 	o->mount_opts = g_string_new(NULL);
 	o->clone_fd = true;
+	o->metacopy = true;
+	o->index = true;
 	o->timeout = UN_TIMEOUT_FOREVER;
 	return o;
 }
@@ -344,6 +419,7 @@ void un_options_free(struct un_options *o)
 	if (!o)
 		return;
 	g_ptr_array_free(o->lowers, TRUE);
+	g_ptr_array_free(o->datadirs, TRUE);
 	g_ptr_array_free(o->warnings, TRUE);
 	g_string_free(o->mount_opts, TRUE);
 	g_free(o->upper);

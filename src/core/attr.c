@@ -60,8 +60,18 @@ void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
 		if (inode->orphan && st->stx_nlink > 0)
 			st->stx_nlink--;
-		if (inode->unlinked && !inode->upper)
+		if (inode->ix && (int)st->stx_nlink + inode->ix->delta >= 0)
+			st->stx_nlink = (uint32_t)((int)st->stx_nlink + inode->ix->delta);
+		if (inode->unlinked && (!inode->upper || inode->ix))
 			st->stx_nlink = 0;
+		if (inode->data)
+			st->stx_blocks = inode->data->blocks;
+		if (inode->data && inode->data->filling) {
+			st->stx_mtime = inode->data->before.stx_mtime;
+			st->stx_atime = inode->data->before.stx_atime;
+			st->stx_mode = inode->data->before.stx_mode;
+			st->stx_size = inode->data->before.stx_size;
+		}
 	}
 	if (un_stx_is_mountpoint(st)) {
 		st->stx_size = 0;
@@ -381,13 +391,13 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 	if (a->valid == UN_SET_KILL && !inode->maybe_setid)
 		return un_getattr(fs, inode, st);
 	/* A file that keeps its size is not cut off; the file system says whether it has changed. */
-	if (size && !inode->upper) {
+	if (size && (!inode->upper || inode->metacopy)) {
 		r = un_getattr(fs, inode, st);
 		if (r < 0)
 			return r;
 		keep = (off_t)st->stx_size == a->size;
 	}
-	r = un_copyup(fs, inode, size && !keep ? a->size : UN_COPY_ALL);
+	r = un_copyup(fs, inode, !size ? UN_COPY_META : keep ? UN_COPY_ALL : a->size);
 	if (r == 0 && size)
 		r = truncate_upper(fs, inode, a->size);
 	if (r >= 0 && (a->valid & UN_SET_KILL))

@@ -73,11 +73,13 @@ static int copy_data(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
 	off_t have = (off_t)c->st.stx_size;
-	off_t want = c->size == UN_COPY_ALL ? have : MIN(c->size, have);
+	off_t want = c->size < 0 ? have : MIN(c->size, have);
 	struct data d = { .c = c, .src = -1 };
 	struct un_fd *src;
 	int r;
 
+	if (c->meta)
+		return u->ops->truncate(u, c->tmp, have);
 	if (want > 0) {
 		/* A descriptor of our own kind of use: the file's own one seeks and reads elsewhere. */
 		r = un_file_get(c->fs, c->inode, UN_FD_READ, &src);
@@ -91,7 +93,7 @@ static int copy_data(struct un_copyup_ctx *c)
 		atomic_fetch_add(&c->fs->copied_bytes, (uint64_t)want);
 	}
 	/* A hole at the end, or a clone that was longer than what remains. */
-	if (c->size != UN_COPY_ALL)
+	if (c->size >= 0)
 		want = c->size;
 	return have > 0 || want > 0 ? u->ops->truncate(u, c->tmp, want) : 0;
 }
@@ -195,7 +197,7 @@ static int copy_xattrs(struct un_copyup_ctx *c)
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
 	return un_stage_copy_xattrs(c->fs, c->lower, c->ldir, c->lname, staged_dir(c),
-				    staged_name(c), c->size == UN_COPY_ALL);
+				    staged_name(c), c->size < 0);
 }
 
 /* chattr flags that live in the real inode; immutable and append-only go into a mark instead. */
@@ -238,7 +240,7 @@ static int set_origin(struct un_copyup_ctx *c)
 	int r;
 
 	/* A name of a lower hard link becomes a file of its own, with a number of its own. */
-	c->origin = c->inode->type == DT_DIR || c->st.stx_nlink == 1;
+	c->origin = c->inode->type == DT_DIR || c->st.stx_nlink == 1 || c->index;
 	if (!c->origin || !c->fs->upper->caps.xattr)
 		return 0;
 	n = c->hollow ? 0 : un_origin_format(c->lower, c->ldir, c->lname, value);
@@ -247,10 +249,35 @@ static int set_origin(struct un_copyup_ctx *c)
 	r = un_mark_set(c->fs->upper, c->fs->layers->dialect, staged_dir(c), staged_name(c),
 			UN_MARK_ORIGIN, value, (size_t)n);
 	c->origin_stored = r == 0 && n > 0;
-	/* user.* cannot be set on symlinks and special files. */
+	/* user.* cannot be set on symlinks and special files, which the index then does not take. */
+	if (c->index)
+		return r == 0 && n <= 0 ? -EIO : r;
 	if (r == -EPERM || r == -ENOTSUP || r == -EACCES)
 		return 0;
 	return r;
+}
+
+/* "No data here", with what the lower's own mark says of the data; and the count of the index. */
+static int set_meta_and_index(struct un_copyup_ctx *c)
+{
+	enum un_dialect dialect = c->fs->layers->dialect;
+	struct un_layer *u = c->fs->upper;
+	char digest[4 + 64], count[32];
+	ssize_t n = -ENODATA;
+	int r = 0;
+
+	if (c->meta) {
+		if (c->inode->metacopy)
+			n = un_mark_get(c->lower, dialect, c->ldir, c->lname, UN_MARK_METACOPY,
+					digest, sizeof(digest));
+		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY, digest,
+				n > 0 ? (size_t)n : 0);
+	}
+	if (r < 0 || !c->index)
+		return r;
+	g_snprintf(count, sizeof(count), "L%+d", c->inode->ix->delta);
+	return un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_NLINK, count,
+			   strlen(count));
 }
 
 static int copy_mode_and_times(struct un_copyup_ctx *c)
@@ -260,12 +287,12 @@ static int copy_mode_and_times(struct un_copyup_ctx *c)
 	int r = 0;
 
 	/* Cut off by a plain user, as the file system would have done it. */
-	if (c->size != UN_COPY_ALL && !c->fs->privileged)
+	if (c->size >= 0 && !c->fs->privileged)
 		mode &= ~(mode_t)(mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID);
 	if (c->inode->type != DT_LNK)
 		r = u->ops->chmod(u, staged_dir(c), staged_name(c), mode);
 	/* A file that is cut off has been changed now, and appears so. */
-	if (r == 0 && c->size == UN_COPY_ALL)
+	if (r == 0 && c->size < 0)
 		r = un_stage_times(c->fs, staged_dir(c), staged_name(c), &c->st);
 	return r;
 }
@@ -345,8 +372,11 @@ static int sync_staged(struct un_copyup_ctx *c)
 	struct un_layer *u = c->fs->upper;
 	int r;
 
+	/* Without data there is nothing that a name could be ahead of: as for directories. */
 	if (c->tmp >= 0)
-		return c->fs->sync ? u->ops->fsync(u, c->tmp, false) : 0;
+		return (c->meta ? c->fs->sync_strict : c->fs->sync)
+			       ? u->ops->fsync(u, c->tmp, false)
+			       : 0;
 	if (!c->fs->sync_strict || c->inode->type != DT_DIR)
 		return 0;
 	un_autofd int fd = un_open_retry(c->fs, u, c->fs->work, c->name,
@@ -368,7 +398,8 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 		r = stage_object(c);
 	if (r == 0 && c->tmp >= 0) {
 		r = copy_data(c);
-		if (r == 0 && !c->hollow && un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
+		if (r == 0 && !c->hollow && !c->meta &&
+		    un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
 			copy_real_flags(c, src->fd);
 			un_fdcache_put(c->fs->fds, src);
 		}
@@ -381,6 +412,8 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 		r = copy_flags(c);
 	if (r == 0)
 		r = set_origin(c);
+	if (r == 0)
+		r = set_meta_and_index(c);
 	if (r == 0)
 		r = copy_mode_and_times(c);
 	if (r == 0)

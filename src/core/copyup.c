@@ -7,6 +7,7 @@
  *   (3) after a crash: the same as (1). Leftovers exist only in the work directory.
  *
  *   LOWER --stage--> STAGED --publish--> UPPER
+ *      \--stage, metadata only--> STAGED --publish--> META --data (data.c)--> UPPER
  *
  * Parents come first, from the top down, each published by itself. Staging holds no lock but the
  * inode's `copying` flag: readers go on with the lower object, other writers of the same inode wait.
@@ -48,6 +49,52 @@ static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 		un_ignore(u->ops->fsync(u, fd, false));
 }
 
+/* Data stays where it is, or is in the copy. */
+static struct un_data *move_data(struct un_copyup_ctx *c)
+{
+	struct un_inode *inode = c->inode;
+	struct un_data *old = inode->data, *data;
+
+	inode->metacopy = c->meta;
+	if (!c->meta) {
+		inode->data = NULL;
+		return old;
+	}
+	if (old)
+		return NULL;
+	data = g_new0(struct un_data, 1);
+	data->layer = c->lower;
+	data->rdir = un_realdir_ref(inode->rdir);
+	data->rname = g_ref_string_acquire(inode->rname);
+	data->dev = un_stx_dev(&c->st);
+	data->rino = c->st.stx_ino;
+	data->blocks = c->st.stx_blocks;
+	data->lower_links = c->st.stx_nlink > 1;
+	inode->data = data;
+	return NULL;
+}
+
+static void adopt_tmp(struct un_copyup_ctx *c, bool named)
+{
+	struct un_fs *fs = c->fs;
+	struct un_fd *f;
+
+	if (c->tmp < 0)
+		return;
+	/* Without data it is not to be read; with a name it is found again. */
+	if (c->meta && named) {
+		un_close(c->tmp);
+	} else {
+		f = un_fdcache_add(fs->fds, &c->inode->io, c->tmp,
+				   (c->meta ? 0 : UN_FD_READ | UN_FD_WRITE) | UN_FD_PIN);
+		/* Pinned only if it is the sole way to the file. */
+		if (named)
+			un_fdcache_pin(fs->fds, &c->inode->io, false);
+		un_fdcache_put(fs->fds, f);
+	}
+	c->tmp = -1;
+}
+
 /* What core knows of the object from now on. The inode's lock is held, a directory's ns too. */
 static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, const char *name)
 {
@@ -78,22 +125,14 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		return;
 	}
 	un_fdcache_clear(fs->fds, &inode->io);
+	un_data_free(fs, move_data(c));
 	un_realdir_put(fs, inode->rdir);
 	inode->rdir = parent ? un_realdir_ref(parent) : NULL;
 	if (inode->rname)
 		g_ref_string_release(inode->rname);
 	inode->rname = parent ? g_ref_string_new(name) : NULL;
 	un_key_add(fs, inode);
-	if (c->tmp >= 0) {
-		struct un_fd *f = un_fdcache_add(fs->fds, &inode->io, c->tmp,
-						 UN_FD_READ | UN_FD_WRITE | UN_FD_PIN);
-
-		/* Pinned only if it is the sole way to the file. */
-		if (parent)
-			un_fdcache_pin(fs->fds, &inode->io, false);
-		un_fdcache_put(fs->fds, f);
-		c->tmp = -1;
-	}
+	adopt_tmp(c, parent != NULL);
 	c->named = false;
 }
 
@@ -156,8 +195,79 @@ static int adopt_nameless(struct un_copyup_ctx *c)
 	return r;
 }
 
+/* The name is in the upper afterwards as well; another one of the file may have been before. */
+static int alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name)
+{
+	struct un_inode *there;
+	struct un_state state;
+	struct un_fd *fd;
+	int r;
+
+	un_ns_write(dir);
+	there = un_name_find(fs, dir, name);
+	r = there == inode ? un_name_state(fs, dir, name, false, &state) : -EAGAIN;
+	if (r == 0 && state.exists && !state.in_upper) {
+		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
+		if (r == 0) {
+			r = un_index_alias(fs, inode, dir, fd->fd, name);
+			un_fdcache_put(fs->fds, fd);
+		}
+	}
+	un_inode_put(fs, there);
+	un_ns_unlock(dir);
+	return r;
+}
+
+/* Into the index; its names follow, of which there may be none that is known. */
+static int publish_index(struct un_copyup_ctx *c)
+{
+	struct un_fs *fs = c->fs;
+	struct un_index *ix = c->inode->ix;
+	struct publish p = { .c = c, .dirfd = fs->indexdir->fd->fd, .name = ix->name };
+	int r = link_or_rename(&p);
+
+	if (r < 0) {
+		if (r == -EEXIST)
+			un_log(LOG_ERR, "index/%s was made by somebody else", ix->name);
+		return r == -EEXIST ? -EIO : r;
+	}
+	fs->index_used = true;
+	sync_parent(c, p.dirfd);
+	un_mutex_lock(&c->inode->lock);
+	ix->delta += (int)ix->lower_nlink - 1;
+	ix->absolute = true;
+	ix->published = true;
+	adopt_locked(c, fs->indexdir, ix->name);
+	un_mutex_unlock(&c->inode->lock);
+	return 0;
+}
+
+static int alias_any(struct un_copyup_ctx *c)
+{
+	int r = -EAGAIN;
+
+	if (c->hint)
+		return alias(c->fs, c->inode, c->hint_dir, c->hint);
+	for (int tries = 0; r == -EAGAIN && tries < 100; tries++) {
+		char name[NAME_MAX + 1];
+		struct un_inode *dir;
+
+		if (!un_name_any(c->inode, &dir, name))
+			return 0;
+		/* Its directory may not be in the upper: then another name was meant. */
+		r = dir->upper ? alias(c->fs, c->inode, dir, name) : 0;
+		un_inode_put(c->fs, dir);
+	}
+	return r;
+}
+
 static int publish(struct un_copyup_ctx *c)
 {
+	if (c->index) {
+		int r = publish_index(c);
+
+		return r < 0 ? r : alias_any(c);
+	}
 	for (int tries = 0;; tries++) {
 		char name[NAME_MAX + 1];
 		struct un_inode *dir, *there;
@@ -198,6 +308,9 @@ static int run(struct un_copyup_ctx *c)
 		r = at.layer->ops->stat(at.layer, at.dirfd, at.name, &c->st);
 		if (at.hollow)
 			c->st.stx_size = 0;
+		c->index = c->inode->ix != NULL;
+		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !at.hollow &&
+			  c->inode->type == DT_REG && c->st.stx_size > 0;
 	}
 	un_mutex_unlock(&c->inode->lock);
 	if (r == 0)
@@ -211,15 +324,20 @@ static int run(struct un_copyup_ctx *c)
 
 /* ---- one at a time ---------------------------------------------------------------------------------- */
 
+static bool is_done(struct un_inode *inode, off_t size)
+{
+	return inode->upper && (size == UN_COPY_META || !inode->metacopy);
+}
+
 /* true: it is ours to do; false: it has been done. */
-static bool begin(struct un_fs *fs, struct un_inode *inode)
+static bool begin(struct un_fs *fs, struct un_inode *inode, off_t size)
 {
 	bool ours;
 
 	un_mutex_lock(&fs->copying);
 	while (inode->copying)
 		pthread_cond_wait(&fs->copied, &fs->copying.m);
-	ours = !inode->upper;
+	ours = !is_done(inode, size);
 	inode->copying = ours;
 	un_mutex_unlock(&fs->copying);
 	return ours;
@@ -233,53 +351,69 @@ static void end(struct un_fs *fs, struct un_inode *inode)
 	un_mutex_unlock(&fs->copying);
 }
 
-static int copyup_one(struct un_fs *fs, struct un_inode *inode, off_t size)
+static int copyup_one(struct un_copyup_ctx *c)
 {
-	struct un_copyup_ctx c = { .fs = fs, .inode = inode, .size = size, .tmp = -1 };
+	struct un_fs *fs = c->fs;
+	struct un_inode *inode = c->inode;
 	int r;
 
-	if (!begin(fs, inode))
+	if (!begin(fs, inode, c->size))
 		return 0;
-	r = run(&c);
+	r = inode->upper ? un_data_fill(fs, inode, c->size) : run(c);
 	if (r == 0)
 		atomic_fetch_add(&fs->copyups, 1);
 	end(fs, inode);
 	/* Times of change have moved, and for a broken hard link more than that. */
 	if (r == 0 && fs->stale)
 		fs->stale(fs->stale_data, inode->id, false);
-	return r == 0 && size != UN_COPY_ALL ? 1 : r;
+	return r == 0 && c->size >= 0 ? 1 : r;
 }
 
 int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size)
+{
+	return un_copyup_name(fs, inode, size, NULL, NULL);
+}
+
+/* The directory that leads to @at's ancestors: a reference, or NULL. */
+static struct un_inode *parent_of(struct un_inode *at)
+{
+	char name[NAME_MAX + 1];
+	struct un_inode *dir = NULL;
+
+	return un_name_any(at, &dir, name) ? dir : NULL;
+}
+
+int un_copyup_name(struct un_fs *fs, struct un_inode *inode, off_t size, struct un_inode *hint_dir,
+		   const char *hint)
 {
 	GPtrArray *todo;
 	int r = 0;
 
 	if (fs->read_only)
 		return -EROFS;
-	if (inode->upper)
+	if (is_done(inode, size))
 		return 0;
 	/* The object and its ancestors that are not in the upper, the topmost last. */
 	todo = g_ptr_array_new();
 	for (struct un_inode *at = un_inode_ref(inode); at;) {
-		char name[NAME_MAX + 1];
-		struct un_inode *dir = NULL;
-
-		if (at->upper) {
+		if (at->upper && at != inode) {
 			un_inode_put(fs, at);
 			break;
 		}
 		g_ptr_array_add(todo, at);
-		if (!un_name_any(at, &dir, name))
+		if (at->upper)
 			break;
-		at = dir;
+		at = at == inode && hint ? un_inode_ref(hint_dir) : parent_of(at);
 	}
 	for (unsigned i = todo->len; i-- > 0;) {
-		struct un_inode *at = todo->pdata[i];
+		struct un_copyup_ctx c = { .fs = fs, .inode = todo->pdata[i], .tmp = -1 };
 
+		c.size = c.inode == inode ? size : UN_COPY_ALL;
+		c.hint_dir = c.inode == inode ? hint_dir : NULL;
+		c.hint = c.inode == inode ? hint : NULL;
 		if (r == 0)
-			r = copyup_one(fs, at, at == inode ? size : UN_COPY_ALL);
-		un_inode_put(fs, at);
+			r = copyup_one(&c);
+		un_inode_put(fs, c.inode);
 	}
 	g_ptr_array_free(todo, TRUE);
 	return r;

@@ -8,7 +8,12 @@
 struct un_copyup_ctx {
 	struct un_fs *fs;
 	struct un_inode *inode;
-	off_t size; /* UN_COPY_ALL, or how much data will remain */
+	off_t size; /* UN_COPY_ALL, UN_COPY_META, or how much data will remain */
+	bool meta;  /* data stays below */
+	bool index; /* goes into the index */
+	/* The name that is to be in the upper; NULL: any. Borrowed. */
+	struct un_inode *hint_dir;
+	const char *hint;
 
 	struct un_layer *lower; /* the object below */
 	int ldir;

@@ -42,6 +42,7 @@ struct un_realdir {
 	struct un_fd *fd;  /* home in the fd cache; of a layer's root: its own, never evicted */
 	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
 	char *name;                /* guarded by fs->tree */
+	char *redirect;            /* upper: where the layers below have it; guarded by fs->tree */
 	bool is_root;              /* of a layer (or the work directory): no parent, ever */
 	bool hollow;               /* a sub-mount of the layer, not entered: shown empty */
 	bool opaque;               /* carries an opaque mark */
@@ -75,6 +76,35 @@ enum un_xattr_state {
 	UN_XATTR_SOME,
 };
 
+/* Where the data of a metacopy file is; guarded by the inode's lock, freed when it is copied up. */
+struct un_data {
+	struct un_layer *layer;
+	struct un_realdir *rdir; /* a reference; NULL: */
+	char *rname;             /* GRefString */
+	char *path;              /* not looked for yet, in the layers with data only */
+	char *redirect;          /* the mark of the upper file, or NULL */
+	uint64_t dev, rino;
+	uint64_t blocks;  /* 512 bytes, as shown */
+	bool lower_links; /* the lower file has several names */
+	bool filling;     /* is being copied: times as shown are those of ... */
+	struct statx before;
+	struct un_fd *io;
+};
+
+/*
+ * A lower file with several names, which an index keeps together through copy-up (overlay-format
+ * 3.10). One inode stands for all its names. Guarded by the inode's lock but for the first three.
+ */
+struct un_index {
+	struct un_inode *inode;
+	uint64_t dev, ino;    /* of the lower file; ino 0: not known, then not in fs->links */
+	unsigned lower_nlink; /* 0: not known */
+	int delta;            /* link count shown = the real one + delta */
+	bool published;       /* the upper file is in the index, ... */
+	bool absolute;        /* the mark tells the count from the lower's, not from the upper's */
+	char name[];          /* ... under this name */
+};
+
 #define UN_PROT_IMMUTABLE 1
 #define UN_PROT_APPEND 2
 
@@ -106,7 +136,11 @@ struct un_inode {
 	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
 	struct un_realdir *rdir;
 	char *rname; /* GRefString */
+	/* Open for reading or writing only if the object has its data, that is, !metacopy. */
 	struct un_fd *io;
+	atomic_bool metacopy; /* data is elsewhere: */
+	struct un_data *data;
+	struct un_index *ix; /* set before it is in any table, then fixed */
 
 	struct un_dirinfo *d; /* directories */
 };
@@ -134,6 +168,10 @@ struct un_fs {
 		uint64_t dev, ino;
 	} traps[2];                 /* upper root, WORK/work: not in a lower */
 	struct un_realdir *workdir; /* the same, as a place where orphans are */
+	bool redirect_follow, redirect_create;
+	bool metacopy_follow, metacopy_create;
+	struct un_realdir *indexdir; /* NULL: no index */
+	atomic_bool index_used;      /* may hold something */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
 
@@ -144,6 +182,7 @@ struct un_fs {
 	struct un_shard ids[UN_SHARDS];   /* inodes by id */
 	struct un_shard names[UN_SHARDS]; /* struct un_name by (dir, name) */
 	struct un_shard keys[UN_SHARDS];  /* upper non-directories by (dev, rino) */
+	struct un_shard links[UN_SHARDS]; /* struct un_index by (dev, ino) of the lower file */
 	atomic_uint_fast64_t next_id;
 	atomic_uint_fast64_t n_inodes;
 
@@ -188,6 +227,8 @@ struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret);
 /* Its directory in the upper, or NULL. */
 struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
+/* What is found at a place in the lower or the upper from now on. */
+void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char *redirect);
 /* Let an upper directory be marked impure (an object with an origin is about to appear in it). */
 int un_dir_mark_impure(struct un_fs *fs, struct un_realdir *rd, int dirfd);
 /* open() of a layer, once more after making room if there are no descriptors left. */
@@ -219,6 +260,11 @@ void un_key_add(struct un_fs *fs, struct un_inode *inode);
 /* What was found: NULL, or a reference to the inode that already stands for that file. */
 struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode);
 void un_key_drop(struct un_fs *fs, struct un_inode *inode);
+/* The inode that stands for a lower file with several names, or NULL. */
+struct un_inode *un_links_find(struct un_fs *fs, uint64_t dev, uint64_t ino);
+/* @inode->ix is found from now on, or somebody was faster: then a reference to that one, else NULL. */
+struct un_inode *un_links_claim(struct un_fs *fs, struct un_inode *inode);
+void un_links_drop(struct un_fs *fs, struct un_inode *inode);
 
 /* ---- ino.c ------------------------------------------------------------------------------------------- */
 
@@ -229,6 +275,10 @@ uint64_t un_ino_map(struct un_fs *fs, uint64_t dev, uint64_t ino);
 /* What an upper non-directory is to show; *ret_origin: it carries an origin. */
 uint64_t un_ino_of_upper(struct un_fs *fs, int dirfd, const char *name, const struct statx *st,
 			 bool look, bool *ret_origin);
+/* The lower file an origin speaks of: as far as it is known, else zeros. */
+struct un_origin;
+void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t *ret_dev,
+		      uint64_t *ret_ino, unsigned *ret_nlink);
 /* Remember the number of an object whose origin could not be stored; forget it. */
 void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown);
 void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino);
@@ -254,6 +304,8 @@ int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir);
 void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		 const struct un_state *now, uint64_t ino);
 bool un_name_too_long(const char *name);
+/* A name that the upper's format keeps for itself (an upper without xattrs). */
+bool un_name_reserved(struct un_fs *fs, const char *name);
 
 /* ---- attr.c ----------------------------------------------------------------------------------------- */
 
@@ -288,12 +340,66 @@ void un_at_done(struct un_fs *fs, struct un_at *at);
 
 /* Nothing is cut off: copy all data. */
 #define UN_COPY_ALL ((off_t)-1)
+/* Data is not about to change: it may stay where it is (metacopy). */
+#define UN_COPY_META ((off_t)-2)
 /*
- * The object, and its parents before it, are in the upper afterwards. @size: it appears with
- * that size, changed now; 1 if so, 0 if it was in the upper before. -EROFS, -EPERM (ownership that
- * cannot be kept), -ENOSPC, ...: then nothing of it is visible.
+ * The object, and its parents before it, are in the upper afterwards; unless UN_COPY_META its data
+ * as well. @size: it appears with that size, changed now; 1 if so, 0 if it was in the upper before.
+ * -EROFS, -EPERM (ownership that cannot be kept), -ENOSPC, ...: then nothing of it is visible.
  */
 int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size);
+/* The same for a file of several names: this one is to be in the upper. */
+int un_copyup_name(struct un_fs *fs, struct un_inode *inode, off_t size, struct un_inode *dir,
+		   const char *name);
+
+/* ---- data.c ----------------------------------------------------------------------------------------- */
+
+/* From a lookup's result; NULL if the object has its data itself. */
+struct un_data *un_data_new(const struct un_found *f, const char *name);
+void un_data_free(struct un_fs *fs, struct un_data *data);
+/* The real file with the data, open for reading; @inode's lock is held. -EIO: it is not there. */
+int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret);
+/* Copy the data of a metacopy file up; @size as in un_copyup(). Its `copying` is held. */
+int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size);
+
+/* ---- redirect.c ------------------------------------------------------------------------------------- */
+
+/*
+ * Write where the layers below have @inode, which is in the upper as @name in @dir: before it goes to
+ * another name in the same directory (@same_dir), or anywhere. 0, or -EXDEV: it cannot be.
+ */
+int un_redirect_set(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		    const char *name, bool same_dir);
+
+/* ---- index.c ---------------------------------------------------------------------------------------- */
+
+/* Is a lower object of this kind kept together by the index? */
+bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct statx *st);
+/* For a lower file: NULL if it has no handle. Not in any table. */
+struct un_index *un_index_new(struct un_layer *l, int dirfd, const char *name,
+			      const struct statx *st);
+/* What the index has for @ix: 1 and @st, 0, or -errno (-EIO: something that does not belong). */
+int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct statx *lower,
+		  struct statx *st);
+/* Has the file in the index its data below (1, 0, -errno)? What redirect does it carry (owned, or NULL)? */
+int un_index_is_metacopy(struct un_fs *fs, const struct un_index *ix);
+char *un_index_redirect(struct un_fs *fs, const struct un_index *ix);
+/* @inode (new, not shared yet) is the upper file in the index: its place, its link count. */
+void un_index_attach(struct un_fs *fs, struct un_inode *inode, struct un_index *ix,
+		     const struct statx *st);
+/* The upper file (dirfd, name) has an origin and several names: if it is in the index, so be it. */
+void un_index_of_upper(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name,
+		       const struct statx *st);
+/*
+ * The name is in a lower only, its inode in the index: give it the name in the upper too. ns of @dir is
+ * held for writing, its upper directory is @dirfd.
+ */
+int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, int dirfd,
+		   const char *name);
+/* Before a name in the upper comes or goes: let the count be told from that of the upper. */
+int un_index_relative_locked(struct un_fs *fs, struct un_inode *inode);
+/* A name of it has gone from the upper: with the last one the index lets go of it. */
+void un_index_unlinked_locked(struct un_fs *fs, struct un_inode *inode);
 
 /* ---- stage.c ---------------------------------------------------------------------------------------- */
 
@@ -329,7 +435,9 @@ int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
  * that instant leaves the mode lifted: the last rung, for read-only directories only.
  */
 int un_lifted(struct un_fs *fs, int dirfd, const char *name, int (*fn)(void *data), void *data);
-/* un_mark_set() on a directory of the upper, lifted if need be. */
+/* un_mark_set() on an object of the upper, lifted if need be; @value NULL: un_mark_clear(). */
+int un_mark_lifted(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark,
+		   const void *value, size_t size);
 int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark,
 		const char *value);
 /*
@@ -352,8 +460,14 @@ int un_may_own(struct un_fs *fs, uid_t uid, gid_t gid);
 
 /* ---- file.c --------------------------------------------------------------------------------------- */
 
-/* A descriptor of the real file with UN_FD_READ and/or UN_FD_WRITE; give back with put. */
+/*
+ * A descriptor of the real file's data with UN_FD_READ and/or UN_FD_WRITE; give back with put. To write,
+ * the file must have been copied up.
+ */
 int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
+
+/* The object itself, not remembered anywhere, whoever has its data. */
+int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags);
 
 /* ---- remove.c ------------------------------------------------------------------------------------- */
 
@@ -364,6 +478,8 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
  */
 int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME]);
 void un_unhold_locked(struct un_fs *fs, struct un_inode *inode);
+/* A descriptor that stays open leads to it. 0, or -ENFILE: there is none to spare. */
+int un_pin_locked(struct un_fs *fs, struct un_inode *inode);
 /* No names below it are left: put (dirfd, name), an upper directory full of whiteouts, out of sight. */
 int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
 /* The name is gone from @dir: bookkeeping for the inode. @orphan: name in work, or "". */

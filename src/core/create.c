@@ -70,12 +70,15 @@ static int create_staged(struct creation *c)
 	if (r < 0)
 		return r;
 	if (dir && c->state.whiteout) {
-		r = un_mark_dir(c->fs, c->fs->work, staged, UN_MARK_OPAQUE, "y");
+		if (u->tar_names)
+			r = un_whiteout_beside(u, c->dirfd, c->name);
+		else
+			r = un_mark_dir(c->fs, c->fs->work, staged, UN_MARK_OPAQUE, "y");
 		c->opaque = r == 0;
 		if (r < 0)
 			r = r == -ENOSPC || r == -EDQUOT ? r : -EIO;
 	}
-	if (r == 0 && c->state.whiteout)
+	if (r == 0 && c->state.whiteout && !un_whiteout_is_beside(c->fs->whiteouts))
 		r = publish_over_whiteout(c, staged);
 	else if (r == 0)
 		r = u->ops->rename(u, c->fs->work, staged, c->dirfd, c->name,
@@ -206,6 +209,8 @@ static int create(struct un_fs *fs, struct un_inode *dir, const char *name,
 
 	if (un_name_too_long(name))
 		return -ENAMETOOLONG;
+	if (un_name_reserved(fs, name))
+		return -EINVAL;
 	/* The format's own whiteout cannot be made by hand (overlay-format 3.3). */
 	if (S_ISCHR(what->mode) && what->rdev == 0)
 		return -EPERM;

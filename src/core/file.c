@@ -73,7 +73,8 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at,
 	return fd;
 }
 
-static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+/* Opened as *flags say, which say then how it could be opened. */
+static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flags)
 {
 	struct un_layer *l;
 	struct un_at at;
@@ -84,7 +85,7 @@ static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags,
 	if (r < 0)
 		return r;
 	l = at.layer;
-	fd = open_real(fs, inode, &at, &flags);
+	fd = open_real(fs, inode, &at, flags);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
 	un_at_done(fs, &at);
 	if (r == -ENOENT || r == -ELOOP)
@@ -93,10 +94,29 @@ static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags,
 		return r;
 	if (un_stx_dev(&st) != inode->dev || st.stx_ino != inode->rino)
 		return -ESTALE;
+	return un_take_fd(&fd);
+}
+
+int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
+{
+	return open_checked(fs, inode, &flags);
+}
+
+static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+{
+	int fd;
+
+	if (inode->data && (flags & UN_FD_WRITE))
+		return -EIO; /* before its data is here: no caller does that */
+	if (inode->data)
+		return un_data_get_locked(fs, inode, ret);
+	fd = open_checked(fs, inode, &flags);
+	if (fd < 0)
+		return fd;
 	/* Without a name this is now the way to the file. */
 	if (!inode->rdir)
 		flags |= UN_FD_PIN;
-	*ret = un_fdcache_add(fs->fds, &inode->io, un_take_fd(&fd), flags);
+	*ret = un_fdcache_add(fs->fds, &inode->io, fd, flags);
 	return 0;
 }
 
@@ -336,6 +356,21 @@ static int fsync_dir(struct un_fs *fs, struct un_inode *dir, bool data_only)
 	return r;
 }
 
+/* Attributes are all there is of it in the upper. */
+static int fsync_metacopy(struct un_fs *fs, struct un_inode *inode, bool data_only)
+{
+	int fd, r;
+
+	un_mutex_lock(&inode->lock);
+	fd = un_file_open(fs, inode, UN_FD_READ);
+	un_mutex_unlock(&inode->lock);
+	if (fd < 0)
+		return fd;
+	r = fs->upper->ops->fsync(fs->upper, fd, data_only);
+	un_close(fd);
+	return r;
+}
+
 int un_fsync(struct un_fs *fs, struct un_inode *inode, bool data_only)
 {
 	struct un_fd *f;
@@ -346,6 +381,8 @@ int un_fsync(struct un_fs *fs, struct un_inode *inode, bool data_only)
 	/* A lower file has nothing of ours to be written. */
 	if (!inode->upper)
 		return 0;
+	if (inode->metacopy)
+		return fsync_metacopy(fs, inode, data_only);
 	r = un_file_get(fs, inode, UN_FD_READ, &f);
 	if (r == -EACCES)
 		r = un_file_get(fs, inode, UN_FD_WRITE, &f);

@@ -96,7 +96,7 @@ static int set(struct un_fs *fs, struct un_inode *inode, bool immutable, bool ap
 		return -EROFS;
 	if ((unsigned)now == prot && !real_change)
 		return 0;
-	r = un_copyup(fs, inode, UN_COPY_ALL);
+	r = un_copyup(fs, inode, UN_COPY_META);
 	if (r == 0 && real_change)
 		r = real_ioctl(fs, inode, cmd, arg);
 	if (r == 0 && (unsigned)now != prot)

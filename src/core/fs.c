@@ -69,19 +69,33 @@ static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **re
 	return 0;
 }
 
-static int make_workdir(struct un_fs *fs, char **ret_err)
+/* A directory beside the upper's tree, by its descriptor, which is borrowed. */
+static int beside(struct un_fs *fs, int fd, struct un_realdir **ret, char **ret_err)
 {
 	struct statx st;
-	int r = fs->upper->ops->stat(fs->upper, fs->work, "", &st);
+	int r = fs->upper->ops->stat(fs->upper, fd, "", &st);
 
 	if (r < 0) {
 		*ret_err = g_strdup_printf("workdir: %s", g_strerror(-r));
 		return r;
 	}
-	fs->workdir = un_realdir_new(fs->upper, NULL, "", &st);
-	fs->workdir->fd = g_new0(struct un_fd, 1);
-	fs->workdir->fd->fd = fs->work;
-	fs->workdir->fd->users = 1;
+	*ret = un_realdir_new(fs->upper, NULL, "", &st);
+	(*ret)->fd = g_new0(struct un_fd, 1);
+	(*ret)->fd->fd = fd;
+	(*ret)->fd->users = 1;
+	return 0;
+}
+
+static int make_workdir(struct un_fs *fs, char **ret_err)
+{
+	struct statx st;
+	int r = beside(fs, fs->work, &fs->workdir, ret_err);
+
+	if (r == 0 && fs->layers->index >= 0)
+		r = beside(fs, fs->layers->index, &fs->indexdir, ret_err);
+	if (r < 0)
+		return r;
+	fs->index_used = fs->layers->index_used;
 	fs->traps[1] = (struct un_statkey){ fs->workdir->dev, fs->workdir->ino };
 	r = fs->upper->ops->stat(fs->upper, fs->upper->root, "", &st);
 	if (r == 0)
@@ -126,6 +140,10 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->sync = config->sync;
 	fs->sync_strict = config->sync_strict;
 	fs->revalidate = config->revalidate;
+	fs->redirect_follow = config->redirect_follow;
+	fs->redirect_create = config->redirect_create && fs->upper && fs->upper->caps.xattr;
+	fs->metacopy_follow = config->metacopy_follow;
+	fs->metacopy_create = config->metacopy_create && fs->upper && fs->upper->caps.xattr;
 	fs->uid = geteuid();
 	fs->gid = getegid();
 	fs->privileged = fs->uid == 0;
@@ -135,12 +153,13 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
 	un_table_init(fs);
-	for (unsigned i = 0; i <= ls->n; i++)
+	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		ls->v[i].owner = fs;
 	un_ino_init(fs);
 	if (fs->upper) {
 		fs->stage_prefix = g_strdup_printf("#%s", ls->stage_id);
-		fs->whiteouts = un_whiteout_pool_new(fs->upper, fs->work, fs->stage_prefix);
+		fs->whiteouts =
+			un_whiteout_pool_new(fs->upper, ls->dialect, fs->work, fs->stage_prefix);
 		ensure_uuid(fs);
 	}
 	if ((fs->upper && make_workdir(fs, ret_err) < 0) || make_root(fs, ret_err) < 0) {
@@ -184,6 +203,7 @@ void un_fs_free(struct un_fs *fs)
 	drop_inodes(fs);
 	un_inode_put(fs, fs->root);
 	un_realdir_put(fs, fs->workdir);
+	un_realdir_put(fs, fs->indexdir);
 	un_whiteout_pool_free(fs->whiteouts);
 	un_table_done(fs);
 	un_ino_done(fs);

@@ -84,6 +84,21 @@ static struct un_layer *layer_of(struct un_fs *fs, const struct un_origin *o)
 	return NULL;
 }
 
+void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t *ret_dev,
+		      uint64_t *ret_ino, unsigned *ret_nlink)
+{
+	struct un_layer *l = layer_of(fs, origin);
+	struct statx st;
+
+	*ret_dev = *ret_ino = 0;
+	*ret_nlink = 0;
+	if (!l || un_origin_stat(l, origin, &st) < 0)
+		return;
+	*ret_dev = l->dev;
+	*ret_ino = st.stx_ino;
+	*ret_nlink = st.stx_nlink;
+}
+
 static uint64_t ino_kept(struct un_fs *fs, uint64_t dev, uint64_t rino)
 {
 	struct kept key = { .dev = dev, .rino = rino }, *k;

@@ -60,6 +60,20 @@ static gboolean name_equal(gconstpointer a, gconstpointer b)
 	return x->dir == y->dir && strcmp(x->name, y->name) == 0;
 }
 
+static guint link_hash(gconstpointer p)
+{
+	const struct un_index *ix = p;
+
+	return mix(ix->ino ^ ix->dev << 40);
+}
+
+static gboolean link_equal(gconstpointer a, gconstpointer b)
+{
+	const struct un_index *x = a, *y = b;
+
+	return x->ino == y->ino && x->dev == y->dev;
+}
+
 static struct un_shard *shard(struct un_shard *s, guint hash)
 {
 	return &s[(hash >> 7) % UN_SHARDS];
@@ -71,6 +85,8 @@ void un_table_init(struct un_fs *fs)
 		un_mutex_init(&fs->ids[i].lock);
 		un_mutex_init(&fs->names[i].lock);
 		un_mutex_init(&fs->keys[i].lock);
+		un_mutex_init(&fs->links[i].lock);
+		fs->links[i].set = g_hash_table_new(link_hash, link_equal);
 		fs->ids[i].set = g_hash_table_new(id_hash, id_equal);
 		fs->names[i].set = g_hash_table_new(name_hash, name_equal);
 		fs->keys[i].set = g_hash_table_new(key_hash, key_equal);
@@ -87,6 +103,8 @@ void un_table_done(struct un_fs *fs)
 		un_mutex_done(&fs->ids[i].lock);
 		un_mutex_done(&fs->names[i].lock);
 		un_mutex_done(&fs->keys[i].lock);
+		g_hash_table_destroy(fs->links[i].set);
+		un_mutex_done(&fs->links[i].lock);
 	}
 }
 
@@ -160,6 +178,9 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 			g_ptr_array_add(more, n->dir);
 		g_free(n);
 	}
+	un_links_drop(fs, inode);
+	g_free(inode->ix);
+	un_data_free(fs, inode->data);
 	un_fdcache_clear(fs->fds, &inode->io);
 	if (inode->orphan)
 		un_ignore(fs->upper->ops->unlink(fs->upper, fs->work, inode->rname, 0));
@@ -386,4 +407,42 @@ void un_key_drop(struct un_fs *fs, struct un_inode *inode)
 {
 	if (inode->keyed)
 		remove_if_same(shard(fs->keys, key_hash(inode)), inode);
+}
+
+/* ---- lower files with several names ------------------------------------------------------------------ */
+
+struct un_inode *un_links_find(struct un_fs *fs, uint64_t dev, uint64_t ino)
+{
+	struct un_index key = { .dev = dev, .ino = ino }, *ix;
+	struct un_shard *s = shard(fs->links, link_hash(&key));
+	struct un_inode *inode = NULL;
+
+	un_mutex_lock(&s->lock);
+	ix = g_hash_table_lookup(s->set, &key);
+	if (ix)
+		inode = ref_alive(ix->inode);
+	un_mutex_unlock(&s->lock);
+	return inode;
+}
+
+struct un_inode *un_links_claim(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_shard *s = shard(fs->links, link_hash(inode->ix));
+	struct un_inode *other = NULL;
+	struct un_index *ix;
+
+	un_mutex_lock(&s->lock);
+	ix = g_hash_table_lookup(s->set, inode->ix);
+	if (ix && ix->inode != inode)
+		other = ref_alive(ix->inode);
+	if (!other)
+		g_hash_table_replace(s->set, inode->ix, inode->ix);
+	un_mutex_unlock(&s->lock);
+	return other;
+}
+
+void un_links_drop(struct un_fs *fs, struct un_inode *inode)
+{
+	if (inode->ix && inode->ix->ino)
+		remove_if_same(shard(fs->links, link_hash(inode->ix)), inode->ix);
 }

@@ -71,23 +71,40 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 		r = un_dir_mark_impure(fs, updir, fd->fd);
 	if (r == 0) {
 		un_mutex_lock(&inode->lock);
+		r = un_index_relative_locked(fs, inode);
 		/* Only a file made nameless may get its first name late (linkat(2), O_TMPFILE). */
 		if (inode->unlinked && !inode->tmpfile)
 			r = -ENOENT;
-		else
-			r = link_locked(fs, inode, fd->fd, name, state.whiteout);
+		if (r == 0)
+			r = link_locked(fs, inode, fd->fd, name,
+					state.whiteout && !un_whiteout_is_beside(fs->whiteouts));
 		un_mutex_unlock(&inode->lock);
 	}
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)
 		return r;
-	un_inode_locate(fs, inode, updir, name);
+	if (!inode->ix)
+		un_inode_locate(fs, inode, updir, name);
 	un_name_add(fs, inode, dir, name, true);
 	now = (struct un_state){
 		.exists = true, .in_upper = true, .lower = state.lower, .type = inode->type
 	};
 	un_dir_note(fs, dir, name, &now, inode->rino);
 	return 0;
+}
+
+/* From a new name its data is not found by that name. */
+static int keep_data(struct un_fs *fs, struct un_inode *inode)
+{
+	char name[NAME_MAX + 1];
+	struct un_inode *dir;
+	int r;
+
+	if (!inode->metacopy || !un_name_any(inode, &dir, name))
+		return 0;
+	r = un_redirect_set(fs, inode, dir, name, false);
+	un_inode_put(fs, dir);
+	return r == -EXDEV ? un_copyup(fs, inode, UN_COPY_ALL) : r;
 }
 
 int un_link(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
@@ -99,13 +116,17 @@ int un_link(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, cons
 		return -ENAMETOOLONG;
 	if (fs->read_only)
 		return -EROFS;
+	if (un_name_reserved(fs, name))
+		return -EINVAL;
 	if (inode->type == DT_DIR)
 		return -EPERM;
 	r = un_prot_victim(fs, inode);
 	if (r == 0)
 		r = un_dir_prepare(fs, dir, false);
 	if (r == 0)
-		r = un_copyup(fs, inode, UN_COPY_ALL);
+		r = un_copyup(fs, inode, UN_COPY_META);
+	if (r == 0)
+		r = keep_data(fs, inode);
 	if (r < 0)
 		return r;
 	un_ns_write(dir);

@@ -18,6 +18,11 @@ bool un_name_too_long(const char *name)
 	return strlen(name) > NAME_MAX;
 }
 
+bool un_name_reserved(struct un_fs *fs, const char *name)
+{
+	return fs->upper && fs->upper->tar_names && g_str_has_prefix(name, ".wh.");
+}
+
 /*
  * An upper directory over a lower one that was made elsewhere gets its origin, as the kernel gives it
  * one when it is looked up. Failure costs nothing but that.
@@ -25,8 +30,8 @@ bool un_name_too_long(const char *name)
 static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name,
 			const struct un_found *f)
 {
-	struct un_realdir *up = dir->d->stack[f->hits[0].pos];
-	struct un_realdir *low = dir->d->stack[f->hits[1].pos];
+	struct un_realdir *up = f->hits[0].dir, *low = f->hits[1].dir;
+	const char *low_name = f->hits[1].name ? f->hits[1].name : name;
 	uint8_t value[UN_ORIGIN_MAX];
 	struct un_fd *ufd, *lfd;
 	ssize_t n = -1;
@@ -34,7 +39,7 @@ static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name
 	if (fs->read_only || !fs->upper->caps.xattr || up->hollow || low->hollow)
 		return;
 	if (un_realdir_open(fs, low, &lfd) == 0) {
-		n = un_origin_format(low->layer, lfd->fd, name, value);
+		n = un_origin_format(low->layer, lfd->fd, low_name, value);
 		un_fdcache_put(fs->fds, lfd);
 	}
 	if (n <= 0 || un_realdir_open(fs, up, &ufd) < 0)
@@ -57,14 +62,16 @@ static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *n
 	d->stack = g_new(struct un_realdir *, f->n + 1); /* + 1: an upper may come by copy-up */
 	for (unsigned i = 0; i < f->n; i++) {
 		const struct un_hit *h = &f->hits[i];
-		struct un_realdir *parent = dir->d->stack[h->pos];
-		struct un_realdir *rd = un_realdir_new(parent->layer, parent, name, &h->st);
+		struct un_realdir *rd =
+			un_realdir_new(h->layer, h->dir, h->name ? h->name : name, &h->st);
 
 		rd->opaque = h->opaque;
 		rd->xwhiteouts = h->xwhiteouts;
 		rd->impure = h->impure;
 		d->stack[d->n++] = rd;
 	}
+	if (inode->upper)
+		d->stack[0]->redirect = g_strdup(f->redirect);
 	inode->dev = d->stack[0]->dev;
 	inode->rino = d->stack[0]->ino;
 	inode->origin = inode->upper && (f->n > 1 || f->hits[0].origin);
@@ -85,10 +92,13 @@ static void fill_prot(struct un_inode *inode, const struct statx *st)
 	inode->prot_known = !inode->upper;
 }
 
-static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     const struct un_hit *h, struct un_inode *inode)
+static int fill_file(struct un_fs *fs, const char *name, const struct un_found *f,
+		     struct un_inode *inode)
 {
-	struct un_realdir *rd = dir->d->stack[h->pos];
+	const struct un_hit *h = &f->hits[0];
+	struct un_realdir *rd = h->dir;
+	struct un_fd *fd;
+	int r;
 
 	inode->dev = un_stx_dev(&h->st);
 	inode->rino = h->st.stx_ino;
@@ -96,17 +106,21 @@ static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
 	inode->hollow = un_stx_is_mountpoint(&h->st);
 	inode->rdir = un_realdir_ref(rd);
 	inode->rname = g_ref_string_new(name);
-	if (inode->upper) {
-		struct un_fd *fd;
-		int r = un_realdir_open(fs, rd, &fd);
-
-		if (r < 0)
-			return r;
-		inode->ino = un_ino_of_upper(fs, fd->fd, name, &h->st, rd->impure, &inode->origin);
-		un_fdcache_put(fs->fds, fd);
-	} else {
+	inode->data = un_data_new(f, name);
+	inode->metacopy = inode->data != NULL;
+	if (!inode->upper) {
 		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+		return 0;
 	}
+	r = un_realdir_open(fs, rd, &fd);
+	if (r < 0)
+		return r;
+	inode->ino =
+		un_ino_of_upper(fs, fd->fd, name, &h->st,
+				inode->type == DT_REG ? h->origin : rd->impure, &inode->origin);
+	if (inode->origin && h->st.stx_nlink > 1)
+		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
+	un_fdcache_put(fs->fds, fd);
 	return 0;
 }
 
@@ -127,12 +141,12 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *
  * A lower may contain the upper or the work directory; seen through it they would show themselves
  * being changed. ELOOP, as in the kernel (overlay-format 1.3).
  */
-static bool is_trap(struct un_fs *fs, struct un_inode *dir, const struct un_found *f)
+static bool is_trap(struct un_fs *fs, const struct un_found *f)
 {
 	for (unsigned i = 0; fs->upper && i < f->n; i++) {
 		const struct statx *st = &f->hits[i].st;
 
-		if (!S_ISDIR(st->stx_mode) || dir->d->stack[f->hits[i].pos]->layer == fs->upper)
+		if (!S_ISDIR(st->stx_mode) || f->hits[i].layer == fs->upper)
 			continue;
 		for (unsigned t = 0; t < G_N_ELEMENTS(fs->traps); t++)
 			if (fs->traps[t].ino == st->stx_ino && fs->traps[t].dev == un_stx_dev(st))
@@ -141,51 +155,167 @@ static bool is_trap(struct un_fs *fs, struct un_inode *dir, const struct un_foun
 	return false;
 }
 
-static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
-			    const struct un_found *f, struct un_inode **ret)
+/* A new inode for what was found, in no table yet. */
+static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
+			  const struct un_found *f, struct un_inode **ret)
 {
 	const struct un_hit *top = &f->hits[0];
-	bool upper = dir->d->stack[top->pos]->layer == fs->upper;
-	struct un_inode *inode = NULL;
+	struct un_inode *inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
 	int r = 0;
 
-	if (upper && !S_ISDIR(top->st.stx_mode))
-		inode = known_upper_file(fs, top);
-	if (inode) {
-		*ret = inode;
-		return 0;
-	}
-	if (is_trap(fs, dir, f))
-		return -ELOOP;
-	inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
-	inode->upper = upper;
+	inode->upper = top->layer == fs->upper;
 	fill_prot(inode, &top->st);
 	if (S_ISDIR(top->st.stx_mode))
 		fill_directory(fs, dir, name, f, inode);
 	else
-		r = fill_file(fs, dir, name, top, inode);
+		r = fill_file(fs, name, f, inode);
 	if (r < 0) {
 		un_inode_put(fs, inode);
 		return r;
-	}
-	if (upper && inode->type != DT_DIR) {
-		/* Somebody may have found it at the same time, under this or another name. */
-		struct un_inode *other = un_key_claim(fs, inode);
-
-		if (other) {
-			un_inode_put(fs, inode);
-			inode = other;
-		}
 	}
 	*ret = inode;
 	return 0;
 }
 
-/* timeout=0: is what the layers say still what @inode stands for? */
-static bool still_the_same(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
-			   const struct un_found *f)
+/* @inode is new: into the tables with it, or take the one somebody else put there meanwhile. */
+static struct un_inode *enter_tables(struct un_fs *fs, struct un_inode *inode)
 {
-	bool upper = dir->d->stack[f->hits[0].pos]->layer == fs->upper;
+	struct un_inode *other = NULL;
+
+	if (inode->type == DT_DIR)
+		return inode;
+	if (inode->upper)
+		other = un_key_claim(fs, inode);
+	if (!other && inode->ix && inode->ix->ino)
+		other = un_links_claim(fs, inode);
+	if (other) {
+		un_inode_put(fs, inode);
+		inode = other;
+	}
+	return inode;
+}
+
+/* The inode of an upper file in the index, as a lower name of it leads there. */
+static int inode_in_index(struct un_fs *fs, const char *name, const struct un_found *f,
+			  struct un_index *ix, const struct statx *st, struct un_inode **ret)
+{
+	struct un_inode *inode = un_key_find(fs, un_stx_dev(st), st->stx_ino);
+	struct un_found here = *f;
+	int meta;
+
+	if (inode && inode->ix && inode->ix->published) {
+		un_mutex_lock(&inode->lock);
+		inode->ix->lower_nlink = ix->lower_nlink;
+		un_mutex_unlock(&inode->lock);
+		g_free(ix);
+		*ret = inode;
+		return 0;
+	}
+	un_inode_put(fs, inode);
+	meta = un_index_is_metacopy(fs, ix);
+	if (meta > 0 && !fs->metacopy_follow)
+		meta = -EPERM;
+	if (meta < 0) {
+		g_free(ix);
+		return meta;
+	}
+	inode = un_inode_new(fs, IFTODT(st->stx_mode));
+	inode->upper = true;
+	fill_prot(inode, st);
+	inode->dev = un_stx_dev(st);
+	inode->rino = st->stx_ino;
+	inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
+	inode->ino = un_ino_map(fs, ix->dev, ix->ino);
+	un_index_attach(fs, inode, ix, st);
+	/* Its data, if it has none: that of the lower file which led here. */
+	if (meta) {
+		if (!here.metacopy) {
+			here.metacopy = true;
+			here.data = &here.hits[0];
+		}
+		here.redirect = NULL;
+		inode->data = un_data_new(&here, name);
+		inode->data->redirect = un_index_redirect(fs, ix);
+		inode->metacopy = true;
+	}
+	*ret = enter_tables(fs, inode);
+	return 0;
+}
+
+/*
+ * A lower file with several names. 1: *ret stands for all of them; 0: *ret_ix is what makes a new inode
+ * so, or NULL if it cannot be; or -errno.
+ */
+static int find_linked(struct un_fs *fs, const char *name, const struct un_found *f,
+		       struct un_inode **ret, struct un_index **ret_ix)
+{
+	const struct un_hit *top = &f->hits[0];
+	struct un_index *ix;
+	struct un_fd *fd;
+	struct statx st;
+	int r;
+
+	*ret_ix = NULL;
+	*ret = un_links_find(fs, un_stx_dev(&top->st), top->st.stx_ino);
+	if (*ret && (*ret)->type == IFTODT(top->st.stx_mode))
+		return 1;
+	un_inode_put(fs, *ret);
+	r = un_realdir_open(fs, top->dir, &fd);
+	if (r < 0)
+		return r;
+	ix = un_index_new(top->layer, fd->fd, top->name ? top->name : name, &top->st);
+	un_fdcache_put(fs->fds, fd);
+	if (!ix)
+		return 0;
+	r = un_index_look(fs, ix, &top->st, &st);
+	if (r > 0) {
+		r = inode_in_index(fs, name, f, ix, &st, ret);
+		return r < 0 ? r : 1;
+	}
+	if (r < 0)
+		g_free(ix);
+	else
+		*ret_ix = ix;
+	return r;
+}
+
+static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
+			    const struct un_found *f, struct un_inode **ret)
+{
+	const struct un_hit *top = &f->hits[0];
+	struct un_inode *inode = NULL;
+	struct un_index *ix = NULL;
+	int r = 0;
+
+	if (top->layer == fs->upper && !S_ISDIR(top->st.stx_mode))
+		inode = known_upper_file(fs, top);
+	if (inode) {
+		*ret = inode;
+		return 0;
+	}
+	if (is_trap(fs, f))
+		return -ELOOP;
+	if (un_index_wanted(fs, top->layer, &top->st))
+		r = find_linked(fs, name, f, ret, &ix);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = new_from_found(fs, dir, name, f, &inode);
+	if (r < 0) {
+		g_free(ix);
+		return r;
+	}
+	if (ix) {
+		inode->ix = ix;
+		ix->inode = inode;
+	}
+	*ret = enter_tables(fs, inode);
+	return 0;
+}
+
+/* timeout=0: is what the layers say still what @inode stands for? */
+static bool still_the_same(struct un_fs *fs, struct un_inode *inode, const struct un_found *f)
+{
+	bool upper = f->hits[0].layer == fs->upper;
 
 	if (inode->type != IFTODT(f->hits[0].st.stx_mode) || inode->upper != upper)
 		return false;
@@ -201,9 +331,9 @@ static bool still_the_same(struct un_fs *fs, struct un_inode *dir, struct un_ino
 	return true;
 }
 
-static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_found *f)
+static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
+		      struct un_merge_dir *md, struct un_found *f)
 {
-	struct un_merge_dir md;
 	unsigned from = 0;
 	bool first_only = false;
 
@@ -217,8 +347,8 @@ static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name, 
 	} else {
 		atomic_fetch_add(&dir->d->asked, dir->d->n);
 	}
-	un_dir_merge(fs, dir, &md);
-	return un_merge_lookup(&md, name, from, first_only, f);
+	un_dir_merge(fs, dir, md);
+	return un_merge_lookup(md, name, from, first_only, f);
 }
 
 static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, bool replace,
@@ -233,7 +363,7 @@ static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, boo
 		return 0;
 	}
 	un_inode_put(fs, other);
-	if ((*inode)->upper && (*inode)->type != DT_DIR)
+	if ((*inode)->upper && (*inode)->type != DT_DIR && !(*inode)->ix)
 		un_inode_locate(fs, *inode, un_dir_upper(fs, dir), name);
 	other = un_name_add(fs, *inode, dir, name, replace);
 	if (other) {
@@ -247,7 +377,9 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		     struct un_inode **ret, struct statx *st)
 {
 	struct un_inode *inode = NULL, *known = NULL;
+	struct un_merge_dir md;
 	struct un_found f;
+	bool asked;
 	int r;
 
 	if (dir->d->dead)
@@ -257,10 +389,16 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		inode = known;
 		goto found;
 	}
-	r = ask_layers(fs, dir, name, &f);
+	r = ask_layers(fs, dir, name, &md, &f);
+	asked = r == 0;
+	if (r == -ENODATA) {
+		un_log(LOG_ERR, "%s: a file that has metadata only: no layer below has its data",
+		       name);
+		r = -EIO;
+	}
 	if (r == 0 && f.n == 0)
 		r = -ENOENT;
-	if (r == 0 && known && still_the_same(fs, dir, known, &f)) {
+	if (r == 0 && known && still_the_same(fs, known, &f)) {
 		inode = un_inode_ref(known);
 	} else {
 		/* Only proof takes the name away, not a question that failed. */
@@ -272,7 +410,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 			r = publish(fs, dir, name, known != NULL, &inode);
 	}
 	un_inode_put(fs, known);
-	if (r == 0)
+	if (asked)
 		un_found_done(&f);
 	if (r < 0)
 		return r;
@@ -392,7 +530,7 @@ ask:
 	un_dir_merge(fs, dir, &md);
 	r = un_merge_lookup(&md, name, 0, true, &f);
 	if (r < 0)
-		return r;
+		return r == -ENODATA ? -EIO : r;
 	ret->whiteout = f.upper_whiteout;
 	ret->exists = f.n > 0;
 	if (f.n > 0) {

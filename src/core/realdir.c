@@ -40,6 +40,7 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 		else
 			un_fdcache_clear(fs->fds, &rd->fd);
 		g_free(rd->name);
+		g_free(rd->redirect);
 		g_free(rd);
 		rd = parent;
 	}
@@ -176,19 +177,19 @@ struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *
 	return old;
 }
 
-static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
+/* ---- as merge/ asks for them ---------------------------------------------------------------------- */
+
+static int where_open(struct un_fs *fs, struct un_realdir *rd, struct un_where *ret)
 {
-	struct un_inode *dir = ctx;
-	struct un_realdir *rd = dir->d->stack[pos];
 	struct un_fd *fd;
 	int r;
 
-	*ret = (struct un_where){ .layer = rd->layer, .fd = -1 };
+	*ret = (struct un_where){ .layer = rd->layer, .fd = -1, .dir = rd };
 	ret->opaque = rd->opaque;
 	ret->xwhiteouts = rd->xwhiteouts;
 	if (rd->hollow)
 		return 0;
-	r = un_realdir_open(rd->layer->owner, rd, &fd);
+	r = un_realdir_open(fs, rd, &fd);
 	if (r < 0)
 		return r;
 	ret->fd = fd->fd;
@@ -196,11 +197,76 @@ static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
 	return 0;
 }
 
+static struct un_fs *fs_of(const struct un_where *w)
+{
+	return w->layer->owner;
+}
+
+static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
+{
+	struct un_inode *dir = ctx;
+	struct un_realdir *rd = dir->d->stack[pos];
+
+	return where_open(rd->layer->owner, rd, ret);
+}
+
 static void merge_close(void *ctx, unsigned pos, struct un_where *w)
 {
 	(void)ctx;
 	(void)pos;
-	un_fdcache_put(((struct un_fs *)w->layer->owner)->fds, w->pin);
+	un_fdcache_put(fs_of(w)->fds, w->pin);
+}
+
+/* The stack of the root never changes but for its first place. */
+static int merge_root(void *ctx, unsigned index, struct un_where *ret)
+{
+	struct un_inode *dir = ctx;
+	struct un_fs *fs = dir->d->stack[0]->layer->owner;
+	struct un_dirinfo *root = fs->root->d;
+
+	for (unsigned i = 0; i < root->n; i++) {
+		int r;
+
+		if (root->stack[i]->layer->index != index)
+			continue;
+		r = where_open(fs, un_realdir_ref(root->stack[i]), ret);
+		if (r < 0)
+			un_realdir_put(fs, root->stack[i]);
+		return r;
+	}
+	return -ENOENT;
+}
+
+static int merge_enter(void *ctx, const struct un_where *w, const char *name,
+		       const struct statx *st, struct un_where *ret)
+{
+	struct un_realdir *rd = un_realdir_new(w->layer, w->dir, name, st);
+	int r = where_open(fs_of(w), rd, ret);
+
+	(void)ctx;
+	if (r < 0)
+		un_realdir_put(fs_of(w), rd);
+	return r;
+}
+
+static void merge_leave(void *ctx, struct un_where *w)
+{
+	(void)ctx;
+	un_fdcache_put(fs_of(w)->fds, w->pin);
+	un_realdir_put(fs_of(w), w->dir);
+}
+
+static void *merge_ref(void *dir)
+{
+	return un_realdir_ref(dir);
+}
+
+static void merge_unref(void *ctx, void *dir)
+{
+	struct un_realdir *rd = dir;
+
+	(void)ctx;
+	un_realdir_put(rd->layer->owner, rd);
 }
 
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
@@ -209,8 +275,16 @@ void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *r
 		.dialect = fs->layers->dialect,
 		.n = dir->d->n,
 		.lowest = fs->layers->n,
+		.follow = fs->redirect_follow,
+		.metacopy = fs->metacopy_follow,
+		.data_only = fs->layers->n_data > 0,
 		.open = merge_open,
 		.close = merge_close,
+		.root = merge_root,
+		.enter = merge_enter,
+		.leave = merge_leave,
+		.ref = merge_ref,
+		.unref = merge_unref,
 		.ctx = dir,
 	};
 }

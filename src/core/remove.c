@@ -7,7 +7,7 @@
 
 /* ---- what stays of a file that may be open ------------------------------------------------------------ */
 
-static int pin_io(struct un_fs *fs, struct un_inode *inode)
+int un_pin_locked(struct un_fs *fs, struct un_inode *inode)
 {
 	struct un_at at;
 	int fd, r;
@@ -30,8 +30,11 @@ int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_
 	int r;
 
 	ret_orphan[0] = '\0';
+	/* The index leads to it until it lets go. */
+	if (inode->ix && inode->ix->published)
+		return un_index_relative_locked(fs, inode);
 	/* A link in work leads to it already; otherwise a descriptor, or with none to spare, a link. */
-	r = inode->orphan ? 0 : pin_io(fs, inode);
+	r = inode->orphan ? 0 : un_pin_locked(fs, inode);
 	if (r == -ENFILE || r == -EMFILE) {
 		un_stage_name(fs, ret_orphan);
 		r = 0;
@@ -87,6 +90,10 @@ void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inod
 	struct un_name *other = strike(inode, dir, name);
 	struct un_realdir *old = inode->rdir;
 
+	if (inode->ix && !inode->orphan) {
+		un_index_unlinked_locked(fs, inode);
+		return;
+	}
 	inode->unlinked = other == NULL;
 	if (!inode->upper || inode->orphan)
 		return;
@@ -140,12 +147,20 @@ static int take_name(void *data)
 	struct removal *v = data;
 	struct un_fs *fs = v->fs;
 	struct un_layer *u = fs->upper;
+	bool lower = v->state.lower;
 	int r;
 
 	if (!v->state.in_upper)
 		return un_whiteout_link(fs->whiteouts, v->dirfd, v->name);
+	/* A whiteout beside it hides nothing while this one is there. */
+	if (lower && un_whiteout_is_beside(fs->whiteouts)) {
+		r = un_whiteout_link(fs->whiteouts, v->dirfd, v->name);
+		if (r < 0)
+			return r;
+		lower = false;
+	}
 	if (v->orphan[0]) {
-		if (!v->state.lower)
+		if (!lower)
 			return u->ops->rename(u, v->dirfd, v->name, fs->work, v->orphan, 0);
 		r = un_whiteout_link(fs->whiteouts, fs->work, v->orphan);
 		if (r == 0)
@@ -155,9 +170,21 @@ static int take_name(void *data)
 			un_ignore(u->ops->unlink(u, fs->work, v->orphan, 0));
 		return r;
 	}
-	if (v->state.lower)
+	if (lower)
 		return un_whiteout_place(fs->whiteouts, v->dirfd, v->name);
 	return u->ops->unlink(u, v->dirfd, v->name, 0);
+}
+
+/* Of a file in the index: it counts the names in the upper that go. */
+static int alias_victim(struct un_fs *fs, struct removal *v, struct un_inode *inode)
+{
+	int r;
+
+	if (v->state.in_upper || !inode->ix || !inode->ix->published)
+		return 0;
+	r = un_index_alias(fs, inode, v->dir, v->dirfd, v->name);
+	v->state.in_upper = r == 0;
+	return r;
 }
 
 static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name,
@@ -181,6 +208,11 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 	if (r < 0)
 		return r;
 	v.dirfd = fd->fd;
+	r = alias_victim(fs, &v, inode);
+	if (r < 0) {
+		un_fdcache_put(fs->fds, fd);
+		return r;
+	}
 	/* Whoever asks for the inode meanwhile waits, and finds it where it is then. */
 	un_mutex_lock(&inode->lock);
 	if (v.state.in_upper)
@@ -230,6 +262,22 @@ static int check_child(struct un_fs *fs, struct un_inode *dir, const char *name,
 	return r;
 }
 
+/*
+ * One name of a lower file with several: the index can tell how many are left only of what it has. A
+ * file that cannot be copied up (its owner, a full disk) is hidden all the same, and the count is right
+ * for as long as this mount knows the file.
+ */
+static void index_victim(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	struct un_inode *child;
+
+	if (!fs->indexdir || un_lookup(fs, dir, name, &child, NULL) < 0)
+		return;
+	if (child->ix && !child->upper && un_prot_victim(fs, child) == 0)
+		un_ignore(un_copyup_name(fs, child, UN_COPY_META, dir, name));
+	un_inode_put(fs, child);
+}
+
 int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
 	struct un_inode *child;
@@ -242,6 +290,7 @@ int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 		r = un_dir_prepare(fs, dir, true);
 	if (r < 0)
 		return r;
+	index_victim(fs, dir, name);
 	un_ns_write(dir);
 	r = un_lookup_locked(fs, dir, name, &child, NULL);
 	if (r == 0) {
@@ -259,6 +308,12 @@ static int move_away(struct un_fs *fs, int dirfd, const char *name, const char *
 	struct un_layer *u = fs->upper;
 	int r;
 
+	if (lower && un_whiteout_is_beside(fs->whiteouts)) {
+		r = un_whiteout_link(fs->whiteouts, dirfd, name);
+		if (r < 0)
+			return r;
+		lower = false;
+	}
 	if (lower && u->caps.rename_exchange) {
 		r = un_whiteout_link(fs->whiteouts, fs->work, staged);
 		if (r == 0)

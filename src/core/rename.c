@@ -9,6 +9,9 @@
  *   something            a whiteout              RENAME_EXCHANGE: it moves to the old name
  *   nothing              whiteout, a directory   RENAME_EXCHANGE, then the whiteout goes
  *   nothing              anything else           plain
+ *
+ * Where a whiteout is a name of its own beside the one it hides (an upper without xattrs or devices),
+ * it is made before; while there is an object as well it does not hide that.
  */
 #include "core_i.h"
 
@@ -45,7 +48,8 @@ static int check_types(const struct renaming *v)
 {
 	struct un_inode *from = v->from.child, *to = v->to.child;
 
-	if (needs_redirect(from) || (v->exchange && needs_redirect(to)))
+	if (!v->fs->redirect_create &&
+	    (needs_redirect(from) || (v->exchange && needs_redirect(to))))
 		return -EXDEV;
 	if (!to || v->exchange)
 		return 0;
@@ -88,6 +92,32 @@ static int check_empty_target(const struct renaming *v)
 	return r < 0 ? r : r ? 0 : -ENOTEMPTY;
 }
 
+/* @child is about to leave (dir, name): what is below must be found from its new name as well. */
+static int keep_below(struct renaming *v, struct un_inode *child, const struct side *s)
+{
+	bool same_dir = v->from.dir == v->to.dir;
+	int r;
+
+	if (child->type == DT_DIR)
+		return needs_redirect(child)
+			       ? un_redirect_set(v->fs, child, s->dir, s->name, same_dir)
+			       : 0;
+	if (!child->metacopy)
+		return 0;
+	r = v->fs->redirect_create ? un_redirect_set(v->fs, child, s->dir, s->name, same_dir)
+				   : -EXDEV;
+	return r == -EXDEV ? un_copyup(v->fs, child, UN_COPY_ALL) : r;
+}
+
+/* A file of several names that is replaced: as in un_unlink(). */
+static void index_victim(struct renaming *v)
+{
+	struct un_inode *to = v->to.child;
+
+	if (to && !v->exchange && to->ix && !to->upper)
+		un_ignore(un_copyup_name(v->fs, to, UN_COPY_META, v->to.dir, v->to.name));
+}
+
 /* Nothing is locked, nothing has changed; afterwards everything that moves is in the upper. */
 static int prepare(struct renaming *v)
 {
@@ -98,11 +128,31 @@ static int prepare(struct renaming *v)
 	if (r == 0)
 		r = check_empty_target(v);
 	if (r == 0)
-		r = un_copyup(v->fs, v->from.child, UN_COPY_ALL);
+		r = un_copyup_name(v->fs, v->from.child, UN_COPY_META, v->from.dir, v->from.name);
+	if (r == 0)
+		r = un_copyup(v->fs, v->from.dir, UN_COPY_ALL);
 	if (r == 0)
 		r = un_copyup(v->fs, v->to.dir, UN_COPY_ALL);
 	if (r == 0 && v->exchange)
-		r = un_copyup(v->fs, v->to.child, UN_COPY_ALL);
+		r = un_copyup_name(v->fs, v->to.child, UN_COPY_META, v->to.dir, v->to.name);
+	if (r == 0)
+		r = keep_below(v, v->from.child, &v->from);
+	if (r == 0 && v->exchange)
+		r = keep_below(v, v->to.child, &v->to);
+	if (r == 0)
+		index_victim(v);
+	return r;
+}
+
+/* The name must be in the upper to go from there, whatever other name its file has there. */
+static int alias(struct renaming *v, struct side *s)
+{
+	int r;
+
+	if (!s->child || s->state.in_upper || !s->child->ix || !s->child->ix->published)
+		return 0;
+	r = un_index_alias(v->fs, s->child, s->dir, s->fd->fd, s->name);
+	s->state.in_upper = r == 0;
 	return r;
 }
 
@@ -144,14 +194,18 @@ static int mark_impure(struct renaming *v)
 }
 
 /* A directory that comes to a place where something may lie below must not show that. */
-static int mark_opaque(struct un_fs *fs, struct side *s, struct un_inode *new_parent)
+static int mark_opaque(struct un_fs *fs, struct side *s, struct side *new)
 {
+	struct un_inode *new_parent = new->dir;
 	struct un_realdir *rd;
 	int r;
 
-	if (s->child->type != DT_DIR || new_parent->d->n < 2)
+	/* With a redirect it shows what it has always shown. */
+	if (s->child->type != DT_DIR || new_parent->d->n < 2 || s->child->d->n > 1)
 		return 0;
 	rd = s->child->d->stack[0];
+	if (fs->upper->tar_names)
+		return un_whiteout_beside(fs->upper, new->fd->fd, new->name);
 	if (rd->opaque)
 		return 0;
 	r = un_mark_dir(fs, s->fd->fd, s->name, UN_MARK_OPAQUE, "y");
@@ -203,6 +257,8 @@ static int clear_target(struct renaming *v)
 		return 0;
 	if (to->d->n == 1 && !un_listing_has_whiteouts(to->d->listing) && !to->d->stack[0]->opaque)
 		return 0;
+	if (u->tar_names)
+		return un_clear_dir(v->fs, v->to.fd->fd, v->to.name, v->to.state.lower);
 	un_stage_name(v->fs, staged);
 	un_stage_umask();
 	r = u->ops->mkdir(u, v->fs->work, staged, 0700);
@@ -243,18 +299,53 @@ static int plain(struct renaming *v, unsigned flags)
 }
 
 /*
- * No RENAME_WHITEOUT here. Files get their new name as a hard link first, so that they have a name at
- * every instant; directories cannot, and a caller that gets EXDEV copies.
+ * No RENAME_WHITEOUT, or none of this kind. Where nothing is at the new name a whiteout is made there,
+ * which changes nothing that is seen, and the two are exchanged. A directory that replaces one trades
+ * places with it, which is then removed: between the two both names are there.
+ */
+static int exchange_for_whiteout(struct renaming *v)
+{
+	struct un_layer *u = v->fs->upper;
+	int r;
+
+	if (v->to.state.in_upper) {
+		r = plain(v, RENAME_EXCHANGE);
+		if (r < 0)
+			return r;
+		/* No way back, so a passing failure is not taken for an answer. */
+		for (int tries = 0; tries < 3; tries++) {
+			r = un_clear_dir(v->fs, v->from.fd->fd, v->from.name, true);
+			if (r == 0)
+				return 0;
+		}
+		un_ignore(plain(v, RENAME_EXCHANGE));
+		return r;
+	}
+	r = un_whiteout_link(v->fs->whiteouts, v->to.fd->fd, v->to.name);
+	if (r < 0)
+		return r;
+	r = plain(v, RENAME_EXCHANGE);
+	if (r < 0 && !v->to.state.lower)
+		un_ignore(u->ops->unlink(u, v->to.fd->fd, v->to.name, 0));
+	return r;
+}
+
+/*
+ * Without an exchange as well, files get their new name as a hard link first, so that they have a name
+ * at every instant; directories cannot, and a caller that gets EXDEV copies.
  */
 static int rename_leaving_whiteout(struct renaming *v)
 {
 	struct un_layer *u = v->fs->upper;
+	bool dir = v->from.child->type == DT_DIR;
 	char staged[UN_STAGE_NAME], whiteout[UN_STAGE_NAME];
 	int r;
 
-	if (u->caps.rename_whiteout)
+	if (u->caps.rename_whiteout && un_whiteout_is_device(v->fs->whiteouts))
 		return plain(v, RENAME_WHITEOUT);
-	if (v->from.child->type == DT_DIR)
+	if (u->caps.rename_exchange && (dir || !v->to.state.in_upper))
+		return exchange_for_whiteout(v);
+	if (dir)
 		return -EXDEV;
 	/* The whiteout first: what can fail for want of room has been done when the target goes. */
 	un_stage_name(v->fs, whiteout);
@@ -297,6 +388,12 @@ static int change(void *data)
 
 	if (v->exchange)
 		return plain(v, RENAME_EXCHANGE);
+	if (un_whiteout_is_beside(v->fs->whiteouts)) {
+		r = v->from.state.lower
+			    ? un_whiteout_link(v->fs->whiteouts, v->from.fd->fd, v->from.name)
+			    : 0;
+		return r < 0 ? r : plain(v, 0);
+	}
 	if (v->from.state.lower && v->to.state.whiteout)
 		return plain(v, RENAME_EXCHANGE);
 	if (v->from.state.lower)
@@ -341,7 +438,7 @@ static void set_location(struct un_fs *fs, struct un_inode *child, const struct 
 {
 	struct un_realdir *was = child->rdir;
 
-	if (child->type == DT_DIR || child->orphan)
+	if (child->type == DT_DIR || child->orphan || child->ix)
 		return;
 	if (child->rname)
 		g_ref_string_release(child->rname);
@@ -487,13 +584,17 @@ static int rename_locked(struct renaming *v)
 	if (r == 0)
 		r = open_side(v->fs, &v->to);
 	if (r == 0)
+		r = alias(v, &v->from);
+	if (r == 0)
+		r = alias(v, &v->to);
+	if (r == 0)
 		r = check_again(v);
 	if (r == 0)
 		r = mark_impure(v);
 	if (r == 0)
-		r = mark_opaque(v->fs, &v->from, v->to.dir);
+		r = mark_opaque(v->fs, &v->from, &v->to);
 	if (r == 0 && v->exchange)
-		r = mark_opaque(v->fs, &v->to, v->from.dir);
+		r = mark_opaque(v->fs, &v->to, &v->from);
 	if (r == 0 && replaces_dir(v))
 		r = un_getattr(v->fs, to, &last);
 	if (r == 0)
@@ -545,6 +646,8 @@ int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct 
 		return -ENAMETOOLONG;
 	if (fs->read_only)
 		return -EROFS;
+	if (un_name_reserved(fs, name) || un_name_reserved(fs, new_name))
+		return un_name_reserved(fs, name) ? -ENOENT : -EINVAL;
 	if (v.exchange && !fs->upper->caps.rename_exchange)
 		return -EINVAL;
 	r = find_children(&v, flags);

@@ -34,8 +34,8 @@ void un_stage_discard(struct un_fs *fs, const char *name)
 	/* Nobody sees it any more: open to its owner, whatever it was. */
 	if (!fs->privileged)
 		un_ignore(u->ops->chmod(u, fs->work, name, 0700));
-	fd = un_open_retry(fs, u, fs->work, name,
-			   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	fd = un_open_retry(fs, u, fs->work, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+			   0);
 	if (fd < 0)
 		return;
 	while ((n = u->ops->getdents(u, fd, buf, sizeof(buf))) > 0) {
@@ -172,22 +172,32 @@ struct mark_args {
 	int dirfd;
 	const char *name;
 	enum un_mark mark;
-	const char *value;
+	const void *value;
+	size_t size;
 };
 
 static int set_mark(void *data)
 {
 	struct mark_args *a = data;
 
+	if (!a->value)
+		return un_mark_clear(a->fs->upper, a->fs->layers->dialect, a->dirfd, a->name,
+				     a->mark);
 	return un_mark_set(a->fs->upper, a->fs->layers->dialect, a->dirfd, a->name, a->mark,
-			   a->value, strlen(a->value));
+			   a->value, a->size);
+}
+
+int un_mark_lifted(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark,
+		   const void *value, size_t size)
+{
+	struct mark_args a = { fs, dirfd, name, mark, value, size };
+
+	return un_lifted(fs, dirfd, name, set_mark, &a);
 }
 
 int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark, const char *value)
 {
-	struct mark_args a = { fs, dirfd, name, mark, value };
-
-	return un_lifted(fs, dirfd, name, set_mark, &a);
+	return un_mark_lifted(fs, dirfd, name, mark, value, strlen(value));
 }
 
 struct rename_args {

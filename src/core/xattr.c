@@ -134,7 +134,7 @@ static int prepare(struct un_fs *fs, struct un_inode *inode)
 		return r;
 	if (is_dead(inode))
 		return -ENOENT;
-	return un_copyup(fs, inode, UN_COPY_ALL);
+	return un_copyup(fs, inode, UN_COPY_META);
 }
 
 /* The setter of an ACL is not in the file's group: the set-gid bit goes, as chmod would do it. */

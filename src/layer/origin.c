@@ -5,6 +5,7 @@
 #include "util/fd.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #define MAGIC 0xfb
 #define FLAG_BIG_ENDIAN 1
 #define FLAG_ANY_ENDIAN 2
+#define FLAG_UPPER 4
 #define HEADER 21
 
 #define CPU_FLAGS (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? FLAG_BIG_ENDIAN : 0)
@@ -48,6 +50,39 @@ ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
 	memcpy(ret + 5, l->uuid, 16);
 	memcpy(ret + HEADER, fh.h.f_handle, fh.h.handle_bytes);
 	return (ssize_t)(HEADER + fh.h.handle_bytes);
+}
+
+ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
+			       uint8_t ret[UN_ORIGIN_MAX])
+{
+	ssize_t n = un_origin_format(l, dirfd, name, ret);
+
+	if (n > 0)
+		ret[3] |= FLAG_UPPER;
+	return n;
+}
+
+void un_origin_hex(const uint8_t *value, size_t len, char *ret)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		*ret++ = digits[value[i] >> 4];
+		*ret++ = digits[value[i] & 15];
+	}
+	*ret = '\0';
+}
+
+ssize_t un_origin_unhex(const char *hex, uint8_t ret[UN_ORIGIN_MAX])
+{
+	size_t len = strlen(hex);
+
+	if (len % 2 || len / 2 > UN_ORIGIN_MAX || strspn(hex, "0123456789abcdef") != len)
+		return -EINVAL;
+	for (size_t i = 0; i < len / 2; i++)
+		ret[i] = (uint8_t)(g_ascii_xdigit_value(hex[2 * i]) << 4 |
+				   g_ascii_xdigit_value(hex[2 * i + 1]));
+	return (ssize_t)(len / 2);
 }
 
 int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret)
@@ -98,26 +133,34 @@ static int handle_fd(struct un_layer *l)
 	return fd;
 }
 
-uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
+int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *ret)
 {
 	static atomic_bool no_privilege;
 	union handle fh = { 0 };
-	struct statx st;
+	un_autofd int fd = -1;
 
+	memset(ret, 0, sizeof(*ret));
+	ret->stx_ino = ino_in_fid(o);
 	if (atomic_load_explicit(&no_privilege, memory_order_relaxed))
-		return ino_in_fid(o);
+		return ret->stx_ino ? 0 : -ENOENT;
 	fh.h.handle_bytes = o->fid_len;
 	fh.h.handle_type = o->type;
 	memcpy(fh.h.f_handle, o->fid, o->fid_len);
 
-	un_autofd int fd = open_by_handle_at(handle_fd(l), &fh.h, O_PATH | O_CLOEXEC);
-
+	fd = open_by_handle_at(handle_fd(l), &fh.h, O_PATH | O_CLOEXEC);
 	if (fd < 0) {
 		if (errno == ESTALE)
-			return 0;
+			return -ESTALE;
 		if (errno == EPERM)
 			no_privilege = true;
-		return ino_in_fid(o);
+		return ret->stx_ino ? 0 : -ENOENT;
 	}
-	return l->ops->stat(l, fd, "", &st) == 0 ? st.stx_ino : 0;
+	return l->ops->stat(l, fd, "", ret);
+}
+
+uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
+{
+	struct statx st;
+
+	return un_origin_stat(l, o, &st) == 0 ? st.stx_ino : 0;
 }

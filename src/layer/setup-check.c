@@ -117,7 +117,7 @@ static int add_roots(struct check *c)
 					       "is not on the same mount as upperdir %s",
 					       req->upper);
 	}
-	for (unsigned i = 1; i <= ls->n; i++) {
+	for (unsigned i = 1; i <= ls->n + ls->n_data; i++) {
 		r = add_root(c, ls->v[i].root, true, "lowerdir", ls->v[i].path);
 		if (r < 0)
 			return r;
@@ -245,7 +245,7 @@ static int check_kind(struct check *c, GHashTable *seen, const struct root *root
 
 int un_setup_check(struct un_setup *s)
 {
-	g_autofree struct root *roots = g_new0(struct root, s->ls->n + 2);
+	g_autofree struct root *roots = g_new0(struct root, s->ls->n + s->ls->n_data + 2);
 	g_autoptr(GHashTable) by_key = g_hash_table_new(key_hash, key_equal);
 	g_autoptr(GHashTable) outside = g_hash_table_new_full(key_hash, key_equal, g_free, NULL);
 	g_autoptr(GHashTable) kinds =

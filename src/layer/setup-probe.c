@@ -7,11 +7,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 
 #include "util/err.h"
@@ -74,14 +76,18 @@ static int probe_acl(struct un_layer *l)
 	return r != -EOPNOTSUPP && r != -ENOSYS;
 }
 
+/* Of a FUSE file system they are good for one mount only, if at all: what they name next is another. */
 static int probe_handles(const struct un_layer *l)
 {
 	union {
 		struct file_handle h;
 		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
 	} u = { .h.handle_bytes = MAX_HANDLE_SZ };
+	struct statfs fs;
 	int mount_id;
 
+	if (fstatfs(l->root, &fs) < 0 || (uint32_t)fs.f_type == FUSE_SUPER_MAGIC)
+		return 0;
 	return name_to_handle_at(l->root, "", &u.h, &mount_id, AT_EMPTY_PATH) == 0;
 }
 
@@ -106,7 +112,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 {
 	g_autoptr(GHashTable) by_dev = g_hash_table_new(g_int64_hash, g_int64_equal);
 
-	for (unsigned i = 1; i <= s->ls->n; i++) {
+	for (unsigned i = 1; i <= s->ls->n + s->ls->n_data; i++) {
 		struct un_layer *l = &s->ls->v[i];
 		const struct un_layer *known = g_hash_table_lookup(by_dev, &l->dev);
 
@@ -182,6 +188,13 @@ static int probe_mknod(struct un_setup *s, struct probe *p)
 	return r;
 }
 
+/* Without either, marks are names: see whiteout.h. */
+static int probe_tar_names(struct un_setup *s, struct probe *p)
+{
+	p->l->tar_names = !p->l->caps.xattr;
+	return 0;
+}
+
 /* Two regular files p->a and p->b. 0: there is no room for them. */
 static int make_pair(struct probe *p)
 {
@@ -248,9 +261,13 @@ static const struct {
 	const char *what;
 	int (*ask)(struct un_setup *s, struct probe *p);
 } upper_probes[] = {
-	{ "extended attributes", probe_xattr }, { "O_TMPFILE", probe_tmpfile },
-	{ "whiteouts", probe_mknod },           { "RENAME_EXCHANGE", probe_exchange },
-	{ "RENAME_WHITEOUT", probe_whiteout },  { "d_type", probe_d_type },
+	{ "extended attributes", probe_xattr },
+	{ "O_TMPFILE", probe_tmpfile },
+	{ "whiteouts", probe_mknod },
+	{ "names as marks", probe_tar_names },
+	{ "RENAME_EXCHANGE", probe_exchange },
+	{ "RENAME_WHITEOUT", probe_whiteout },
+	{ "d_type", probe_d_type },
 };
 
 int un_setup_probe_upper(struct un_setup *s)
@@ -283,11 +300,17 @@ void un_setup_probe_report(const struct un_setup *s)
 		const char *consequence;
 	} lines[] = {
 		{ l->caps.xattr, LOG_WARNING,
-		  "no extended attributes for marks: no directory can replace a deleted one" },
+		  "no extended attributes for marks: .wh. names are used, which the kernel's overlayfs "
+		  "does not read; no redirect_dir, metacopy, index" },
 		{ l->caps.tmpfile, LOG_INFO,
 		  "no O_TMPFILE: files are staged under names in workdir" },
 		{ l->caps.mknod_whiteout, LOG_WARNING,
-		  "no 0:0 device nodes, which mark deletions for the kernel" },
+		  l->caps.xattr
+			  ? "no 0:0 device nodes: deletions are marked by an extended attribute "
+			    "(overlay.whiteout), which the kernel's overlayfs does not list as "
+			    "deleted in an upper"
+			  : "no 0:0 device nodes: deletions are marked by .wh. names, which the "
+			    "kernel's overlayfs does not read" },
 		{ l->caps.rename_exchange, LOG_INFO,
 		  "no RENAME_EXCHANGE: some replacements take two steps" },
 		{ l->caps.rename_whiteout, LOG_INFO,

@@ -102,6 +102,17 @@ static int make_dir(struct un_layer *l, int dirfd, const char *name)
 	return enter(l, dirfd, name, &old_mode);
 }
 
+int un_setup_make_dir(struct un_layer *l, int dirfd, const char *name)
+{
+	int old_mode, fd = enter(l, dirfd, name, &old_mode);
+
+	if (fd == -ENOENT)
+		fd = make_dir(l, dirfd, name);
+	if (fd == -EEXIST) /* another first mount was faster */
+		fd = enter(l, dirfd, name, &old_mode);
+	return fd;
+}
+
 /* ------------------------------------------------------------------------------------------------
  * The marks of mounts that another mount must not follow
  */

@@ -83,6 +83,14 @@ static int open_roots(struct un_setup *s)
 		if (r < 0)
 			return r;
 	}
+	for (unsigned i = 0; i < req->n_data; i++) {
+		struct un_layer *l = &ls->v[ls->n + 1 + i];
+
+		l->data_only = true;
+		r = open_root(s, l, "lowerdir (data only)", req->data[i]);
+		if (r < 0)
+			return r;
+	}
 	if (!req->upper)
 		return 0;
 	r = open_root(s, &ls->v[0], "upperdir", req->upper);
@@ -102,9 +110,10 @@ static int check_request(struct un_setup *s)
 		*s->ret_err = g_strdup_printf("lowerdir: no layer given: %s", g_strerror(EINVAL));
 		return -EINVAL;
 	}
-	if (req->n_lowers > LOWERS_MAX) {
+	if (req->n_lowers + req->n_data > LOWERS_MAX) {
 		*s->ret_err = g_strdup_printf("lowerdir: %u layers given, at most %d can be: %s",
-					      req->n_lowers, LOWERS_MAX, g_strerror(EINVAL));
+					      req->n_lowers + req->n_data, LOWERS_MAX,
+					      g_strerror(EINVAL));
 		return -EINVAL;
 	}
 	if (req->upper && !req->work)
@@ -258,7 +267,7 @@ static int clone_layers(struct un_setup *s)
 
 	if (s->req->no_clone)
 		return 0;
-	for (unsigned i = 1; i <= s->ls->n && r == 0; i++)
+	for (unsigned i = 1; i <= s->ls->n + s->ls->n_data && r == 0; i++)
 		r = clone_lower(s, &s->ls->v[i]);
 	if (r == 0 && s->ls->has_upper)
 		r = clone_upper(s);
@@ -285,7 +294,7 @@ static int prepare_upper(struct un_setup *s)
 			return r;
 	}
 	un_setup_probe_report(s);
-	return 0;
+	return s->req->index ? un_setup_index(s) : 0;
 }
 
 static int open_all(struct un_setup *s)
@@ -331,11 +340,13 @@ struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_
 
 	*ret_err = NULL;
 	ls->n = req->n_lowers;
+	ls->n_data = req->n_data;
 	ls->has_upper = req->upper;
 	ls->work = -1;
+	ls->index = -1;
 	ls->stage_lock = -1;
-	ls->v = g_new0(struct un_layer, ls->n + 1);
-	for (unsigned i = 0; i <= ls->n; i++)
+	ls->v = g_new0(struct un_layer, ls->n + ls->n_data + 1);
+	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		layer_init(&ls->v[i], i);
 
 	r = open_all(&s);
@@ -368,9 +379,10 @@ void un_layers_close(struct un_layers *ls)
 		return;
 	un_setup_work_close(ls);
 	un_close(ls->work);
+	un_close(ls->index);
 	un_close(ls->stage_lock);
 	g_free(ls->stage_id);
-	for (unsigned i = 0; i <= ls->n; i++)
+	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		layer_done(&ls->v[i]);
 	g_free(ls->v);
 	g_free(ls);

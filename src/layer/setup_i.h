@@ -45,5 +45,14 @@ int un_setup_work_volatile(struct un_setup *s);
 /* Removes the names of this mount. */
 void un_setup_work_close(struct un_layers *ls);
 
+/*
+ * setup-index.c: WORK/index is made and checked, and cleared of what no name leads to any more; or one
+ * log line says why there is none.
+ */
+int un_setup_index(struct un_setup *s);
+
+/* setup-work.c: the directory @name, made if it is missing, open and ours to change; or -errno. */
+int un_setup_make_dir(struct un_layer *l, int dirfd, const char *name);
+
 /* All names of the directory open at @fd but "." and "..". */
 int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret);

@@ -2,14 +2,26 @@
 #include "layer/whiteout.h"
 
 #include "util/err.h"
+#include "util/fd.h"
 #include "util/lock.h"
 
+#include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
 
+#define PREFIX ".wh."
+
+enum kind {
+	KIND_DEVICE,
+	KIND_XATTR,
+	KIND_BESIDE,
+};
+
 struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
-	int work;               /* borrowed */
+	enum un_dialect dialect;
+	enum kind kind;
+	int work; /* borrowed */
 	char *master;
 
 	struct un_mutex lock;             /* one new master at a time, not one per thread */
@@ -17,11 +29,16 @@ struct un_whiteout_pool {
 	bool have_master UN_GUARDED_BY(lock);
 };
 
-struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, const char *prefix)
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
+					      int work, const char *prefix)
 {
 	struct un_whiteout_pool *pool = g_new0(struct un_whiteout_pool, 1);
 
 	pool->upper = upper;
+	pool->dialect = dialect;
+	pool->kind = upper->caps.mknod_whiteout ? KIND_DEVICE
+		     : upper->caps.xattr        ? KIND_XATTR
+						: KIND_BESIDE;
 	pool->work = work;
 	pool->master = g_strdup_printf("%s-wh", prefix);
 	un_mutex_init(&pool->lock);
@@ -38,6 +55,32 @@ struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool)
 	g_free(pool->master);
 	g_free(pool);
 	return NULL;
+}
+
+bool un_whiteout_is_device(const struct un_whiteout_pool *pool)
+{
+	return pool->kind == KIND_DEVICE;
+}
+
+bool un_whiteout_is_beside(const struct un_whiteout_pool *pool)
+{
+	return pool->kind == KIND_BESIDE;
+}
+
+int un_whiteout_beside(struct un_layer *u, int dirfd, const char *name)
+{
+	char path[NAME_MAX + 1];
+	int fd;
+
+	if (strlen(name) + strlen(PREFIX) > NAME_MAX)
+		return -ENAMETOOLONG;
+	g_snprintf(path, sizeof(path), "%s%s", PREFIX, name);
+	fd = u->ops->open(u, dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			  0644);
+	if (fd < 0)
+		return fd == -EEXIST ? 0 : fd;
+	un_close(fd);
+	return 0;
 }
 
 int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
@@ -57,6 +100,37 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 	return n == -ENODATA || n == -EACCES || n == -EPERM ? 0 : (int)n;
 }
 
+/* A new one in the work directory, where nobody sees it incomplete. */
+static int make(struct un_whiteout_pool *pool, int dirfd, const char *name)
+{
+	struct un_layer *u = pool->upper;
+	int r;
+
+	if (pool->kind == KIND_DEVICE)
+		return u->ops->mknod(u, dirfd, name, S_IFCHR, 0);
+	r = u->ops->mknod(u, dirfd, name, S_IFREG | 0644, 0);
+	if (r < 0)
+		return r;
+	r = un_mark_set(u, pool->dialect, dirfd, name, UN_MARK_WHITEOUT, "y", 1);
+	if (r < 0)
+		un_ignore(u->ops->unlink(u, dirfd, name, 0));
+	return r;
+}
+
+/*
+ * Who lists the directory, in a lower layer of the kernel's for instance, looks for such whiteouts only
+ * where it is marked. One that is opaque has nothing below that would show.
+ */
+static void mark_dir(struct un_whiteout_pool *pool, int dirfd)
+{
+	char c;
+
+	if (pool->kind == KIND_XATTR && dirfd != pool->work &&
+	    un_mark_get(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, &c, 1) == -ENODATA)
+		un_ignore(
+			un_mark_set(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, "x", 1));
+}
+
 static int new_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);
 
 static int new_master_locked(struct un_whiteout_pool *pool)
@@ -67,7 +141,7 @@ static int new_master_locked(struct un_whiteout_pool *pool)
 	if (pool->have_master)
 		un_ignore(u->ops->unlink(u, pool->work, pool->master, 0));
 	pool->have_master = false;
-	r = u->ops->mknod(u, pool->work, pool->master, S_IFCHR, 0);
+	r = make(pool, pool->work, pool->master);
 	if (r < 0)
 		return r;
 	pool->have_master = true;
@@ -98,7 +172,7 @@ static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *nam
 			r = u->ops->link(u, pool->work, pool->master, dirfd, name);
 	}
 	if (r == -EPERM || r == -EOPNOTSUPP)
-		r = u->ops->mknod(u, dirfd, name, S_IFCHR, 0);
+		r = make(pool, dirfd, name);
 	return r;
 }
 
@@ -106,6 +180,9 @@ int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name)
 {
 	int r;
 
+	if (pool->kind == KIND_BESIDE)
+		return un_whiteout_beside(pool->upper, dirfd, name);
+	mark_dir(pool, dirfd);
 	un_mutex_lock(&pool->lock);
 	r = link_locked(pool, dirfd, name);
 	un_mutex_unlock(&pool->lock);
@@ -118,6 +195,11 @@ int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name
 	char tmp[128];
 	int r;
 
+	if (pool->kind == KIND_BESIDE) {
+		r = un_whiteout_beside(u, dirfd, name);
+		return r < 0 ? r : u->ops->unlink(u, dirfd, name, 0);
+	}
+	mark_dir(pool, dirfd);
 	un_mutex_lock(&pool->lock);
 	g_snprintf(tmp, sizeof(tmp), "%s.%" PRIx64, pool->master, pool->seq++);
 	r = link_locked(pool, pool->work, tmp);

@@ -331,8 +331,8 @@ static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t i
 	int wh;
 
 	if (un_merge_hidden_name(b->w, name)) {
-		if (!upper && strncmp(name, UN_WH_META, strlen(UN_WH_META)) != 0 &&
-		    name[strlen(UN_WH)])
+		if ((!upper || b->w->layer->tar_names) &&
+		    strncmp(name, UN_WH_META, strlen(UN_WH_META)) != 0 && name[strlen(UN_WH)])
 			g_ptr_array_add(b->tar, g_strdup(name + strlen(UN_WH)));
 		return 0;
 	}
@@ -354,17 +354,22 @@ static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t i
 }
 
 /* What this layer's `.wh.NAME` hide is below it, not in it: applied when the layer has been read. */
-static void apply_tar_whiteouts(struct build *b)
+static void apply_tar_whiteouts(struct build *b, bool upper)
 {
+	/* In the upper it is a whiteout of ours: whether it hides anything is for the lowers to say. */
+	uint8_t decided = upper ? 0 : UN_ENTRY_DECIDED;
+
 	for (unsigned i = 0; i < b->tar->len; i++) {
 		const char *name = b->tar->pdata[i];
 		struct un_entry *e = un_listing_find(b->l, name);
 
 		if (e)
-			e->flags |= UN_ENTRY_STOP | UN_ENTRY_DECIDED;
+			e->flags |= UN_ENTRY_STOP | decided;
 		else
 			un_listing_put(b->l, name, b->pos, DT_UNKNOWN,
-				       UN_ENTRY_HIDDEN | UN_ENTRY_STOP | UN_ENTRY_DECIDED, 0);
+				       UN_ENTRY_HIDDEN | UN_ENTRY_STOP |
+					       (decided ? decided : UN_ENTRY_WHITEOUT),
+				       0);
 	}
 	g_ptr_array_set_size(b->tar, 0);
 }
@@ -437,7 +442,7 @@ int un_merge_list(const struct un_merge_dir *d, struct un_listing **ret)
 		b.pos = pos;
 		if (w.fd >= 0)
 			r = read_layer(&b);
-		apply_tar_whiteouts(&b);
+		apply_tar_whiteouts(&b, w.layer->index == 0);
 		d->close(d->ctx, pos, &w);
 	}
 	g_ptr_array_free(b.tar, TRUE);

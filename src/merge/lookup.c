@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One name in the layers below a merged directory, from the top down. A redirect changes the name for
+ * the layers below: one without a slash within the same directories, a path from the roots of all
+ * layers below (src/merge/redirect.c).
+ */
 #include "layer/whiteout.h"
 #include "merge/merge.h"
 #include "merge_i.h"
@@ -15,22 +20,51 @@ bool un_merge_hidden_name(const struct un_where *w, const char *name)
 	if (strncmp(name, UN_WH, strlen(UN_WH)) != 0)
 		return false;
 	/* In a lower all such names are the format's own. */
-	if (w->layer->index > 0)
+	if (w->layer->index > 0 || w->layer->tar_names)
 		return true;
 	/* In an upper they are ordinary files, but for what fuse-overlayfs leaves beside its mark. */
 	return w->opaque && (strcmp(name, UN_WH_OPAQUE) == 0 || strcmp(name, ".wh..opq") == 0);
 }
 
+/* ---- what was found ----------------------------------------------------------------------------- */
+
+static void hit_done(const struct un_found *f, struct un_hit *h)
+{
+	if (f->d->unref)
+		f->d->unref(f->d->ctx, h->dir);
+	g_free(h->name);
+}
+
 void un_found_done(struct un_found *f)
 {
+	for (unsigned i = 0; i < f->n; i++)
+		hit_done(f, &f->hits[i]);
+	if (f->data) {
+		hit_done(f, f->data);
+		g_clear_pointer(&f->data, g_free);
+	}
 	if (f->hits != &f->one)
 		g_free(f->hits);
+	g_clear_pointer(&f->redirect, g_free);
+	g_clear_pointer(&f->data_path, g_free);
 	f->hits = NULL;
 	f->n = 0;
 }
 
-static struct un_hit *add_hit(struct un_found *f, unsigned pos, const struct statx *st)
+static void fill_hit(const struct un_search *s, const struct un_where *w, const char *name,
+		     const struct statx *st, struct un_hit *h)
 {
+	*h = (struct un_hit){ .pos = s->pos, .layer = w->layer, .dir = w->dir, .st = *st };
+	if (s->d->ref)
+		h->dir = s->d->ref(w->dir);
+	if (strcmp(name, s->asked) != 0)
+		h->name = g_strdup(name);
+}
+
+static struct un_hit *add_hit(struct un_search *s, const struct un_where *w, const char *name,
+			      const struct statx *st)
+{
+	struct un_found *f = s->f;
 	struct un_hit *h;
 
 	if (f->n == 0) {
@@ -42,18 +76,20 @@ static struct un_hit *add_hit(struct un_found *f, unsigned pos, const struct sta
 		f->hits = g_renew(struct un_hit, f->hits, f->n * 2);
 	}
 	h = &f->hits[f->n++];
-	*h = (struct un_hit){ .pos = pos, .st = *st };
+	fill_hit(s, w, name, st, h);
 	return h;
 }
 
-/* One more name to look at: does `.wh.NAME` in this lower hide what is below? 1, 0 or -errno. */
-static int tar_whiteout(const struct un_where *w, const char *name)
+/* ---- the tar form ------------------------------------------------------------------------------- */
+
+int un_merge_tar_whiteout(const struct un_where *w, const char *name)
 {
 	char wh[NAME_MAX + 1];
 	struct statx st;
 	int r;
 
-	if (w->layer->index == 0 || strlen(name) + strlen(UN_WH) > NAME_MAX)
+	if ((w->layer->index == 0 && !w->layer->tar_names) ||
+	    strlen(name) + strlen(UN_WH) > NAME_MAX)
 		return 0;
 	snprintf(wh, sizeof(wh), "%s%s", UN_WH, name);
 	r = w->layer->ops->stat(w->layer, w->fd, wh, &st);
@@ -70,120 +106,234 @@ static int tar_opaque(const struct un_where *w, const char *name)
 	struct statx st;
 	int r;
 
+	if (w->layer->index == 0)
+		return 0;
 	snprintf(path, sizeof(path), "%s/%s", name, UN_WH_OPAQUE);
 	r = w->layer->ops->stat(w->layer, w->fd, path, &st);
 	/* EACCES: a directory this daemon may not search; nobody will see anything in it. */
 	return r == 0 ? 1 : r == -ENOENT || r == -EACCES || r == -ENOTDIR ? 0 : r;
 }
 
-/*
- * A directory was found: read its marks. @deeper: something may be below, which is when most of
- * them matter. Returns 1 if the search ends here, 0 if it goes on, or -errno.
- */
-static int directory_marks(const struct un_merge_dir *d, const struct un_where *w, const char *name,
-			   bool deeper, struct un_hit *h)
+/* ---- directories -------------------------------------------------------------------------------- */
+
+int un_merge_directory(struct un_search *s, const struct un_where *w, const char *name,
+		       const struct statx *st, const struct un_rest *rest, bool deeper,
+		       struct un_hit *h)
 {
+	const struct un_merge_dir *d = s->d;
+	bool opaque = false, xwhiteouts = false;
 	unsigned marks;
 	int r;
 
-	if (un_stx_is_mountpoint(&h->st))
-		return 0;
 	/* In the lowest layer of all nothing is below, wherever a redirect leads. */
-	if (!deeper && w->layer->index == d->lowest)
+	if (un_stx_is_mountpoint(st) || (!deeper && w->layer->index == d->lowest))
 		return 0;
 	r = un_marks_scan(w->layer, d->dialect, w->fd, name, &marks);
 	if (r < 0)
 		return r;
-	if (marks & UN_HAS(UN_MARK_REDIRECT))
-		return -EPERM;
-	h->impure = w->layer->index == 0 && (marks & UN_HAS(UN_MARK_IMPURE));
-	h->origin = marks & UN_HAS(UN_MARK_ORIGIN);
-	r = un_marks_opaque(w->layer, d->dialect, w->fd, name, marks, &h->xwhiteouts);
-	if (r == 0 && deeper && w->layer->index > 0)
+	r = un_marks_opaque(w->layer, d->dialect, w->fd, name, marks, &xwhiteouts);
+	if (r == 0 && deeper)
 		r = tar_opaque(w, name);
-	if (r > 0)
-		h->opaque = true;
-	return r;
+	if (r < 0)
+		return r;
+	opaque = r > 0;
+	if (h) {
+		h->opaque = opaque;
+		h->xwhiteouts = xwhiteouts;
+		h->impure = w->layer->index == 0 && (marks & UN_HAS(UN_MARK_IMPURE));
+		h->origin = marks & UN_HAS(UN_MARK_ORIGIN);
+	}
+	/* `.wh.NAME` beside NAME: the one below is gone, this one is new. */
+	if (!opaque && deeper) {
+		r = un_merge_tar_whiteout(w, name);
+		if (r < 0)
+			return r;
+		opaque = r > 0;
+	}
+	if (opaque) {
+		s->stop = true;
+		return 0;
+	}
+	return marks & UN_HAS(UN_MARK_REDIRECT) ? un_merge_redirect(s, w, name, rest) : 0;
 }
+
+/* ---- files ---------------------------------------------------------------------------------------- */
 
 /*
- * Data of a metacopy file is a hole, so only a file with less data than its size says can be one (a
- * block may be the xattrs' own). Reading wrong data is what must not happen, also where nothing is
- * below, since a redirect may lead elsewhere: EPERM until metacopy files are followed.
+ * Has the file a metacopy mark? 1, 0 or -errno. In the upper @marks tells. In a lower one question is
+ * spared: the data of such a file is a hole, so only a file with less data than its size says can be
+ * one (a block may be the xattrs' own).
  */
-static int refuse_metacopy(const struct un_merge_dir *d, const struct un_where *w, const char *name,
-			   const struct statx *st, bool deeper)
+static int is_metacopy(const struct un_search *s, const struct un_where *w, const char *name,
+		       const struct statx *st, unsigned marks)
 {
 	uint64_t xattr_block = MAX(st->stx_blksize, 4096u);
+	uint8_t v[4 + 64];
 	ssize_t n;
-	char c;
 
-	if (!S_ISREG(st->stx_mode) || (st->stx_size == 0 && !deeper))
+	if (!S_ISREG(st->stx_mode))
 		return 0;
-	if (st->stx_size && st->stx_blocks * 512 >= st->stx_size + xattr_block)
+	if (w->layer->index == 0) {
+		if (!(marks & UN_HAS(UN_MARK_METACOPY)))
+			return 0;
+	} else if (st->stx_size && st->stx_blocks * 512 >= st->stx_size + xattr_block) {
 		return 0;
-	n = un_mark_get(w->layer, d->dialect, w->fd, name, UN_MARK_METACOPY, &c, 1);
-	if (n >= 0 || n == -ERANGE)
-		return -EPERM;
-	return n == -ENODATA || n == -EACCES || n == -EPERM ? 0 : (int)n;
+	}
+	n = un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_METACOPY, v, sizeof(v));
+	if (n == -ENODATA || ((n == -EACCES || n == -EPERM) && w->layer->index > 0))
+		return 0;
+	/* The upper's owner may have closed it to himself; the mark is there, and that is enough. */
+	if (n == -EACCES || n == -EPERM)
+		return 1;
+	if (n < 0)
+		return n == -ERANGE ? -EIO : (int)n;
+	/* Version 0, its own length, no flags; then a digest (overlay-format 3.9). */
+	if (n > 0 && (n < 4 || v[0] != 0 || v[1] != n))
+		return -EIO;
+	return 1;
 }
 
-/* One position. Returns 1 if the search ends, 0 to go on, or -errno. */
-static int look(const struct un_merge_dir *d, const struct un_where *w, unsigned pos,
-		const char *name, struct un_found *f)
+/* A file's place in the search: the object itself, or the data of a metacopy file above. */
+static int look_file(struct un_search *s, const struct un_where *w, const char *name,
+		     const struct statx *st, unsigned marks, const struct un_rest *rest)
 {
-	bool deeper = pos + 1 < d->n;
+	struct un_found *f = s->f;
+	char c;
+	int meta;
+
+	s->stop = true;
+	if (f->n > 0 && (!f->metacopy || !S_ISREG(st->stx_mode)))
+		return 0;
+	meta = is_metacopy(s, w, name, st, marks);
+	if (meta < 0)
+		return meta;
+	if (f->n == 0) {
+		add_hit(s, w, name, st)->origin = marks & UN_HAS(UN_MARK_ORIGIN);
+		f->metacopy = meta;
+	} else if (!meta) {
+		f->data = g_new(struct un_hit, 1);
+		fill_hit(s, w, name, st, f->data);
+	}
+	if (!meta)
+		return 0;
+	s->stop = false;
+	if (w->layer->index > 0) {
+		ssize_t n =
+			un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_REDIRECT, &c, 1);
+
+		if (n < 0 && n != -ERANGE)
+			return n == -ENODATA ? 0 : (int)n;
+	} else if (!(marks & UN_HAS(UN_MARK_REDIRECT))) {
+		return 0;
+	}
+	return un_merge_redirect(s, w, name, rest);
+}
+
+/* ---- one place, and all of them ------------------------------------------------------------------- */
+
+/* Marks of regular files in the upper, all by one question; then: is it a whiteout? */
+static int look_at_marks(const struct un_search *s, const struct un_where *w, const char *name,
+			 const struct statx *st, unsigned *ret_marks)
+{
+	int r;
+
+	*ret_marks = 0;
+	if (w->layer->index > 0 || !S_ISREG(st->stx_mode))
+		return un_whiteout_probe(w->layer, s->d->dialect, w->fd, name, st);
+	r = un_marks_scan(w->layer, s->d->dialect, w->fd, name, ret_marks);
+	if (r < 0)
+		return r;
+	return st->stx_size == 0 && (*ret_marks & UN_HAS(UN_MARK_WHITEOUT));
+}
+
+int un_merge_look(struct un_search *s, const struct un_where *w, const char *name,
+		  const struct un_rest *rest, bool deeper)
+{
+	struct un_found *f = s->f;
+	bool upper = w->layer->index == 0, missing;
+	unsigned marks = 0;
 	struct statx st;
 	int r;
 
 	if (w->fd < 0 || un_merge_hidden_name(w, name))
 		return 0;
 	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
-	if (r == -ENOENT || r == -ENAMETOOLONG)
-		return deeper ? tar_whiteout(w, name) : 0;
-	if (r < 0)
-		return r;
-	r = un_whiteout_probe(w->layer, d->dialect, w->fd, name, &st);
+	missing = r == -ENOENT || r == -ENAMETOOLONG;
+	if (missing)
+		r = deeper || upper ? un_merge_tar_whiteout(w, name) : 0;
+	else if (r == 0)
+		r = look_at_marks(s, w, name, &st, &marks);
 	if (r < 0)
 		return r;
 	if (r > 0) {
-		if (f->n == 0 && w->layer->index == 0)
-			f->upper_whiteout = true;
-		return 1;
+		f->upper_whiteout = f->upper_whiteout || (f->n == 0 && upper);
+		s->stop = true;
 	}
-	if (!S_ISDIR(st.stx_mode)) {
-		if (f->n > 0)
-			return 1;
-		r = refuse_metacopy(d, w, name, &st, deeper);
+	if (r > 0 || missing)
+		return 0;
+	if (!S_ISDIR(st.stx_mode))
+		return look_file(s, w, name, &st, marks, rest);
+	if (f->metacopy) {
+		s->stop = true;
+		return 0;
+	}
+	return un_merge_directory(s, w, name, &st, rest, deeper, add_hit(s, w, name, &st));
+}
+
+/* Is what was found complete and allowed? */
+static int check_metacopy(struct un_search *s)
+{
+	struct un_found *f = s->f;
+	bool upper = f->n > 0 && f->hits[0].layer->index == 0;
+
+	if (!f->metacopy)
+		return 0;
+	if (!f->data && s->now && s->now[0] == '/' && s->d->data_only)
+		f->data_path = g_strdup(s->now);
+	/* A lower's link to data in a layer with data only is followed in any case (since 6.16). */
+	if (!s->d->metacopy && (f->data || upper || !f->data_path))
+		return -EPERM;
+	return f->data || f->data_path ? 0 : -ENODATA;
+}
+
+static int search_positions(struct un_search *s, unsigned from, bool first_only)
+{
+	const struct un_merge_dir *d = s->d;
+	int r = 0;
+
+	for (s->pos = from; s->pos < d->n && r == 0 && !s->stop; s->pos++) {
+		g_autofree char *now = g_strdup(s->now);
+		struct un_where w;
+
+		if ((now && now[0] == '/') ||
+		    (first_only && s->f->n > 0 && !s->f->metacopy && !s->now))
+			break;
+		r = d->open(d->ctx, s->pos, &w);
 		if (r < 0)
-			return r;
-		add_hit(f, pos, &st);
-		return 1;
+			break;
+		s->layer = w.layer->index;
+		r = un_merge_look(s, &w, now ? now : s->asked, NULL, s->pos + 1 < d->n);
+		d->close(d->ctx, s->pos, &w);
 	}
-	r = directory_marks(d, w, name, deeper, add_hit(f, pos, &st));
-	return r == 0 && deeper ? tar_whiteout(w, name) : r;
+	return r;
 }
 
 int un_merge_lookup(const struct un_merge_dir *d, const char *name, unsigned from, bool first_only,
 		    struct un_found *ret)
 {
-	*ret = (struct un_found){ 0 };
-	for (unsigned pos = from; pos < d->n; pos++) {
-		struct un_where w;
-		int r = d->open(d->ctx, pos, &w);
+	struct un_search s = { .d = d, .f = ret, .asked = name };
+	int r;
 
-		if (r == 0) {
-			r = look(d, &w, pos, name, ret);
-			d->close(d->ctx, pos, &w);
-		}
-		if (r < 0) {
-			un_found_done(ret);
-			return r;
-		}
-		if (r > 0 || (first_only && ret->n > 0))
-			break;
-	}
-	return 0;
+	*ret = (struct un_found){ .d = d };
+	r = search_positions(&s, from, first_only);
+	if (r == 0 && !s.stop && s.now && s.now[0] == '/')
+		r = un_merge_below_roots(&s);
+	if (r == 0)
+		r = check_metacopy(&s);
+	g_free(s.now);
+	if (r < 0)
+		un_found_done(ret);
+	return r;
 }
 
 int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool has_upper)
@@ -205,7 +355,7 @@ int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool
 			return r < 0 ? r : !r;
 		}
 		if (r == -ENOENT && w.fd >= 0 && pos + 1 < d->n)
-			hidden = tar_whiteout(&w, name);
+			hidden = un_merge_tar_whiteout(&w, name);
 		d->close(d->ctx, pos, &w);
 		if (hidden)
 			return hidden < 0 ? hidden : 0;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the files of merge/: names of the tar form, and a lookup under way. */
 #pragma once
 
 #include "merge/merge.h"
@@ -8,5 +9,46 @@
 #define UN_WH_OPAQUE ".wh..wh..opq"
 #define UN_WH_META ".wh..wh."
 
+struct un_search {
+	const struct un_merge_dir *d;
+	struct un_found *f;
+	const char *asked;
+	unsigned pos;
+	unsigned layer; /* where the search is */
+	char *now;      /* what the layers below are searched for; NULL: as asked */
+	bool stop;      /* what is below does not take part */
+};
+
+/* Behind a component of a path that is being walked: how much of it is left, its slash included. */
+struct un_rest {
+	size_t len;      /* of what follows the component */
+	size_t name_len; /* of the component */
+};
+
 /* Is @name one that this layer's format keeps for itself? */
 bool un_merge_hidden_name(const struct un_where *w, const char *name);
+
+/* One more name to look at: does `.wh.NAME` in this layer hide what is below? 1, 0 or -errno. */
+int un_merge_tar_whiteout(const struct un_where *w, const char *name);
+
+/*
+ * lookup.c: the last component of what is searched, in one layer. Adds to s->f, sets s->stop if the
+ * search ends here, and s->now if it goes on elsewhere. @rest: NULL, or where it is in a path.
+ */
+int un_merge_look(struct un_search *s, const struct un_where *w, const char *name,
+		  const struct un_rest *rest, bool deeper);
+
+/*
+ * lookup.c: a directory was found: read its marks, which matter if something is @deeper. @h: the hit,
+ * NULL for a directory on the way.
+ */
+int un_merge_directory(struct un_search *s, const struct un_where *w, const char *name,
+		       const struct statx *st, const struct un_rest *rest, bool deeper,
+		       struct un_hit *h);
+
+/* redirect.c: the object (w, name) has a redirect: s->now is what it makes of the path. */
+int un_merge_redirect(struct un_search *s, const struct un_where *w, const char *name,
+		      const struct un_rest *rest);
+
+/* redirect.c: go on with the path s->now in the layers below the present one, from their roots. */
+int un_merge_below_roots(struct un_search *s);

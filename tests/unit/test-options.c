@@ -5,90 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "cli/options.h"
-
-#define L "lowerdir=/l"
-#define U L ",upperdir=/u,workdir=/w"
-
-/* The words after the program's name, ended by NULL. */
-static struct un_options *parse_words(bool is_root, char **ret_err, const char *const *words)
-{
-	char *argv[16] = { g_strdup("fuse-unionfs") };
-	struct un_options *o;
-	int argc = 1;
-
-	while (*words)
-		argv[argc++] = g_strdup(*words++);
-	o = un_options_parse(argc, argv, is_root, ret_err);
-	for (int i = 0; i < argc; i++)
-		g_free(argv[i]);
-	return o;
-}
-
-static struct un_options *good_words(bool is_root, const char *const *words)
-{
-	char *err = NULL;
-	struct un_options *o = parse_words(is_root, &err, words);
-
-	if (!o)
-		print_error("refused: %s\n", err);
-	assert_non_null(o);
-	assert_null(err);
-	return o;
-}
-
-static void bad_words(const char *says, const char *const *words)
-{
-	char *err = NULL;
-	struct un_options *o = parse_words(false, &err, words);
-
-	assert_null(o);
-	assert_non_null(err);
-	if (!strstr(err, says))
-		fail_msg("'%s' does not say '%s'", err, says);
-	assert_null(strchr(err, '\n'));
-	g_free(err);
-}
-
-#define WORDS(...) ((const char *const[]){ __VA_ARGS__, NULL })
-#define GOOD_WORDS(...) good_words(false, WORDS(__VA_ARGS__))
-#define GOOD(opts) good_words(false, WORDS("/m", "-o", opts))
-#define ROOT(opts) good_words(true, WORDS("/m", "-o", opts))
-#define BAD_WORDS(says, ...) bad_words(says, WORDS(__VA_ARGS__))
-#define BAD(opts, says) bad_words(says, WORDS("/m", "-o", opts))
-
-static void lowers_are(const char *opts, const char *const *want)
-{
-	struct un_options *o = GOOD(opts);
-	guint n = 0;
-
-	for (; want[n]; n++) {
-		assert_true(n < o->lowers->len);
-		assert_string_equal(o->lowers->pdata[n], want[n]);
-	}
-	assert_int_equal(o->lowers->len, n);
-	assert_int_equal(o->warnings->len, 0);
-	un_options_free(o);
-}
-
-#define LOWERS(opts, ...) lowers_are(opts, WORDS(__VA_ARGS__))
-
-/* @says: part of the only warning, or NULL for none. */
-static void warned(const char *opts, const char *says)
-{
-	g_autofree char *all = g_strconcat(L ",", opts, NULL);
-	struct un_options *o = ROOT(all);
-
-	if (o->warnings->len != (says ? 1 : 0))
-		fail_msg("'%s': %u warnings, the first: %s", opts, o->warnings->len,
-			 o->warnings->len ? (char *)o->warnings->pdata[0] : "-");
-	if (says && !strstr(o->warnings->pdata[0], says))
-		fail_msg("'%s' does not say '%s'", (char *)o->warnings->pdata[0], says);
-	un_options_free(o);
-}
+#include "command-line.h"
 
 static void mount_opts_are(bool is_root, const char *opts, const char *want)
 {
@@ -188,68 +107,6 @@ static void help_and_version(void **state)
 				 strlen("fuse-unionfs: version " UN_VERSION "\n")),
 			 0);
 	assert_non_null(strstr(un_usage_version(), "GPL-2.0-or-later"));
-}
-
-static void lowerdir(void **state)
-{
-	LOWERS("lowerdir=/a", "/a");
-	LOWERS("lowerdir=a:../b:/c", "a", "../b", "/c");
-	LOWERS("lowerdir=a\\:b:c\\,d:e\\\\f:\\g", "a:b", "c,d", "e\\f", "g");
-	LOWERS("lowerdir=a\\\\:b", "a\\", "b");
-	LOWERS("lowerdir=a\\", "a");
-	LOWERS("lowerdir=a=b\"c", "a=b\"c");
-	LOWERS("lowerdir=a,lowerdir=b:c", "b", "c");
-	LOWERS("lowerdir=a,lowerdir=,lowerdir=b", "b");
-	/* A quote that opens nothing swallows nothing. */
-	LOWERS("lowerdir=\"a,ro", "\"a");
-
-	BAD("lowerdir=", "no lower directory");
-	BAD("lowerdir=a,lowerdir=", "no lower directory");
-	BAD("ro", "no lower directory");
-	BAD("lowerdir", "needs a value");
-	BAD("lowerdir=:a", "lowerdir=:a': a path is empty");
-	BAD("lowerdir=a:", "lowerdir=a:': a path is empty");
-	BAD("lowerdir=:", "a path is empty");
-	BAD("lowerdir=a:\\", "a path is empty");
-	BAD("lowerdir=\\", "a path is empty");
-	BAD("lowerdir=a::b", "data only");
-	BAD("lowerdir=::b", "data only");
-	BAD("lowerdir=a:::b", "data only");
-	BAD("lowerdir=a::", "data only");
-	BAD("lowerdir=:a,lowerdir=b", "a path is empty");
-}
-
-static void lowerdir_plus(void **state)
-{
-	LOWERS("lowerdir+=/a,lowerdir+=b:c\\:d\\\\e\\,f", "/a", "b:c\\:d\\\\e,f");
-	LOWERS("lowerdir+=a,lowerdir=b", "b");
-	LOWERS("lowerdir=a,lowerdir=,lowerdir+=b", "b");
-	BAD("lowerdir+=a,lowerdir=", "no lower directory");
-	BAD("lowerdir=a,lowerdir+=b", "lowerdir+=b': cannot add");
-	BAD("lowerdir+=a,lowerdir=b,lowerdir+=c", "cannot add");
-	BAD("lowerdir+=", "path is empty");
-	BAD("lowerdir+", "needs a value");
-}
-
-static void number_of_lowers(void **state)
-{
-	for (int n = UN_MAX_LOWERS; n <= UN_MAX_LOWERS + 1; n++) {
-		for (int plus = 0; plus < 2; plus++) {
-			g_autoptr(GString) s = g_string_new(plus ? "lowerdir+=/0" : "lowerdir=/0");
-
-			for (int i = 1; i < n; i++)
-				g_string_append_printf(s, "%s/%d", plus ? ",lowerdir+=" : ":", i);
-			if (n <= UN_MAX_LOWERS) {
-				struct un_options *o = GOOD(s->str);
-
-				assert_int_equal(o->lowers->len, n);
-				assert_string_equal(o->lowers->pdata[n - 1], "/499");
-				un_options_free(o);
-			} else {
-				BAD(s->str, "501 lower directories given, at most 500");
-			}
-		}
-	}
 }
 
 static void upper_and_work(void **state)
@@ -496,19 +353,10 @@ static void silent(void **state)
 		"X-mount.mkdir",
 		"comment=abc",
 		"uhelper=x",
-		"redirect_dir=off",
-		"redirect_dir=nofollow",
-		"metacopy=off",
-		"index=off",
-		"nfs_export=off",
-		"verity=off",
 		"xattr_permissions=0",
 		"static_nlink=0",
 		"noacl=0",
 		"fast_ino=0",
-		"xino=off",
-		"xino=auto",
-		"uuid=auto",
 		"squash_to_root=0",
 		"threaded=1",
 		"override_creds",
@@ -536,25 +384,12 @@ static void not_implemented(void **state)
 		"squash_to_gid=1",
 		"xattr_permissions=2",
 		"context=a",
-		"xino=on",
 		"static_nlink",
 		"noacl",
 		"fast_ino=1",
 		"fast_ino",
 		"ino32_t",
 		"plugins=a.so",
-		"redirect_dir=on",
-		"redirect_dir=follow",
-		"redirect_dir=maybe",
-		"redirect_dir",
-		"metacopy=on",
-		"index=on",
-		"nfs_export=on",
-		"uuid=on",
-		"uuid=null",
-		"verity=on",
-		"verity=require",
-		"datadir+=/d",
 		"nooverride_creds",
 		"threaded=0",
 		"private",
@@ -621,23 +456,13 @@ static void quotes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults),
-		cmocka_unit_test(words_and_letters),
-		cmocka_unit_test(help_and_version),
-		cmocka_unit_test(lowerdir),
-		cmocka_unit_test(lowerdir_plus),
-		cmocka_unit_test(number_of_lowers),
-		cmocka_unit_test(upper_and_work),
-		cmocka_unit_test(sync_modes),
-		cmocka_unit_test(timeouts),
-		cmocka_unit_test(booleans),
-		cmocka_unit_test(flags),
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(mount_options),
-		cmocka_unit_test(suid_takes_root),
-		cmocka_unit_test(silent),
-		cmocka_unit_test(not_implemented),
-		cmocka_unit_test(unknown_and_empty),
+		cmocka_unit_test(defaults),         cmocka_unit_test(words_and_letters),
+		cmocka_unit_test(help_and_version), cmocka_unit_test(upper_and_work),
+		cmocka_unit_test(sync_modes),       cmocka_unit_test(timeouts),
+		cmocka_unit_test(booleans),         cmocka_unit_test(flags),
+		cmocka_unit_test(numbers),          cmocka_unit_test(mount_options),
+		cmocka_unit_test(suid_takes_root),  cmocka_unit_test(silent),
+		cmocka_unit_test(not_implemented),  cmocka_unit_test(unknown_and_empty),
 		cmocka_unit_test(quotes),
 	};
 

@@ -37,7 +37,7 @@ static int setup(void **state)
 	f->ls = stack_layers(&f->s);
 	f->u = &f->ls->v[0];
 	un_layer_fault(f->u, &f->fault);
-	f->pool = un_whiteout_pool_new(f->u, f->ls->work, "#test");
+	f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, "#test");
 	*state = f;
 	return 0;
 }
@@ -216,7 +216,7 @@ static void failures_are_harmless(void **state)
 			assert_int_equal(unlinkat(f->u->root, "victim", 0), 0);
 			/* From the beginning, the master too. */
 			un_whiteout_pool_free(f->pool);
-			f->pool = un_whiteout_pool_new(f->u, f->ls->work, "#test");
+			f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, "#test");
 			for (int k = 0; k < 4; k++) {
 				char name[32];
 

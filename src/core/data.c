@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Metacopy files: the object has attributes, names and a size, its data is in a layer below until the
+ * first change of it. Then it is copied into the file that is there already, and the mark goes last:
+ *
+ *   META --copy data, restore times and what a write took away, fsync--> META --remove mark--> whole
+ *
+ * After a crash between, the mark is there and the data below is what counts.
+ */
+#include "core_i.h"
+
+#include "util/copy.h"
+
+#include <linux/limits.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+struct un_data *un_data_new(const struct un_found *f, const char *name)
+{
+	const struct un_hit *h = f->data;
+	struct un_data *data;
+
+	if (!f->metacopy)
+		return NULL;
+	data = g_new0(struct un_data, 1);
+	data->path = g_strdup(f->data_path);
+	data->redirect = g_strdup(f->redirect);
+	/* Not looked for yet: as many blocks as a file without holes has. */
+	data->blocks = (f->hits[0].st.stx_size + 511) / 512;
+	if (!h)
+		return data;
+	data->layer = h->layer;
+	data->rdir = un_realdir_ref(h->dir);
+	data->rname = g_ref_string_new(h->name ? h->name : name);
+	data->dev = un_stx_dev(&h->st);
+	data->rino = h->st.stx_ino;
+	data->blocks = h->st.stx_blocks;
+	data->lower_links = h->st.stx_nlink > 1;
+	return data;
+}
+
+void un_data_free(struct un_fs *fs, struct un_data *data)
+{
+	if (!data)
+		return;
+	un_fdcache_clear(fs->fds, &data->io);
+	un_realdir_put(fs, data->rdir);
+	if (data->rname)
+		g_ref_string_release(data->rname);
+	g_free(data->path);
+	g_free(data->redirect);
+	g_free(data);
+}
+
+/* ---- where it is ---------------------------------------------------------------------------------- */
+
+/* A path below the root of a layer with data only: no symlinks, no sub-mounts, a regular file. */
+static int open_path(struct un_fs *fs, struct un_layer *l, const char *path)
+{
+	un_autofd int dir = -1;
+
+	for (const char *p = path + 1;;) {
+		size_t n = strcspn(p, "/");
+		char name[NAME_MAX + 1];
+		int at = dir >= 0 ? dir : l->root, fd;
+
+		if (n > NAME_MAX)
+			return -ENAMETOOLONG;
+		g_strlcpy(name, p, n + 1);
+		if (!p[n])
+			return un_open_retry(fs, l, at, name,
+					     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+		fd = un_open_retry(fs, l, at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+				   0);
+		if (fd < 0)
+			return fd;
+		un_close(dir);
+		dir = fd;
+		p += n + 1;
+	}
+}
+
+static bool is_missing(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV || r == -ENAMETOOLONG;
+}
+
+/* The first of the layers with data only that has it. */
+static int open_data_only(struct un_fs *fs, const struct un_data *data)
+{
+	struct un_layers *ls = fs->layers;
+
+	for (unsigned i = ls->n + 1; i <= ls->n + ls->n_data; i++) {
+		struct un_layer *l = &ls->v[i];
+		un_autofd int fd = open_path(fs, l, data->path);
+		struct statx st;
+
+		if (fd < 0) {
+			if (!is_missing(fd))
+				return fd;
+			continue;
+		}
+		if (l->ops->stat(l, fd, "", &st) == 0 && S_ISREG(st.stx_mode))
+			return un_take_fd(&fd);
+	}
+	un_log(LOG_ERR, "data of a file is in none of the layers with data only: %s", data->path);
+	return -ENOENT;
+}
+
+static int open_data(struct un_fs *fs, const struct un_data *data)
+{
+	struct un_layer *l = data->layer;
+	struct un_fd *dir;
+	struct statx st;
+	int r;
+
+	if (data->path)
+		return open_data_only(fs, data);
+	r = un_realdir_open(fs, data->rdir, &dir);
+	if (r < 0)
+		return r;
+	un_autofd int fd = un_open_retry(fs, l, dir->fd, data->rname,
+					 O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+
+	un_fdcache_put(fs->fds, dir);
+	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
+	if (r == 0 && un_stx_dev(&st) == data->dev && st.stx_ino == data->rino)
+		return un_take_fd(&fd);
+	if (r < 0 && !is_missing(r))
+		return r;
+	un_log(LOG_ERR, "data of a file is not in its lower layer any more: %s: .../%s", l->path,
+	       data->rname);
+	return -EIO;
+}
+
+int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
+{
+	struct un_data *data = inode->data;
+	int fd;
+
+	*ret = un_fdcache_get(fs->fds, &data->io, UN_FD_READ);
+	if (*ret)
+		return 0;
+	fd = open_data(fs, data);
+	if (fd < 0)
+		return fd;
+	*ret = un_fdcache_add(fs->fds, &data->io, fd, UN_FD_READ);
+	return 0;
+}
+
+/* ---- copying it ----------------------------------------------------------------------------------- */
+
+struct fill {
+	struct un_fs *fs;
+	int src, dst;
+};
+
+static int fill_clone(void *ctx)
+{
+	struct fill *f = ctx;
+	struct un_layer *u = f->fs->upper;
+
+	return u->ops->clone(u, f->dst, f->src);
+}
+
+static ssize_t fill_range(void *ctx, off_t off, size_t size)
+{
+	struct fill *f = ctx;
+	struct un_layer *u = f->fs->upper;
+
+	return u->ops->copy_range(u, f->src, off, f->dst, off, size);
+}
+
+static ssize_t fill_pread(void *ctx, void *buf, size_t size, off_t off)
+{
+	struct fill *f = ctx;
+	struct un_layer *any = &f->fs->layers->v[1];
+
+	return any->ops->pread(any, f->src, buf, size, off);
+}
+
+static ssize_t fill_pwrite(void *ctx, const void *buf, size_t size, off_t off)
+{
+	struct fill *f = ctx;
+	struct un_layer *u = f->fs->upper;
+
+	return u->ops->pwrite(u, f->dst, buf, size, off);
+}
+
+static off_t fill_seek(void *ctx, off_t off, int whence)
+{
+	off_t at = lseek(((struct fill *)ctx)->src, off, whence);
+
+	return at < 0 ? -errno : at;
+}
+
+static const struct un_copy_ops fill_ops = {
+	.clone = fill_clone,
+	.copy_range = fill_range,
+	.pread = fill_pread,
+	.pwrite = fill_pwrite,
+	.seek = fill_seek,
+};
+
+/* How much of the data remains, copied to the empty file @dst. */
+static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
+{
+	struct fill f = { .fs = fs, .dst = dst };
+	struct un_fd *src;
+	struct statx st;
+	int r;
+
+	un_mutex_lock(&inode->lock);
+	r = un_data_get_locked(fs, inode, &src);
+	un_mutex_unlock(&inode->lock);
+	if (r < 0)
+		return r == -ENOENT ? -EIO : r;
+	f.src = src->fd;
+	r = fs->layers->v[1].ops->stat(&fs->layers->v[1], src->fd, "", &st);
+	if (r == 0)
+		r = un_copy_data(&fill_ops, &f, MIN(want, (off_t)st.stx_size), (off_t)st.stx_size);
+	un_fdcache_put(fs->fds, src);
+	if (r == 0)
+		atomic_fetch_add(&fs->copied_bytes, (uint64_t)want);
+	return r;
+}
+
+/* A write takes capabilities away, and set-id bits too if a plain user's daemon does it. */
+static int restore(struct un_fs *fs, int dst, const struct statx *before, const void *caps,
+		   ssize_t caps_len, bool times)
+{
+	struct un_layer *u = fs->upper;
+	struct statx now;
+	int r = 0;
+
+	if (caps_len > 0)
+		r = u->ops->setxattr(u, dst, "", "security.capability", caps, (size_t)caps_len, 0);
+	if (r == 0)
+		r = u->ops->stat(u, dst, "", &now);
+	if (r == 0 && now.stx_mode != before->stx_mode)
+		r = u->ops->chmod(u, dst, "", before->stx_mode & 07777);
+	if (r == 0 && times)
+		r = un_stage_times(fs, dst, "", before);
+	return r;
+}
+
+static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size,
+		const struct statx *before)
+{
+	struct un_layer *u = fs->upper;
+	off_t have = (off_t)before->stx_size;
+	off_t final = size == UN_COPY_ALL ? have : size;
+	char caps[64];
+	ssize_t caps_len = u->ops->getxattr(u, dst, "", "security.capability", caps, sizeof(caps));
+	int r = 0;
+
+	if (MIN(final, have) > 0)
+		r = copy(fs, inode, dst, MIN(final, have));
+	/* Also after a clone of a file that is longer than what the mark's file says. */
+	if (r == 0)
+		r = u->ops->truncate(u, dst, final);
+	if (r == 0)
+		r = restore(fs, dst, before, caps, size == UN_COPY_ALL ? caps_len : 0,
+			    size == UN_COPY_ALL);
+	if (r == 0 && fs->sync)
+		r = u->ops->fsync(u, dst, false);
+	if (r == 0)
+		r = un_mark_lifted(fs, dst, "", UN_MARK_METACOPY, NULL, 0);
+	return r;
+}
+
+int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
+{
+	struct un_layer *u = fs->upper;
+	struct un_data *data = NULL;
+	un_autofd int dst = -1;
+	struct statx before;
+	int r;
+
+	un_mutex_lock(&inode->lock);
+	r = dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
+	if (r >= 0)
+		r = u->ops->stat(u, dst, "", &before);
+	if (r == 0) {
+		inode->data->before = before;
+		inode->data->filling = true;
+	}
+	un_mutex_unlock(&inode->lock);
+	if (r < 0)
+		return r;
+	r = fill(fs, inode, dst, size, &before);
+	if (r < 0) {
+		/* What was written so far is not seen; but the size it has must stay. */
+		un_ignore(u->ops->truncate(u, dst, (off_t)before.stx_size));
+		un_ignore(un_stage_times(fs, dst, "", &before));
+	}
+	un_mutex_lock(&inode->lock);
+	inode->data->filling = false;
+	if (r == 0) {
+		data = inode->data;
+		inode->metacopy = false;
+		inode->data = NULL;
+		inode->xattrs = UN_XATTR_UNKNOWN;
+	}
+	un_mutex_unlock(&inode->lock);
+	un_data_free(fs, data);
+	return r;
+}

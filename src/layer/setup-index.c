@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The index directory at mount (overlay-format 3.10). The upper's root says over which lower the index
+ * was made, the index which upper it belongs to. Entries are named after the lower file they stand for.
+ */
+#include "setup_i.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+
+#include "layer/marks.h"
+#include "layer/origin.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+#define INDEX_NAME "index"
+
+#ifndef BTRFS_SUPER_MAGIC
+#define BTRFS_SUPER_MAGIC 0x9123683E
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+ * Can there be one?
+ */
+
+/* Subvolumes have devices of their own and the uuid of their file system; handles tell them apart. */
+static bool is_btrfs(const struct un_layer *l)
+{
+	struct statfs fs;
+
+	return fstatfs(l->root, &fs) == 0 && (uint32_t)fs.f_type == BTRFS_SUPER_MAGIC;
+}
+
+/* Would a handle of one lower be taken for one of another? */
+static bool is_ambiguous(const struct un_layers *ls)
+{
+	for (unsigned i = 2; i <= ls->n; i++)
+		for (unsigned j = 1; j < i; j++)
+			if (ls->v[i].dev != ls->v[j].dev &&
+			    memcmp(ls->v[i].uuid, ls->v[j].uuid, sizeof(ls->v[i].uuid)) == 0 &&
+			    !is_btrfs(&ls->v[i]))
+				return true;
+	return false;
+}
+
+/* Why there cannot be an index, or NULL. */
+static const char *obstacle(const struct un_layers *ls)
+{
+	if (!ls->v[0].caps.xattr)
+		return "upperdir has no extended attributes";
+	for (unsigned i = 0; i <= ls->n; i++)
+		if (!ls->v[i].caps.handles)
+			return i ? "a lower has no file handles" : "upperdir has no file handles";
+	if (is_ambiguous(ls))
+		return "two lowers are on file systems of the same uuid";
+	return NULL;
+}
+
+/* 1 it says so (from now on), 0 it says something else, or -errno. */
+static int verify(struct un_layer *u, enum un_dialect dialect, int fd, enum un_mark mark,
+		  const uint8_t *want, ssize_t len)
+{
+	uint8_t have[UN_ORIGIN_MAX];
+	ssize_t n;
+
+	if (len <= 0)
+		return len < 0 ? (int)len : 0;
+	n = un_mark_get(u, dialect, fd, "", mark, have, sizeof(have));
+	if (n == -ENODATA) {
+		int r = un_mark_set(u, dialect, fd, "", mark, want, (size_t)len);
+
+		return r < 0 ? r : 1;
+	}
+	if (n < 0 && n != -ERANGE)
+		return (int)n;
+	return n == len && memcmp(have, want, (size_t)len) == 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * What is in it
+ */
+
+/* Does some name still lead to the entry? When in doubt it does: that costs space, no data. */
+static bool is_alive(struct un_layers *ls, const char *name, const struct un_origin *origin,
+		     const struct statx *st)
+{
+	struct un_layer *u = &ls->v[0], *lower = NULL;
+	char v[32], *end;
+	struct statx low;
+	ssize_t n;
+	long delta;
+	int r;
+
+	for (unsigned i = 1; i <= ls->n && !lower; i++)
+		if (memcmp(ls->v[i].uuid, origin->uuid, sizeof(origin->uuid)) == 0)
+			lower = &ls->v[i];
+	r = lower ? un_origin_stat(lower, origin, &low) : -ENOENT;
+	if (r == -ESTALE)
+		return false;
+	n = un_mark_get(u, ls->dialect, ls->index, name, UN_MARK_NLINK, v, sizeof(v) - 1);
+	if (n == -ENODATA)
+		return st->stx_nlink > 1; /* made, and its count not written: nobody saw it */
+	if (n < 3)
+		return true;
+	v[n] = '\0';
+	delta = strtol(v + 1, &end, 10);
+	if (*end)
+		return true;
+	if (v[0] == 'U')
+		return (long)st->stx_nlink + delta > 0;
+	return v[0] != 'L' || r < 0 || low.stx_nlink == 0 || (long)low.stx_nlink + delta > 0;
+}
+
+static int check_entry(struct un_setup *s, const char *name)
+{
+	struct un_layers *ls = s->ls;
+	struct un_layer *u = &ls->v[0];
+	uint8_t value[UN_ORIGIN_MAX];
+	struct un_origin origin;
+	struct statx st;
+	ssize_t n;
+	int r;
+
+	/* What a kernel staged here and did not come to finish. */
+	if (name[0] == '#') {
+		r = u->ops->unlink(u, ls->index, name, 0);
+		if (r == -EISDIR)
+			r = u->ops->unlink(u, ls->index, name, AT_REMOVEDIR);
+		if (r < 0)
+			un_log(LOG_WARNING, "workdir: %s: index/%s cannot be removed: %s",
+			       s->req->work, name, g_strerror(-r));
+		return 0;
+	}
+	n = un_origin_unhex(name, value);
+	if (n < 0 || un_origin_parse(value, (size_t)n, &origin) < 0)
+		return un_setup_refuse(s, -EINVAL, "workdir", s->req->work,
+				       "index/%s is not an entry of an index", name);
+	r = u->ops->stat(u, ls->index, name, &st);
+	if (r < 0)
+		return r == -ENOENT ? 0 : un_setup_fail(s, r, "workdir", s->req->work);
+	/* Of nfs_export: directories, and whiteouts for what is gone. Not for us to judge. */
+	if (S_ISDIR(st.stx_mode) ||
+	    (S_ISCHR(st.stx_mode) && st.stx_rdev_major == 0 && st.stx_rdev_minor == 0))
+		return 0;
+	if (!is_alive(ls, name, &origin, &st)) {
+		un_debug("workdir: %s: index/%s: nothing leads to it any more", s->req->work, name);
+		un_ignore(u->ops->unlink(u, ls->index, name, 0));
+		return 0;
+	}
+	ls->index_used = true;
+	return 0;
+}
+
+static int check_entries(struct un_setup *s)
+{
+	struct un_layer *u = &s->ls->v[0];
+	g_autoptr(GPtrArray) names = NULL;
+	un_autofd int fd = u->ops->open(u, s->ls->index, "", O_RDONLY | O_DIRECTORY, 0);
+	int r = fd < 0 ? fd : un_setup_names(u, fd, &names);
+
+	if (r < 0)
+		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot list index/");
+	for (unsigned i = 0; i < names->len && r == 0; i++)
+		r = check_entry(s, names->pdata[i]);
+	return r;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * All together
+ */
+
+/* There is none: said, and fatal only if it is dangerous to go on without what was asked for. */
+static int give_up(struct un_setup *s, const char *why)
+{
+	un_log(s->req->index_asked ? LOG_WARNING : LOG_INFO,
+	       "index: %s: changing a lower file that has several names breaks the link", why);
+	un_close(s->ls->index);
+	s->ls->index = -1;
+	return 0;
+}
+
+static int other_lower(struct un_setup *s)
+{
+	if (s->req->index_asked)
+		return un_setup_refuse(s, -ESTALE, "upperdir", s->req->upper,
+				       "its index was made over another lower directory than %s",
+				       s->ls->v[1].path);
+	return give_up(s, "upperdir was used over another lower directory");
+}
+
+int un_setup_index(struct un_setup *s)
+{
+	struct un_layers *ls = s->ls;
+	struct un_layer *u = &ls->v[0];
+	uint8_t handle[UN_ORIGIN_MAX];
+	const char *why = obstacle(ls);
+	int r;
+
+	if (why)
+		return give_up(s, why);
+	r = verify(u, ls->dialect, u->root, UN_MARK_ORIGIN, handle,
+		   un_origin_format(&ls->v[1], ls->v[1].root, "", handle));
+	if (r == 0)
+		return other_lower(s);
+	if (r < 0)
+		return give_up(s, g_strerror(-r));
+	ls->index = un_setup_make_dir(u, s->work_parent, INDEX_NAME);
+	if (ls->index < 0)
+		return un_setup_refuse(s, ls->index, "workdir", s->req->work,
+				       "index/ cannot be used");
+	r = verify(u, ls->dialect, ls->index, UN_MARK_UPPER, handle,
+		   un_origin_format_upper(u, u->root, "", handle));
+	if (r == 0 && s->req->index_asked)
+		return un_setup_refuse(s, -ESTALE, "workdir", s->req->work,
+				       "index/ belongs to another upperdir than %s", s->req->upper);
+	if (r <= 0)
+		return give_up(s,
+			       r < 0 ? g_strerror(-r) : "workdir was used with another upperdir");
+	return check_entries(s);
+}
