@@ -1506,12 +1506,31 @@ static void moved_and_evicted(void **state)
 	same_from_outside(f);
 }
 
+/* Nameless it is read and written as before. */
+static void check_orphan(struct un_fs *fs, struct un_inode *inode, const char *want)
+{
+	g_autofree char *got = read_inode(fs, inode);
+	const struct un_cred me = { geteuid(), getegid(), 0 };
+	const struct un_write w = { .buf = "TEXT", .size = 4 };
+	struct statx st;
+	bool killed;
+
+	assert_string_equal(got, want);
+	assert_int_equal(un_getattr(fs, inode, &st), 0);
+	assert_int_equal(st.stx_nlink, 0);
+	assert_int_equal(un_write(fs, inode, &w, &me, &killed), 4);
+	g_free(got);
+	got = read_inode(fs, inode);
+	assert_memory_equal(got, "TEXT", 4);
+	assert_string_equal(got + 4, want + 4);
+}
+
 /* More unlinked files are open than descriptors may be pinned: they wait in the work directory. */
 static void orphans(void **state)
 {
 	struct fixture *f = *state;
 	struct un_inode *held[120];
-	g_autofree char *work = NULL, *text = NULL;
+	g_autofree char *work = NULL;
 	struct un_fs *fs;
 	unsigned names;
 	GString *lines = g_string_new("");
@@ -1546,20 +1565,8 @@ static void orphans(void **state)
 	assert_true(names > 60);
 	for (int i = 0; i < 120; i++) {
 		g_autofree char *want = g_strdup_printf("text-%d", i);
-		g_autofree char *got = read_inode(fs, held[i]);
-		const struct un_cred me = { geteuid(), getegid(), 0 };
-		const struct un_write w = { .buf = "TEXT", .size = 4 };
-		struct statx st;
-		bool killed;
 
-		assert_string_equal(got, want);
-		assert_int_equal(un_getattr(fs, held[i], &st), 0);
-		assert_int_equal(st.stx_nlink, 0);
-		assert_int_equal(un_write(fs, held[i], &w, &me, &killed), 4);
-		g_free(got);
-		got = read_inode(fs, held[i]);
-		assert_memory_equal(got, "TEXT", 4);
-		assert_string_equal(got + 4, want + 4);
+		check_orphan(fs, held[i], want);
 	}
 	/* Some are given back, the others are still known to the kernel when it goes away. */
 	for (int i = 0; i < 120; i++) {
