@@ -178,6 +178,21 @@ static const struct un_layer_ops recorder_ops = {
 	.fsync = rec_fsync,
 };
 
+static void un_layer_record(struct un_layer *l, struct recorder *rec, struct un_fault *f)
+{
+	rec->op[0] = rec->what[0] = '\0';
+	rec->inner = *l;
+	rec->f = f;
+	l->ops = &recorder_ops;
+	l->ops_data = rec;
+}
+
+static void un_layer_unrecord(struct un_layer *l, const struct recorder *rec)
+{
+	l->ops = rec->inner.ops;
+	l->ops_data = rec->inner.ops_data;
+}
+
 /* ------------------------------------------------------------------------------------------------
  * Cases
  */
@@ -203,8 +218,6 @@ struct fault_case {
 	unsigned flags;
 	const char *held; /* an object that somebody has open meanwhile */
 };
-
-/* Found by this test and not mended yet; whoever mends one takes it off the cases. */
 
 /* A lower file and directory that have all that can be copied. */
 #define RICH                                                                                       \
@@ -309,12 +322,14 @@ static const struct fault_case cases[] = {
 	{ "rename-copied-over-copied", COPIED "1 h = l\nu h = u", "rename d/f h", .held = "h" },
 	{ "rename-link-over", "u d/f = f\nu d/g = g\nu d/h == d/g", "rename d/f d/g",
 	  .held = "d/g" },
-	{ "rename-lower-no-whiteout", PLAIN, "rename d/f d/n", NO_WHITEOUT | IN_TWO, .held = "d/f" },
+	{ "rename-lower-no-whiteout", PLAIN, "rename d/f d/n", NO_WHITEOUT | IN_TWO,
+	  .held = "d/f" },
 	{ "rename-lower-over-upper-no-whiteout", PLAIN, "rename d/f d/g", NO_WHITEOUT | IN_TWO,
 	  .held = "d/g" },
 	{ "rename-copied-no-tmpfile", COPIED, "rename d/f n", NO_TMPFILE },
 	{ "rename-lower-no-tmpfile", RICH, "rename d/e/f n", NO_TMPFILE },
-	{ "rename-in-readonly", PLAIN "u d/ mode=0555\n1 r/x = 1\nu r/ mode=0555", "rename d/f r/n" },
+	{ "rename-in-readonly", PLAIN "u d/ mode=0555\n1 r/x = 1\nu r/ mode=0555",
+	  "rename d/f r/n" },
 	{ "rename-dir", "1 d/x = 1\nu d/s/f = f", "rename d/s d/t", OR_XDEV, .held = "d/s" },
 	{ "rename-dir-across", "1 d/x = 1\nu d/s/f = f\n1 e/x = 1", "rename d/s e/t", OR_XDEV,
 	  .held = "d/s/f" },
@@ -537,12 +552,8 @@ static void open_union(struct run *v)
 	set_caps(v);
 	v->upper = &v->ls->v[0];
 	v->fault = (struct un_fault){ .countdown = -1, .hit = true };
-	v->rec.op[0] = v->rec.what[0] = '\0';
 	un_layer_fault(v->upper, &v->fault);
-	v->rec.inner = *v->upper;
-	v->rec.f = &v->fault;
-	v->upper->ops = &recorder_ops;
-	v->upper->ops_data = &v->rec;
+	un_layer_record(v->upper, &v->rec, &v->fault);
 	v->fs = stack_fs_on(&v->s, v->ls);
 }
 
@@ -552,8 +563,7 @@ static void close_union(struct run *v)
 
 	un_inode_put(v->fs, v->held);
 	v->held = NULL;
-	v->upper->ops = v->rec.inner.ops;
-	v->upper->ops_data = v->rec.inner.ops_data;
+	un_layer_unrecord(v->upper, &v->rec);
 	un_layer_unfault(v->upper);
 	un_fs_free(v->fs);
 	work = stack_ls(&v->s, "work/work");
@@ -851,24 +861,25 @@ static bool wanted(const char *name, int argc, char **argv)
 	return argc < 2;
 }
 
-static int run_all(int argc, char **argv)
+static int run_all(const struct fault_case *c, size_t n_cases, int argc, char **argv)
 {
-	struct CMUnitTest tests[G_N_ELEMENTS(cases)];
+	g_autofree struct CMUnitTest *tests = g_new0(struct CMUnitTest, n_cases);
 	size_t n = 0;
 
-	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
-		if (wanted(cases[i].name, argc, argv))
+	for (size_t i = 0; i < n_cases; i++)
+		if (wanted(c[i].name, argc, argv))
 			tests[n++] = (struct CMUnitTest){
-				.name = cases[i].name,
+				.name = c[i].name,
 				.test_func = fault_loop,
-				.initial_state = (void *)(uintptr_t)&cases[i],
+				.initial_state = (void *)(uintptr_t)&c[i],
 			};
 	return _cmocka_run_group_tests(geteuid() == 0 ? "faults as root" : "faults as a plain user",
 				       tests, n, NULL, NULL);
 }
 
 /* The same at once in a process that gave its privilege up; what it says waits in @out. */
-static pid_t start_as_user(int argc, char **argv, FILE *out)
+static pid_t start_as_user(const struct fault_case *c, size_t n_cases, int argc, char **argv,
+			   FILE *out)
 {
 	pid_t pid = fork();
 
@@ -883,7 +894,7 @@ static pid_t start_as_user(int argc, char **argv, FILE *out)
 	}
 	/* The leak checker attaches to the process. */
 	un_ignore(prctl(PR_SET_DUMPABLE, 1));
-	exit(run_all(argc, argv));
+	exit(run_all(c, n_cases, argc, argv));
 }
 
 static int finish_as_user(pid_t pid, FILE *out)
@@ -901,14 +912,19 @@ static int finish_as_user(pid_t pid, FILE *out)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-int main(int argc, char **argv)
+static int fault_main(const struct fault_case *c, size_t n_cases, int argc, char **argv)
 {
 	FILE *out = NULL;
 	pid_t pid = -1;
 	int failed;
 
 	if (geteuid() == 0 && (out = tmpfile()))
-		pid = start_as_user(argc, argv, out);
-	failed = run_all(argc, argv);
+		pid = start_as_user(c, n_cases, argc, argv, out);
+	failed = run_all(c, n_cases, argc, argv);
 	return (out && finish_as_user(pid, out)) || failed;
+}
+
+int main(int argc, char **argv)
+{
+	return fault_main(cases, G_N_ELEMENTS(cases), argc, argv);
 }
