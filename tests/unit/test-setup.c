@@ -88,7 +88,7 @@ static struct un_layers *must_open(const struct un_setup_request *req)
 }
 
 /* Opening fails with a sentence that begins with @start and ends with the text of @errnum. */
-static void must_fail(const struct un_setup_request *req, const char *start, int errnum)
+static void must_refuse(const struct un_setup_request *req, const char *start, int errnum)
 {
 	g_autofree char *err = NULL;
 	struct un_layers *ls = un_layers_open(req, &err);
@@ -159,20 +159,20 @@ static void need_mounts(struct fixture *f)
 static void wrong_paths(void **state)
 {
 	put("file", "");
-	must_fail(REQ(LOWERS("none")), "lowerdir: none: ", ENOENT);
-	must_fail(REQ(LOWERS("lower", "file")), "lowerdir: file: ", ENOTDIR);
-	must_fail(REQ(LOWERS("lower"), .upper = "none", .work = "work"),
-		  "upperdir: none: ", ENOENT);
-	must_fail(REQ(LOWERS("lower"), .upper = "file", .work = "work"),
-		  "upperdir: file: ", ENOTDIR);
-	must_fail(REQ(LOWERS("lower"), .upper = "upper", .work = "none"),
-		  "workdir: none: ", ENOENT);
-	must_fail(REQ(LOWERS("lower"), .upper = "upper", .work = "file"),
-		  "workdir: file: ", ENOTDIR);
-	must_fail(REQ(LOWERS("lower"), .upper = "upper"),
-		  "upperdir: upper: needs a workdir: ", EINVAL);
-	must_fail(REQ(.n_lowers = 0), "lowerdir: no layer given: ", EINVAL);
-	must_fail(REQ(.n_lowers = 501), "lowerdir: 501 layers given", EINVAL);
+	must_refuse(REQ(LOWERS("none")), "lowerdir: none: ", ENOENT);
+	must_refuse(REQ(LOWERS("lower", "file")), "lowerdir: file: ", ENOTDIR);
+	must_refuse(REQ(LOWERS("lower"), .upper = "none", .work = "work"),
+		    "upperdir: none: ", ENOENT);
+	must_refuse(REQ(LOWERS("lower"), .upper = "file", .work = "work"),
+		    "upperdir: file: ", ENOTDIR);
+	must_refuse(REQ(LOWERS("lower"), .upper = "upper", .work = "none"),
+		    "workdir: none: ", ENOENT);
+	must_refuse(REQ(LOWERS("lower"), .upper = "upper", .work = "file"),
+		    "workdir: file: ", ENOTDIR);
+	must_refuse(REQ(LOWERS("lower"), .upper = "upper"),
+		    "upperdir: upper: needs a workdir: ", EINVAL);
+	must_refuse(REQ(.n_lowers = 0), "lowerdir: no layer given: ", EINVAL);
+	must_refuse(REQ(.n_lowers = 501), "lowerdir: 501 layers given", EINVAL);
 	assert_int_equal(count_entries("work"), 0);
 }
 
@@ -183,28 +183,28 @@ static void overlaps(void **state)
 	make_dirs("lower/a/b");
 	assert_int_equal(symlink("lower", "link"), 0);
 
-	must_fail(REQ(LOWERS("lower"), .upper = "upper", .work = "upper"),
-		  "workdir: upper: is the same directory as upperdir upper: ", EINVAL);
-	must_fail(REQ(LOWERS("lower"), .upper = "upper", .work = "upper/a/b"),
-		  "workdir: upper/a/b: lies inside upperdir upper: ", EINVAL);
-	must_fail(REQ(LOWERS("lower"), .upper = "work/a", .work = "work"),
-		  "upperdir: work/a: lies inside workdir work: ", EINVAL);
-	must_fail(REQ(LOWERS("upper"), .upper = "upper", .work = "work"),
-		  "lowerdir: upper: is the same directory as upperdir upper: ", ELOOP);
-	must_fail(REQ(LOWERS("work"), .upper = "upper", .work = "work"),
-		  "lowerdir: work: is the same directory as workdir work: ", ELOOP);
-	must_fail(REQ(LOWERS("lower", "lower")),
-		  "lowerdir: lower: is the same directory as lowerdir lower: ", ELOOP);
-	must_fail(REQ(LOWERS("lower", "link")),
-		  "lowerdir: link: is the same directory as lowerdir lower: ", ELOOP);
-	must_fail(REQ(LOWERS("upper/a/b"), .upper = "upper", .work = "work"),
-		  "lowerdir: upper/a/b: lies inside upperdir upper: ", ELOOP);
-	must_fail(REQ(LOWERS("work/a"), .upper = "upper", .work = "work"),
-		  "lowerdir: work/a: lies inside workdir work: ", ELOOP);
-	must_fail(REQ(LOWERS("lower", "lower/a")),
-		  "lowerdir: lower/a: lies inside lowerdir lower: ", ELOOP);
-	must_fail(REQ(LOWERS("lower/a/b", "lower")),
-		  "lowerdir: lower/a/b: lies inside lowerdir lower: ", ELOOP);
+	must_refuse(REQ(LOWERS("lower"), .upper = "upper", .work = "upper"),
+		    "workdir: upper: is the same directory as upperdir upper: ", EINVAL);
+	must_refuse(REQ(LOWERS("lower"), .upper = "upper", .work = "upper/a/b"),
+		    "workdir: upper/a/b: lies inside upperdir upper: ", EINVAL);
+	must_refuse(REQ(LOWERS("lower"), .upper = "work/a", .work = "work"),
+		    "upperdir: work/a: lies inside workdir work: ", EINVAL);
+	must_refuse(REQ(LOWERS("upper"), .upper = "upper", .work = "work"),
+		    "lowerdir: upper: is the same directory as upperdir upper: ", ELOOP);
+	must_refuse(REQ(LOWERS("work"), .upper = "upper", .work = "work"),
+		    "lowerdir: work: is the same directory as workdir work: ", ELOOP);
+	must_refuse(REQ(LOWERS("lower", "lower")),
+		    "lowerdir: lower: is the same directory as lowerdir lower: ", ELOOP);
+	must_refuse(REQ(LOWERS("lower", "link")),
+		    "lowerdir: link: is the same directory as lowerdir lower: ", ELOOP);
+	must_refuse(REQ(LOWERS("upper/a/b"), .upper = "upper", .work = "work"),
+		    "lowerdir: upper/a/b: lies inside upperdir upper: ", ELOOP);
+	must_refuse(REQ(LOWERS("work/a"), .upper = "upper", .work = "work"),
+		    "lowerdir: work/a: lies inside workdir work: ", ELOOP);
+	must_refuse(REQ(LOWERS("lower", "lower/a")),
+		    "lowerdir: lower/a: lies inside lowerdir lower: ", ELOOP);
+	must_refuse(REQ(LOWERS("lower/a/b", "lower")),
+		    "lowerdir: lower/a/b: lies inside lowerdir lower: ", ELOOP);
 	assert_false(exists("work/work"));
 	assert_false(exists("upper/a/b/work"));
 }
@@ -223,7 +223,7 @@ static void work_on_another_mount(void **state)
 {
 	need_mounts(*state);
 	assert_int_equal(mount("work", "work", NULL, MS_BIND, NULL), 0);
-	must_fail(&usual, "workdir: work: is not on the same mount as upperdir upper: ", EINVAL);
+	must_refuse(&usual, "workdir: work: is not on the same mount as upperdir upper: ", EINVAL);
 	assert_int_equal(umount("work"), 0);
 	un_layers_close(must_open(&usual));
 }
@@ -237,7 +237,7 @@ static void lower_mounted_on_upper(void **state)
 	make_dirs("upper/m/l");
 	un_layers_close(must_open(REQ(LOWERS("upper/m"), .upper = "upper", .work = "work")));
 	un_layers_close(must_open(REQ(LOWERS("upper/m/l"), .upper = "upper", .work = "work")));
-	must_fail(REQ(LOWERS("upper/m/l", "upper/m")), "lowerdir: upper/m/l: lies inside", ELOOP);
+	must_refuse(REQ(LOWERS("upper/m/l", "upper/m")), "lowerdir: upper/m/l: lies inside", ELOOP);
 	assert_int_equal(umount("upper/m"), 0);
 }
 
@@ -249,27 +249,27 @@ static void unwritable(void **state)
 		make_dirs("ro/work");
 		assert_int_equal(mount("ro", "ro", NULL, MS_BIND, NULL), 0);
 		if (mount(NULL, "ro", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0)
-			must_fail(REQ(LOWERS("lower"), .upper = "ro/upper", .work = "ro/work"),
-				  "upperdir: ro/upper: ", EROFS);
+			must_refuse(REQ(LOWERS("lower"), .upper = "ro/upper", .work = "ro/work"),
+				    "upperdir: ro/upper: ", EROFS);
 		assert_int_equal(umount("ro"), 0);
 		assert_false(exists("ro/work/work"));
 		return;
 	}
 	assert_int_equal(chmod("upper", 0555), 0);
-	must_fail(&usual, "upperdir: upper: ", EACCES);
+	must_refuse(&usual, "upperdir: upper: ", EACCES);
 	assert_int_equal(chmod("upper", 0755), 0);
 	assert_int_equal(chmod("work", 0555), 0);
-	must_fail(&usual, "workdir: work: ", EACCES);
+	must_refuse(&usual, "workdir: work: ", EACCES);
 	assert_int_equal(chmod("work", 0755), 0);
 }
 
 static void kernel_file_systems(void **state)
 {
-	must_fail(REQ(LOWERS("lower", "/proc/self")), "lowerdir: /proc/self: is on a file system",
-		  EINVAL);
+	must_refuse(REQ(LOWERS("lower", "/proc/self")), "lowerdir: /proc/self: is on a file system",
+		    EINVAL);
 	if (exists("/sys/kernel"))
-		must_fail(REQ(LOWERS("/sys/kernel")), "lowerdir: /sys/kernel: is on a file system",
-			  EINVAL);
+		must_refuse(REQ(LOWERS("/sys/kernel")),
+			    "lowerdir: /sys/kernel: is on a file system", EINVAL);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -646,9 +646,10 @@ static void volatile_is_refused(void **state)
 	assert_int_equal(chmod("work/work", 0), 0);
 	for (int i = 0; i < 2; i++) {
 		req.is_volatile = i;
-		must_fail(&req,
-			  "workdir: work: was used by a volatile mount (work/incompat/volatile): ",
-			  EINVAL);
+		must_refuse(
+			&req,
+			"workdir: work: was used by a volatile mount (work/incompat/volatile): ",
+			EINVAL);
 	}
 	/* Refused is unchanged. */
 	assert_int_equal(stat("work/work", &st), 0);
@@ -658,7 +659,7 @@ static void volatile_is_refused(void **state)
 	assert_int_equal(chmod("work/work/incompat/volatile", 0700), 0);
 	assert_int_equal(count_entries("work/work"), 1);
 	assert_int_equal(unlink("work/work/incompat/volatile/dirty"), 0);
-	must_fail(&usual, "workdir: work: was used by a volatile mount", EINVAL);
+	must_refuse(&usual, "workdir: work: was used by a volatile mount", EINVAL);
 	assert_int_equal(rmdir("work/work/incompat/volatile"), 0);
 	un_layers_close(must_open(&req));
 	assert_int_equal(count_entries("work/work"), 1);
@@ -671,9 +672,9 @@ static void unknown_features_are_refused(void **state)
 	make_dirs("work/work/incompat/future");
 	put("work/work/#1a2f", "");
 	assert_int_equal(chmod("work/work/incompat", 0), 0);
-	must_fail(&usual,
-		  "workdir: work: was used with a feature unknown here (work/incompat/future): ",
-		  EINVAL);
+	must_refuse(&usual,
+		    "workdir: work: was used with a feature unknown here (work/incompat/future): ",
+		    EINVAL);
 	assert_true(exists("work/work/#1a2f"));
 	assert_int_equal(stat("work/work/incompat", &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0);
