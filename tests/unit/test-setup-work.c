@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The work directory: what is cleared, spared and refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../lib/setup-fixture.h"
+
+static void work_that_is_not_a_directory(void **state)
+{
+	struct stat st;
+
+	put("work/work", "x");
+	un_layers_close(must_open(&usual));
+	assert_int_equal(lstat("work/work", &st), 0);
+	assert_true(S_ISDIR(st.st_mode));
+	assert_int_equal(rmdir("work/work"), 0);
+	put("lower/keep", "x");
+	assert_int_equal(symlink("../lower", "work/work"), 0);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(lstat("work/work", &st), 0);
+	assert_true(S_ISDIR(st.st_mode));
+	assert_true(exists("lower/keep"));
+}
+
+static void work_inherits_nothing(void **state)
+{
+	struct stat st;
+
+	assert_int_equal(chmod("work", 02777), 0);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(lstat("work/work", &st), 0);
+	assert_int_equal(st.st_mode & 07000, 0);
+	assert_int_equal(chmod("work/work", 02700), 0);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(lstat("work/work", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+}
+
+/* As a kernel mount made by another identity of ours leaves it. */
+static void closed_work_is_opened(void **state)
+{
+	make_dirs("work/work/a/b");
+	put("work/work/a/b/c", "");
+	assert_int_equal(chmod("work/work/a/b", 0), 0);
+	assert_int_equal(chmod("work/work/a", 0), 0);
+	assert_int_equal(chmod("work/work", 0), 0);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+}
+
+static void dead_leftovers_are_removed(void **state)
+{
+	make_dirs("work/work/dir/a/b/c/d");
+	put("work/work/dir/a/b/c/d/file", "");
+	put("work/work/#1a2f", "");
+	put("work/work/#0123456789abcdef.lock", "");
+	put("work/work/#0123456789abcdef-1", "");
+	make_dirs("work/work/#0123456789abcdef-2/x/y");
+	put("work/work/#fedcba9876543210-7", ""); /* without a lock */
+	put("lower/keep", "");
+	assert_int_equal(symlink("../../lower", "work/work/link"), 0);
+	assert_int_equal(symlink("../../../lower", "work/work/dir/link"), 0);
+	assert_int_equal(symlink("../../lower/keep", "work/work/#00000000.lock"), 0);
+	make_dirs("work/work/#11111111.lock");
+	assert_int_equal(mkfifo("work/work/#22222222.lock", 0600), 0);
+	put("work/other", "");
+	make_dirs("work/index");
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+	assert_true(exists("lower/keep"));
+	assert_true(exists("work/other"));
+	assert_true(exists("work/index"));
+}
+
+static void deep_leftovers_are_removed(void **state)
+{
+	int fd = open("work", O_PATH), next;
+
+	assert_int_equal(mkdir("work/work", 0700), 0);
+	next = openat(fd, "work", O_PATH);
+	close(fd);
+	for (int i = 0; i < 3000; i++) {
+		fd = next;
+		assert_int_equal(mkdirat(fd, "dddddd", 0700), 0);
+		next = openat(fd, "dddddd", O_PATH | O_DIRECTORY);
+		if (i % 100 == 1)
+			assert_int_equal(mknodat(next, "f", S_IFREG | 0400, 0), 0);
+		if (i % 7 == 0)
+			assert_int_equal(fchmodat(fd, ".", 0500, 0), 0);
+		close(fd);
+	}
+	close(next);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+}
+
+static void living_mounts_are_spared(void **state)
+{
+	struct un_layers *a = must_open(&usual), *b;
+	struct un_layer *u = &a->v[0];
+	g_autofree char *name = g_strdup_printf("#%s-1", a->stage_id);
+	g_autofree char *dir = g_strdup_printf("#%s-2", a->stage_id);
+	struct statx st;
+	pid_t pid;
+
+	assert_int_equal(u->ops->mknod(u, a->work, name, S_IFREG | 0600, 0), 0);
+	assert_int_equal(u->ops->mkdir(u, a->work, dir, 0700), 0);
+	assert_int_equal(u->ops->mkdir(u, a->work, "stray", 0700), 0);
+	b = must_open(&usual);
+	assert_string_not_equal(a->stage_id, b->stage_id);
+	assert_int_equal(u->ops->stat(u, a->work, name, &st), 0);
+	assert_int_equal(u->ops->stat(u, a->work, dir, &st), 0);
+	assert_int_equal(u->ops->stat(u, a->work, "stray", &st), -ENOENT);
+	un_layers_close(b);
+	assert_int_equal(u->ops->stat(u, a->work, name, &st), 0);
+
+	/* The lock belongs to the open file: a daemon forks, its parent ends. */
+	pid = fork();
+	if (pid == 0) {
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	waitpid(pid, NULL, WUNTRACED);
+	close(a->stage_lock);
+	a->stage_lock = -1;
+	b = must_open(&usual);
+	assert_int_equal(u->ops->stat(u, a->work, name, &st), 0);
+	un_layers_close(b);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	b = must_open(&usual);
+	assert_int_equal(u->ops->stat(u, a->work, name, &st), -ENOENT);
+	assert_int_equal(u->ops->stat(u, a->work, dir, &st), -ENOENT);
+	un_layers_close(b);
+	un_layers_close(a);
+	assert_int_equal(count_entries("work/work"), 0);
+}
+
+/* Mounts come and go at once; none loses what it stages. */
+static void mount_in_loop(int seed)
+{
+	for (int i = 0; i < 150; i++) {
+		char *err = NULL;
+		struct un_layers *ls = un_layers_open(&usual, &err);
+		struct un_layer *u;
+		struct statx st;
+		char name[64];
+
+		if (!ls) {
+			fprintf(stderr, "%s\n", err);
+			_exit(1);
+		}
+		u = &ls->v[0];
+		snprintf(name, sizeof(name), "#%s-0", ls->stage_id);
+		if (u->ops->mkdir(u, ls->work, name, 0700) < 0)
+			_exit(2);
+		sched_yield();
+		if (u->ops->stat(u, ls->work, name, &st) < 0)
+			_exit(3);
+		/* Some die without a word. */
+		if ((i + seed) % 3 == 0) {
+			g_clear_pointer(&ls->stage_id, g_free);
+			un_layers_close(ls);
+		} else {
+			un_layers_close(ls);
+		}
+	}
+	_exit(0);
+}
+
+static void mounts_come_and_go(void **state)
+{
+	pid_t pids[4];
+	int status;
+
+	for (int i = 0; i < 4; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0)
+			mount_in_loop(i);
+	}
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+		assert_int_equal(status, 0);
+	}
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+}
+
+static void volatile_is_refused(void **state)
+{
+	struct un_setup_request req = usual;
+	struct stat st;
+
+	req.is_volatile = true;
+	un_layers_close(must_open(&req));
+	assert_true(exists("work/work/incompat") || errno == EACCES);
+	assert_int_equal(chmod("work/work", 0), 0);
+	for (int i = 0; i < 2; i++) {
+		req.is_volatile = i;
+		must_refuse(
+			&req,
+			"workdir: work: was used by a volatile mount (work/incompat/volatile): ",
+			EINVAL);
+	}
+	/* Refused is unchanged. */
+	assert_int_equal(stat("work/work", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0);
+	assert_int_equal(chmod("work/work", 0700), 0);
+	assert_int_equal(chmod("work/work/incompat", 0700), 0);
+	assert_int_equal(chmod("work/work/incompat/volatile", 0700), 0);
+	assert_int_equal(count_entries("work/work"), 1);
+	assert_int_equal(unlink("work/work/incompat/volatile/dirty"), 0);
+	must_refuse(&usual, "workdir: work: was used by a volatile mount", EINVAL);
+	assert_int_equal(rmdir("work/work/incompat/volatile"), 0);
+	un_layers_close(must_open(&req));
+	assert_int_equal(count_entries("work/work"), 1);
+}
+
+static void unknown_features_are_refused(void **state)
+{
+	struct stat st;
+
+	make_dirs("work/work/incompat/future");
+	put("work/work/#1a2f", "");
+	assert_int_equal(chmod("work/work/incompat", 0), 0);
+	must_refuse(&usual,
+		    "workdir: work: was used with a feature unknown here (work/incompat/future): ",
+		    EINVAL);
+	assert_true(exists("work/work/#1a2f"));
+	assert_int_equal(stat("work/work/incompat", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0);
+	assert_int_equal(chmod("work/work/incompat", 0755), 0);
+	assert_int_equal(rmdir("work/work/incompat/future"), 0);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+	put("work/work/incompat", "");
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(work_that_is_not_a_directory),
+		T(work_inherits_nothing),
+		T(closed_work_is_opened),
+		T(dead_leftovers_are_removed),
+		T(deep_leftovers_are_removed),
+		/* Others use it too. */
+		T(living_mounts_are_spared),
+		T(mounts_come_and_go),
+		/* A kernel mount left word in it. */
+		T(volatile_is_refused),
+		T(unknown_features_are_refused),
+	};
+
+	umask(022);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
