@@ -35,11 +35,13 @@ struct un_layers {
 	unsigned n_data; /* layers with data only, behind them */
 	bool has_upper;
 	enum un_dialect dialect;
-	int work;        /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
-	int index;       /* directory fd of WORK/index; -1: there is no index */
-	bool index_used; /* it is not empty */
-	char *stage_id;  /* unique to this mount; staging names in WORK/work are "#ID-N" */
-	int stage_lock;  /* holds the lock that tells others this mount is alive; -1 */
+	int work;         /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
+	int index;        /* directory fd of WORK/index; -1: there is no index */
+	bool index_used;  /* it is not empty */
+	bool index_asked; /* by the user: others that mount this upper are to read what is in it */
+	bool index_marked; /* upper root and index say what they belong to */
+	char *stage_id;    /* unique to this mount; staging names in WORK/work are "#ID-N" */
+	int stage_lock;    /* holds the lock that tells others this mount is alive; -1 */
 };
 
 /*
@@ -47,6 +49,12 @@ struct un_layers {
  * names the option, the path and the reason.
  */
 struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_err);
+
+/*
+ * Before the first entry of the index: let the upper's root say over which lower it was made, and the
+ * index to which upper it belongs. Again does no harm. 0 or -errno.
+ */
+int un_layers_mark_index(struct un_layers *ls);
 
 /* Removes what this mount still has in WORK/work (spares, lock file), closes all. Accepts NULL. */
 void un_layers_close(struct un_layers *ls);

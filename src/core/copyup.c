@@ -224,8 +224,12 @@ static int publish_index(struct un_copyup_ctx *c)
 	struct un_fs *fs = c->fs;
 	struct un_index *ix = c->inode->ix;
 	struct publish p = { .c = c, .dirfd = fs->indexdir->fd->fd, .name = ix->name };
-	int r = link_or_rename(&p);
+	int r = fs->index_marked ? 0 : un_layers_mark_index(fs->layers);
 
+	if (r == 0) {
+		fs->index_marked = true;
+		r = link_or_rename(&p);
+	}
 	if (r < 0) {
 		if (r == -EEXIST)
 			un_log(LOG_ERR, "index/%s was made by somebody else", ix->name);

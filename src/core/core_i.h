@@ -172,6 +172,7 @@ struct un_fs {
 	bool metacopy_follow, metacopy_create;
 	struct un_realdir *indexdir; /* NULL: no index */
 	atomic_bool index_used;      /* may hold something */
+	atomic_bool index_marked;    /* it is known whose it is */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
 
@@ -378,6 +379,11 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
 /* For a lower file: NULL if it has no handle. Not in any table. */
 struct un_index *un_index_new(struct un_layer *l, int dirfd, const char *name,
 			      const struct statx *st);
+/*
+ * A name of the file is about to be hidden; how much of the file to copy up, so that the index can count:
+ * a page at most where others are to read the index, who may not read metacopy files.
+ */
+off_t un_index_victim_size(struct un_fs *fs, struct un_inode *inode);
 /* What the index has for @ix: 1 and @st, 0, or -errno (-EIO: something that does not belong). */
 int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct statx *lower,
 		  struct statx *st);

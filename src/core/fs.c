@@ -96,6 +96,7 @@ static int make_workdir(struct un_fs *fs, char **ret_err)
 	if (r < 0)
 		return r;
 	fs->index_used = fs->layers->index_used;
+	fs->index_marked = fs->layers->index_marked;
 	fs->traps[1] = (struct un_statkey){ fs->workdir->dev, fs->workdir->ino };
 	r = fs->upper->ops->stat(fs->upper, fs->upper->root, "", &st);
 	if (r == 0)

@@ -28,6 +28,15 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
 	return S_ISREG(st->stx_mode) || fs->layers->dialect == UN_DIALECT_TRUSTED;
 }
 
+off_t un_index_victim_size(struct un_fs *fs, struct un_inode *inode)
+{
+	struct statx st;
+
+	if (fs->layers->index_asked && un_getattr(fs, inode, &st) == 0 && st.stx_size <= 4096)
+		return UN_COPY_ALL;
+	return UN_COPY_META;
+}
+
 static struct un_index *index_new(const uint8_t *origin, size_t len)
 {
 	struct un_index *ix = g_malloc0(sizeof(*ix) + 2 * len + 1);

@@ -274,7 +274,7 @@ static void index_victim(struct un_fs *fs, struct un_inode *dir, const char *nam
 	if (!fs->indexdir || un_lookup(fs, dir, name, &child, NULL) < 0)
 		return;
 	if (child->ix && !child->upper && un_prot_victim(fs, child) == 0)
-		un_ignore(un_copyup_name(fs, child, UN_COPY_META, dir, name));
+		un_ignore(un_copyup_name(fs, child, un_index_victim_size(fs, child), dir, name));
 	un_inode_put(fs, child);
 }
 

@@ -115,7 +115,8 @@ static void index_victim(struct renaming *v)
 	struct un_inode *to = v->to.child;
 
 	if (to && !v->exchange && to->ix && !to->upper)
-		un_ignore(un_copyup_name(v->fs, to, UN_COPY_META, v->to.dir, v->to.name));
+		un_ignore(un_copyup_name(v->fs, to, un_index_victim_size(v->fs, to), v->to.dir,
+					 v->to.name));
 }
 
 /* Nothing is locked, nothing has changed; afterwards everything that moves is in the upper. */

@@ -60,24 +60,50 @@ static const char *obstacle(const struct un_layers *ls)
 	return NULL;
 }
 
-/* 1 it says so (from now on), 0 it says something else, or -errno. */
-static int verify(struct un_layer *u, enum un_dialect dialect, int fd, enum un_mark mark,
-		  const uint8_t *want, ssize_t len)
+/* 1 it says so (if @set: from now on), or says nothing; 0 it says something else; or -errno. */
+static int verify(struct un_layers *ls, int fd, enum un_mark mark, const uint8_t *want, ssize_t len,
+		  bool set)
 {
+	struct un_layer *u = &ls->v[0];
 	uint8_t have[UN_ORIGIN_MAX];
 	ssize_t n;
 
 	if (len <= 0)
 		return len < 0 ? (int)len : 0;
-	n = un_mark_get(u, dialect, fd, "", mark, have, sizeof(have));
+	n = un_mark_get(u, ls->dialect, fd, "", mark, have, sizeof(have));
 	if (n == -ENODATA) {
-		int r = un_mark_set(u, dialect, fd, "", mark, want, (size_t)len);
+		int r = set ? un_mark_set(u, ls->dialect, fd, "", mark, want, (size_t)len) : 0;
 
 		return r < 0 ? r : 1;
 	}
 	if (n < 0 && n != -ERANGE)
 		return (int)n;
 	return n == len && memcmp(have, want, (size_t)len) == 0;
+}
+
+static int verify_lower(struct un_layers *ls, bool set)
+{
+	uint8_t handle[UN_ORIGIN_MAX];
+	ssize_t n = un_origin_format(&ls->v[1], ls->v[1].root, "", handle);
+
+	return verify(ls, ls->v[0].root, UN_MARK_ORIGIN, handle, n, set);
+}
+
+static int verify_upper(struct un_layers *ls, bool set)
+{
+	uint8_t handle[UN_ORIGIN_MAX];
+	ssize_t n = un_origin_format_upper(&ls->v[0], ls->v[0].root, "", handle);
+
+	return verify(ls, ls->index, UN_MARK_UPPER, handle, n, set);
+}
+
+int un_layers_mark_index(struct un_layers *ls)
+{
+	int r = verify_lower(ls, true);
+
+	if (r > 0)
+		r = verify_upper(ls, true);
+	return r > 0 ? 0 : r < 0 ? r : -ESTALE;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -195,25 +221,23 @@ static int other_lower(struct un_setup *s)
 int un_setup_index(struct un_setup *s)
 {
 	struct un_layers *ls = s->ls;
-	struct un_layer *u = &ls->v[0];
-	uint8_t handle[UN_ORIGIN_MAX];
 	const char *why = obstacle(ls);
 	int r;
 
 	if (why)
 		return give_up(s, why);
-	r = verify(u, ls->dialect, u->root, UN_MARK_ORIGIN, handle,
-		   un_origin_format(&ls->v[1], ls->v[1].root, "", handle));
+	/* By itself it leaves no trace until there is something to keep. */
+	ls->index_asked = ls->index_marked = s->req->index_asked;
+	r = verify_lower(ls, ls->index_asked);
 	if (r == 0)
 		return other_lower(s);
 	if (r < 0)
 		return give_up(s, g_strerror(-r));
-	ls->index = un_setup_make_dir(u, s->work_parent, INDEX_NAME);
+	ls->index = un_setup_make_dir(&ls->v[0], s->work_parent, INDEX_NAME);
 	if (ls->index < 0)
 		return un_setup_refuse(s, ls->index, "workdir", s->req->work,
 				       "index/ cannot be used");
-	r = verify(u, ls->dialect, ls->index, UN_MARK_UPPER, handle,
-		   un_origin_format_upper(u, u->root, "", handle));
+	r = verify_upper(ls, ls->index_asked);
 	if (r == 0 && s->req->index_asked)
 		return un_setup_refuse(s, -ESTALE, "workdir", s->req->work,
 				       "index/ belongs to another upperdir than %s", s->req->upper);
