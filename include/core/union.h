@@ -27,11 +27,15 @@ struct un_cred {
 };
 
 /*
- * Told when the daemon changes what the kernel has cached and did not ask to change: attributes, and
- * with @listing also the numbers in the listing of a directory. Called inside requests, possibly with
- * locks held, so it must not wait for another request.
+ * Told when the daemon changes what the kernel has cached and did not ask to change. Called inside
+ * requests, possibly with locks held, so it must not wait for another request.
  */
-typedef void (*un_stale_fn)(void *data, uint64_t id, bool listing);
+enum un_stale {
+	UN_STALE_CTIME,   /* nothing but the time of change: no hurry */
+	UN_STALE_ATTRS,   /* attributes */
+	UN_STALE_LISTING, /* the numbers in the listing of a directory as well */
+};
+typedef void (*un_stale_fn)(void *data, uint64_t id, enum un_stale what);
 void un_fs_on_stale(struct un_fs *fs, un_stale_fn fn, void *data);
 
 /* Can some layer hold POSIX ACLs? */

@@ -289,7 +289,8 @@ static int publish(struct un_copyup_ctx *c)
 		un_ns_unlock_set(&locked);
 		/* Its time of change has moved, and it may be a merged directory now. */
 		if (r == 0 && c->fs->stale)
-			c->fs->stale(c->fs->stale_data, dir->id, !c->origin);
+			c->fs->stale(c->fs->stale_data, dir->id,
+				     c->origin ? UN_STALE_CTIME : UN_STALE_LISTING);
 		un_inode_put(c->fs, dir);
 		if (r != -EAGAIN || tries == 100)
 			return r;
@@ -367,9 +368,12 @@ static int copyup_one(struct un_copyup_ctx *c)
 	if (r == 0)
 		atomic_fetch_add(&fs->copyups, 1);
 	end(fs, inode);
-	/* Times of change have moved, and for a broken hard link more than that. */
-	if (r == 0 && fs->stale)
-		fs->stale(fs->stale_data, inode->id, false);
+	/*
+	 * A directory's link count; number and count of a broken hard link. Of other files only the time
+	 * of change has moved, and whoever made the change that led here asks for it again.
+	 */
+	if (r == 0 && fs->stale && (inode->type == DT_DIR || !c->origin))
+		fs->stale(fs->stale_data, inode->id, UN_STALE_ATTRS);
 	return r == 0 && c->size >= 0 ? 1 : r;
 }
 

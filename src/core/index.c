@@ -286,6 +286,8 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 	if (r < 0)
 		return r == -EEXIST ? -ESTALE : r;
 	un_ignore(un_stage_times(fs, dirfd, "", &parent));
+	if (fs->stale)
+		fs->stale(fs->stale_data, dir->id, UN_STALE_CTIME);
 	un_dir_note(fs, dir, name, &now, inode->rino);
 	return 0;
 }
