@@ -380,10 +380,13 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
 struct un_index *un_index_new(struct un_layer *l, int dirfd, const char *name,
 			      const struct statx *st);
 /*
- * A name of the file is about to be hidden; how much of the file to copy up, so that the index can count:
- * a page at most where others are to read the index, who may not read metacopy files.
+ * One name of a lower file with several is about to go: the index can tell how many are left only of what
+ * it has. Copied up for that are metadata; where others are to read the index, who may not read metacopy
+ * files, a page of data as well. A file whose owner it cannot keep is hidden all the same, and its count
+ * is right for as long as this mount knows it.
  */
-off_t un_index_victim_size(struct un_fs *fs, struct un_inode *inode);
+int un_index_victim(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		    const char *name);
 /* What the index has for @ix: 1 and @st, 0, or -errno (-EIO: something that does not belong). */
 int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct statx *lower,
 		  struct statx *st);

@@ -28,13 +28,22 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
 	return S_ISREG(st->stx_mode) || fs->layers->dialect == UN_DIALECT_TRUSTED;
 }
 
-off_t un_index_victim_size(struct un_fs *fs, struct un_inode *inode)
+int un_index_victim(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		    const char *name)
 {
+	off_t size = UN_COPY_META;
 	struct statx st;
+	int r;
 
+	if (!inode->ix || inode->upper)
+		return 0;
+	r = un_prot_victim(fs, inode);
+	if (r < 0)
+		return r;
 	if (fs->layers->index_asked && un_getattr(fs, inode, &st) == 0 && st.stx_size <= 4096)
-		return UN_COPY_ALL;
-	return UN_COPY_META;
+		size = UN_COPY_ALL;
+	r = un_copyup_name(fs, inode, size, dir, name);
+	return r == -EPERM || r == -EACCES || r == -EOVERFLOW ? 0 : r;
 }
 
 static struct un_index *index_new(const uint8_t *origin, size_t len)
@@ -244,10 +253,15 @@ static int alias_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, con
 		return r;
 	ix->absolute = true;
 	r = u->ops->link(u, open_dir(fs), ix->name, dirfd, name);
-	if (r == 0)
-		ix->delta--;
-	/* If it fails, "L.." is right as well; it is tried again before it matters. */
-	un_ignore(un_index_relative_locked(fs, inode));
+	if (r < 0)
+		return r;
+	ix->delta--;
+	/* A passing failure is not taken for an answer; without the name "L.." is right. */
+	r = un_index_relative_locked(fs, inode);
+	if (r < 0)
+		r = un_index_relative_locked(fs, inode);
+	if (r < 0 && u->ops->unlink(u, dirfd, name, 0) == 0)
+		ix->delta++;
 	return r;
 }
 

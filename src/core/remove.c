@@ -262,20 +262,19 @@ static int check_child(struct un_fs *fs, struct un_inode *dir, const char *name,
 	return r;
 }
 
-/*
- * One name of a lower file with several: the index can tell how many are left only of what it has. A
- * file that cannot be copied up (its owner, a full disk) is hidden all the same, and the count is right
- * for as long as this mount knows the file.
- */
-static void index_victim(struct un_fs *fs, struct un_inode *dir, const char *name)
+static int prepare_victim(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
 	struct un_inode *child;
+	int r;
 
-	if (!fs->indexdir || un_lookup(fs, dir, name, &child, NULL) < 0)
-		return;
-	if (child->ix && !child->upper && un_prot_victim(fs, child) == 0)
-		un_ignore(un_copyup_name(fs, child, un_index_victim_size(fs, child), dir, name));
+	if (!fs->indexdir)
+		return 0;
+	r = un_lookup(fs, dir, name, &child, NULL);
+	if (r < 0)
+		return r;
+	r = un_index_victim(fs, child, dir, name);
 	un_inode_put(fs, child);
+	return r;
 }
 
 int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
@@ -288,9 +287,10 @@ int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 	r = dir->upper ? 0 : check_child(fs, dir, name, false);
 	if (r == 0)
 		r = un_dir_prepare(fs, dir, true);
+	if (r == 0)
+		r = prepare_victim(fs, dir, name);
 	if (r < 0)
 		return r;
-	index_victim(fs, dir, name);
 	un_ns_write(dir);
 	r = un_lookup_locked(fs, dir, name, &child, NULL);
 	if (r == 0) {

@@ -109,16 +109,6 @@ static int keep_below(struct renaming *v, struct un_inode *child, const struct s
 	return r == -EXDEV ? un_copyup(v->fs, child, UN_COPY_ALL) : r;
 }
 
-/* A file of several names that is replaced: as in un_unlink(). */
-static void index_victim(struct renaming *v)
-{
-	struct un_inode *to = v->to.child;
-
-	if (to && !v->exchange && to->ix && !to->upper)
-		un_ignore(un_copyup_name(v->fs, to, un_index_victim_size(v->fs, to), v->to.dir,
-					 v->to.name));
-}
-
 /* Nothing is locked, nothing has changed; afterwards everything that moves is in the upper. */
 static int prepare(struct renaming *v)
 {
@@ -140,8 +130,8 @@ static int prepare(struct renaming *v)
 		r = keep_below(v, v->from.child, &v->from);
 	if (r == 0 && v->exchange)
 		r = keep_below(v, v->to.child, &v->to);
-	if (r == 0)
-		index_victim(v);
+	if (r == 0 && v->to.child && !v->exchange)
+		r = un_index_victim(v->fs, v->to.child, v->to.dir, v->to.name);
 	return r;
 }
 
@@ -307,6 +297,7 @@ static int plain(struct renaming *v, unsigned flags)
 static int exchange_for_whiteout(struct renaming *v)
 {
 	struct un_layer *u = v->fs->upper;
+	struct statx parent;
 	int r;
 
 	if (v->to.state.in_upper) {
@@ -322,12 +313,16 @@ static int exchange_for_whiteout(struct renaming *v)
 		un_ignore(plain(v, RENAME_EXCHANGE));
 		return r;
 	}
-	r = un_whiteout_link(v->fs->whiteouts, v->to.fd->fd, v->to.name);
+	r = u->ops->stat(u, v->to.fd->fd, "", &parent);
+	if (r == 0)
+		r = un_whiteout_link(v->fs->whiteouts, v->to.fd->fd, v->to.name);
 	if (r < 0)
 		return r;
 	r = plain(v, RENAME_EXCHANGE);
-	if (r < 0 && !v->to.state.lower)
+	if (r < 0) {
 		un_ignore(u->ops->unlink(u, v->to.fd->fd, v->to.name, 0));
+		un_ignore(un_stage_times(v->fs, v->to.fd->fd, "", &parent));
+	}
 	return r;
 }
 

@@ -408,6 +408,7 @@ void fault_loop(void **state)
 	v.s.no_clone = !(c->flags & CLONE);
 	v.s.sync = c->flags & SYNC;
 	v.s.revalidate = c->flags & REVALIDATE;
+	v.s.format = c->flags & FORMAT;
 	v.complaints = g_string_new("");
 	v.told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	lower = stack_disk(&v.s, "1");

@@ -30,6 +30,7 @@ enum {
 	CLONE = 1 << 7,       /* layers that are private clones of their mounts */
 	IN_TWO = 1 << 8,      /* two steps, the state between is documented */
 	REVALIDATE = 1 << 10, /* timeout=0 */
+	FORMAT = 1 << 11,     /* with redirects, metadata-only copy-up, the index */
 	CLEARS = 1 << 9,      /* an empty target directory is prepared first */
 };
 

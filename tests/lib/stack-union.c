@@ -22,6 +22,7 @@ struct un_layers *stack_layers(const struct stack *s)
 		.work = s->has_upper ? work : NULL,
 		.userxattr = !s->trusted,
 		.no_clone = s->no_clone,
+		.index = s->format,
 	};
 	char *err = NULL;
 	struct un_layers *ls;
@@ -37,7 +38,15 @@ struct un_layers *stack_layers(const struct stack *s)
 
 struct un_fs *stack_fs_on(const struct stack *s, struct un_layers *ls)
 {
-	struct un_fs_config config = { .layers = ls, .sync = s->sync, .revalidate = s->revalidate };
+	struct un_fs_config config = {
+		.layers = ls,
+		.sync = s->sync,
+		.revalidate = s->revalidate,
+		.redirect_follow = s->format,
+		.redirect_create = s->format,
+		.metacopy_follow = s->format,
+		.metacopy_create = s->format,
+	};
 	char *err = NULL;
 	struct un_fs *fs = un_fs_new(&config, &err);
 

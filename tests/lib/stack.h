@@ -36,6 +36,7 @@ struct stack {
 	bool no_clone;
 	bool sync;
 	bool revalidate;
+	bool format; /* redirects, metadata-only copy-up, the index */
 };
 
 /* UN_TEST_DIR in the environment says where; otherwise memory if that will do, or /tmp. */
