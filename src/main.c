@@ -80,6 +80,7 @@ static int open_union(struct app *a, char **ret_err)
 		.n_data = o->datadirs->len,
 		.index = o->index,
 		.index_asked = o->index && o->index_set,
+		.no_uuid = o->uuid == UN_UUID_OFF,
 		.upper = o->upper,
 		.work = o->work,
 		.userxattr = o->userxattr,
@@ -92,6 +93,8 @@ static int open_union(struct app *a, char **ret_err)
 		.revalidate = o->timeout == 0,
 		.redirect_follow = o->redirect_dir != UN_REDIRECT_NOFOLLOW,
 		.redirect_create = o->redirect_dir == UN_REDIRECT_ON,
+		.new_uuid = o->uuid == UN_UUID_AUTO || o->uuid == UN_UUID_ON,
+		.any_uuid = o->uuid == UN_UUID_ON,
 		.metacopy_follow = o->metacopy,
 		.metacopy_create = o->metacopy && o->redirect_dir == UN_REDIRECT_ON,
 	};
@@ -103,6 +106,16 @@ static int open_union(struct app *a, char **ret_err)
 		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
 	};
 
+	switch (o->verity) {
+	case UN_VERITY_OFF:
+		break;
+	case UN_VERITY_ON:
+		fs.digests = UN_DIGESTS_CHECK;
+		break;
+	case UN_VERITY_REQUIRE:
+		fs.digests = UN_DIGESTS_REQUIRE;
+		break;
+	}
 	fs.layers = un_layers_open(&setup, ret_err);
 	if (!fs.layers)
 		return -1;

@@ -11,6 +11,13 @@
 
 struct un_fs;
 
+/* Digests of fs-verity, of the data of metacopy files. */
+enum un_digests {
+	UN_DIGESTS_IGNORE,
+	UN_DIGESTS_CHECK,   /* where a metacopy file tells one; tell it where data has one */
+	UN_DIGESTS_REQUIRE, /* and do not read, or make, a metacopy file without */
+};
+
 struct un_fs_config {
 	struct un_layers *layers; /* taken over on success */
 	bool read_only;           /* asked for; without an upper it is so anyway */
@@ -20,7 +27,10 @@ struct un_fs_config {
 	bool redirect_create; /* directories with something below can be renamed */
 	bool metacopy_follow; /* files without data have it from below; otherwise refused */
 	bool metacopy_create; /* attributes are copied up without data */
-	bool revalidate;      /* timeout=0: ask the layers at every lookup */
+	enum un_digests digests;
+	bool new_uuid;   /* give a fresh upper an identity */
+	bool any_uuid;   /* ... and one that is not fresh as well */
+	bool revalidate; /* timeout=0: ask the layers at every lookup */
 };
 
 /* NULL and a sentence in *ret_err on failure. */

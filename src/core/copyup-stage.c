@@ -262,17 +262,12 @@ static int set_meta_and_index(struct un_copyup_ctx *c)
 {
 	enum un_dialect dialect = c->fs->layers->dialect;
 	struct un_layer *u = c->fs->upper;
-	char digest[4 + 64], count[32];
-	ssize_t n = -ENODATA;
+	char count[32];
 	int r = 0;
 
-	if (c->meta) {
-		if (c->inode->metacopy)
-			n = un_mark_get(c->lower, dialect, c->ldir, c->lname, UN_MARK_METACOPY,
-					digest, sizeof(digest));
-		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY, digest,
-				n > 0 ? (size_t)n : 0);
-	}
+	if (c->meta)
+		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY,
+				c->digest, c->digest_len);
 	if (r < 0 || !c->index)
 		return r;
 	g_snprintf(count, sizeof(count), "L%+d", c->inode->ix->delta);

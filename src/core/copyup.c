@@ -297,6 +297,25 @@ static int publish(struct un_copyup_ctx *c)
 	}
 }
 
+/* What the mark will say: what a metacopy file in the lower says, or what fs-verity does if asked for. */
+static void find_digest(struct un_copyup_ctx *c)
+{
+	struct un_fd *f;
+	ssize_t n = -ENODATA;
+
+	if (c->inode->metacopy) {
+		n = un_mark_get(c->lower, c->fs->layers->dialect, c->ldir, c->lname,
+				UN_MARK_METACOPY, c->digest, sizeof(c->digest));
+	} else if (c->fs->digests != UN_DIGESTS_IGNORE &&
+		   un_file_get(c->fs, c->inode, UN_FD_READ, &f) == 0) {
+		n = un_data_digest(f->fd, c->digest);
+		un_fdcache_put(c->fs->fds, f);
+	}
+	c->digest_len = n > 4 ? (size_t)n : 0;
+	if (!c->digest_len && c->fs->digests == UN_DIGESTS_REQUIRE)
+		c->meta = false;
+}
+
 static int run(struct un_copyup_ctx *c)
 {
 	struct un_at at;
@@ -318,6 +337,8 @@ static int run(struct un_copyup_ctx *c)
 			  c->inode->type == DT_REG && c->st.stx_size > 0;
 	}
 	un_mutex_unlock(&c->inode->lock);
+	if (r == 0 && c->meta)
+		find_digest(c);
 	if (r == 0)
 		r = un_copyup_stage(c);
 	if (r == 0)

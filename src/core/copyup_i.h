@@ -8,8 +8,10 @@
 struct un_copyup_ctx {
 	struct un_fs *fs;
 	struct un_inode *inode;
-	off_t size; /* UN_COPY_ALL, UN_COPY_META, or how much data will remain */
-	bool meta;  /* data stays below */
+	off_t size;                  /* UN_COPY_ALL, UN_COPY_META, or how much data will remain */
+	bool meta;                   /* data stays below */
+	uint8_t digest[UN_META_MAX]; /* with that: the mark's value */
+	size_t digest_len;
 	bool index; /* goes into the index */
 	/* The name that is to be in the upper; NULL: any. Borrowed. */
 	struct un_inode *hint_dir;

@@ -170,6 +170,7 @@ struct un_fs {
 	struct un_realdir *workdir; /* the same, as a place where orphans are */
 	bool redirect_follow, redirect_create;
 	bool metacopy_follow, metacopy_create;
+	enum un_digests digests;
 	struct un_realdir *indexdir; /* NULL: no index */
 	atomic_bool index_used;      /* may hold something */
 	atomic_bool index_marked;    /* it is known whose it is */
@@ -360,6 +361,12 @@ struct un_data *un_data_new(const struct un_found *f, const char *name);
 void un_data_free(struct un_fs *fs, struct un_data *data);
 /* The real file with the data, open for reading; @inode's lock is held. -EIO: it is not there. */
 int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret);
+/*
+ * The value of a metacopy mark that tells the digest fs-verity has of the open file @fd: its length, or
+ * -errno of asking (-ENODATA, -ENOTTY, -EOPNOTSUPP: it has none). @ret: UN_META_MAX bytes.
+ */
+#define UN_META_MAX (4 + 64)
+ssize_t un_data_digest(int fd, uint8_t *ret);
 /* Copy the data of a metacopy file up; @size as in un_copyup(). Its `copying` is held. */
 int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size);
 

@@ -11,7 +11,9 @@
 
 #include "util/copy.h"
 
+#include <linux/fsverity.h>
 #include <linux/limits.h>
+#include <sys/ioctl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -133,17 +135,66 @@ static int open_data(struct un_fs *fs, const struct un_data *data)
 	return -EIO;
 }
 
+/* ---- digests ---------------------------------------------------------------------------------------- */
+
+ssize_t un_data_digest(int fd, uint8_t *ret)
+{
+	union {
+		struct fsverity_digest d;
+		char room[sizeof(struct fsverity_digest) + UN_META_MAX - 4];
+	} v = { .d.digest_size = UN_META_MAX - 4 };
+
+	if (ioctl(fd, FS_IOC_MEASURE_VERITY, &v.d) < 0)
+		return -errno;
+	ret[0] = 0;
+	ret[1] = (uint8_t)(4 + v.d.digest_size);
+	ret[2] = 0;
+	ret[3] = (uint8_t)v.d.digest_algorithm;
+	memcpy(ret + 4, v.d.digest, v.d.digest_size);
+	return ret[1];
+}
+
+/* Does the metacopy file's mark tell of the data @fd what fs-verity does? 0 or -EIO. */
+static int check_digest(struct un_fs *fs, struct un_inode *inode, int fd)
+{
+	uint8_t told[UN_META_MAX], is[UN_META_MAX];
+	ssize_t n, m;
+	struct un_at at;
+	int r = un_at_locked(fs, inode, &at);
+
+	if (r < 0)
+		return r;
+	n = un_mark_get(at.layer, fs->layers->dialect, at.dirfd, at.name, UN_MARK_METACOPY, told,
+			sizeof(told));
+	un_at_done(fs, &at);
+	if (n < 0)
+		return (int)n;
+	if (n <= 4 && fs->digests == UN_DIGESTS_CHECK)
+		return 0;
+	m = n <= 4 ? -ENODATA : un_data_digest(fd, is);
+	if (m == n && memcmp(told, is, (size_t)n) == 0)
+		return 0;
+	un_log(LOG_ERR, "verity: inode %" G_GUINT64_FORMAT ": %s", inode->ino,
+	       n <= 4  ? "the file tells no digest of its data"
+	       : m < 0 ? "its data has no digest of fs-verity"
+		       : "its data has another digest than it tells");
+	return -EIO;
+}
+
 int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
 {
 	struct un_data *data = inode->data;
-	int fd;
+	int fd, r;
 
 	*ret = un_fdcache_get(fs->fds, &data->io, UN_FD_READ);
 	if (*ret)
 		return 0;
 	fd = open_data(fs, data);
-	if (fd < 0)
-		return fd;
+	r = fd >= 0 && fs->digests != UN_DIGESTS_IGNORE ? check_digest(fs, inode, fd) : 0;
+	if (r < 0)
+		un_close(fd);
+	if (fd < 0 || r < 0)
+		return fd < 0 ? fd : r;
 	*ret = un_fdcache_add(fs->fds, &data->io, fd, UN_FD_READ);
 	return 0;
 }

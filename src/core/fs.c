@@ -22,7 +22,7 @@ static unsigned fd_budget(const struct un_layers *ls)
 }
 
 /* First mount of a fresh upper: give the union an identity, as the kernel does (overlay-format 3.9). */
-static void ensure_uuid(struct un_fs *fs)
+static void ensure_uuid(struct un_fs *fs, bool any)
 {
 	enum un_dialect d = fs->layers->dialect;
 	unsigned marks;
@@ -30,7 +30,7 @@ static void ensure_uuid(struct un_fs *fs)
 
 	if (!fs->upper->caps.xattr || un_marks_scan(fs->upper, d, fs->upper->root, "", &marks) < 0)
 		return;
-	if (marks & (UN_HAS(UN_MARK_UUID) | UN_HAS(UN_MARK_IMPURE)))
+	if (marks & (UN_HAS(UN_MARK_UUID) | (any ? 0 : UN_HAS(UN_MARK_IMPURE))))
 		return;
 	if (getrandom(uuid, sizeof(uuid), 0) != sizeof(uuid))
 		return;
@@ -144,6 +144,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->redirect_follow = config->redirect_follow;
 	fs->redirect_create = config->redirect_create && fs->upper && fs->upper->caps.xattr;
 	fs->metacopy_follow = config->metacopy_follow;
+	fs->digests = config->digests;
 	fs->metacopy_create = config->metacopy_create && fs->upper && fs->upper->caps.xattr;
 	fs->uid = geteuid();
 	fs->gid = getegid();
@@ -161,7 +162,8 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 		fs->stage_prefix = g_strdup_printf("#%s", ls->stage_id);
 		fs->whiteouts =
 			un_whiteout_pool_new(fs->upper, ls->dialect, fs->work, fs->stage_prefix);
-		ensure_uuid(fs);
+		if (config->new_uuid)
+			ensure_uuid(fs, config->any_uuid);
 	}
 	if ((fs->upper && make_workdir(fs, ret_err) < 0) || make_root(fs, ret_err) < 0) {
 		fs->layers = NULL; /* still the caller's */

@@ -100,12 +100,13 @@ static void probe_uuid(struct un_layer *l)
 		memcpy(l->uuid, u.uuid, sizeof(l->uuid));
 }
 
-static void probe_any(struct un_layer *l)
+static void probe_any(const struct un_setup *s, struct un_layer *l)
 {
 	l->caps.acl = probe_acl(l);
 	l->caps.handles = probe_handles(l);
 	l->caps.d_type = true;
-	probe_uuid(l);
+	if (!s->req->no_uuid)
+		probe_uuid(l);
 }
 
 int un_setup_probe_lowers(struct un_setup *s)
@@ -121,7 +122,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 			memcpy(l->uuid, known->uuid, sizeof(l->uuid));
 			continue;
 		}
-		probe_any(l);
+		probe_any(s, l);
 		g_hash_table_insert(by_dev, &l->dev, l);
 		un_debug("layer %u: %s: acl %d, handles %d", i, l->path, l->caps.acl,
 			 l->caps.handles);
@@ -275,7 +276,7 @@ int un_setup_probe_upper(struct un_setup *s)
 	struct un_layer *l = &s->ls->v[0];
 	struct probe p = { .l = l, .work = s->ls->work };
 
-	probe_any(l);
+	probe_any(s, l);
 	for (size_t i = 0; i < G_N_ELEMENTS(upper_probes); i++) {
 		int r;
 
