@@ -298,6 +298,23 @@ static int set_times(struct un_at *at, const struct un_setattr *a)
 	return at->layer->ops->utimens(at->layer, at->dirfd, at->name, ts);
 }
 
+/* Its data is being copied up, which gives it back the attributes it had: those are these now. */
+static int remember_set(struct un_inode *inode, const struct un_at *at, const struct un_setattr *a)
+{
+	struct statx *before = &inode->data->before, now;
+	int r = at->layer->ops->stat(at->layer, at->dirfd, at->name, &now);
+
+	if (r < 0)
+		return r;
+	if (a->valid & (UN_SET_MODE | UN_SET_UID | UN_SET_GID))
+		before->stx_mode = now.stx_mode;
+	if (a->valid & UN_SET_ATIME)
+		before->stx_atime = now.stx_atime;
+	if (a->valid & UN_SET_MTIME)
+		before->stx_mtime = now.stx_mtime;
+	return 0;
+}
+
 /* Everything but the size; the object is in the upper and its lock is held. */
 static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a)
 {
@@ -320,6 +337,8 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 			    : at.layer->ops->chmod(at.layer, at.dirfd, at.name, a->mode & 07777);
 	if (r == 0 && (a->valid & (UN_SET_ATIME | UN_SET_MTIME)))
 		r = set_times(&at, a);
+	if (r == 0 && inode->data && inode->data->filling)
+		r = remember_set(inode, &at, a);
 	un_at_done(fs, &at);
 	/* A plain user's daemon may not read the origin of what its owner may not read. */
 	if (r == 0 && (a->valid & UN_SET_MODE) && !fs->privileged && inode->origin &&

@@ -276,14 +276,19 @@ static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
 	return r;
 }
 
-/* A write takes capabilities away, and set-id bits too if a plain user's daemon does it. */
-static int restore(struct un_fs *fs, int dst, const struct statx *before, const void *caps,
-		   ssize_t caps_len, bool times)
+/*
+ * A write takes capabilities away, and set-id bits too if a plain user's daemon does it. What somebody
+ * has set meanwhile is in data->before as well (un_setattr). From here on the file tells for itself.
+ */
+static int restore_locked(struct un_fs *fs, struct un_inode *inode, int dst, const void *caps,
+			  ssize_t caps_len, bool times)
 {
+	const struct statx *before = &inode->data->before;
 	struct un_layer *u = fs->upper;
 	struct statx now;
 	int r = 0;
 
+	inode->data->filling = false;
 	if (caps_len > 0)
 		r = u->ops->setxattr(u, dst, "", "security.capability", caps, (size_t)caps_len, 0);
 	if (r == 0)
@@ -295,11 +300,9 @@ static int restore(struct un_fs *fs, int dst, const struct statx *before, const 
 	return r;
 }
 
-static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size,
-		const struct statx *before)
+static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size, off_t have)
 {
 	struct un_layer *u = fs->upper;
-	off_t have = (off_t)before->stx_size;
 	off_t final = size == UN_COPY_ALL ? have : size;
 	char caps[64];
 	ssize_t caps_len = u->ops->getxattr(u, dst, "", "security.capability", caps, sizeof(caps));
@@ -310,9 +313,12 @@ static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size,
 	/* Also after a clone of a file that is longer than what the mark's file says. */
 	if (r == 0)
 		r = u->ops->truncate(u, dst, final);
-	if (r == 0)
-		r = restore(fs, dst, before, caps, size == UN_COPY_ALL ? caps_len : 0,
-			    size == UN_COPY_ALL);
+	if (r == 0) {
+		un_mutex_lock(&inode->lock);
+		r = restore_locked(fs, inode, dst, caps, size == UN_COPY_ALL ? caps_len : 0,
+				   size == UN_COPY_ALL);
+		un_mutex_unlock(&inode->lock);
+	}
 	if (r == 0 && fs->sync)
 		r = u->ops->fsync(u, dst, false);
 	if (r == 0)
@@ -339,14 +345,14 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	un_mutex_unlock(&inode->lock);
 	if (r < 0)
 		return r;
-	r = fill(fs, inode, dst, size, &before);
+	r = fill(fs, inode, dst, size, (off_t)before.stx_size);
+	un_mutex_lock(&inode->lock);
 	if (r < 0) {
 		/* What was written so far is not seen; but the size it has must stay. */
 		un_ignore(u->ops->truncate(u, dst, (off_t)before.stx_size));
-		un_ignore(un_stage_times(fs, dst, "", &before));
+		un_ignore(un_stage_times(fs, dst, "", &inode->data->before));
+		inode->data->filling = false;
 	}
-	un_mutex_lock(&inode->lock);
-	inode->data->filling = false;
 	if (r == 0) {
 		data = inode->data;
 		inode->metacopy = false;
