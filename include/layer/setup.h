@@ -41,8 +41,8 @@ struct un_layers {
 	bool index_used;  /* it is not empty */
 	bool index_asked; /* by the user: others that mount this upper are to read what is in it */
 	bool index_marked; /* upper root and index say what they belong to */
-	char *stage_id;    /* unique to this mount; staging names in WORK/work are "#ID-N" */
-	int stage_lock;    /* holds the lock that tells others this mount is alive; -1 */
+	char *stage_id;    /* unique to this mount; its names in WORK/work begin "#ID" */
+	int stage_lock;    /* WORK/work, locked: tells others that this mount is alive; -1 */
 };
 
 /*
@@ -57,5 +57,5 @@ struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_
  */
 int un_layers_mark_index(struct un_layers *ls);
 
-/* Removes what this mount still has in WORK/work (spares, lock file), closes all. Accepts NULL. */
+/* Removes what this mount still has in WORK/work and WORK/index, closes all. Accepts NULL. */
 void un_layers_close(struct un_layers *ls);

@@ -236,16 +236,19 @@ static int probe_whiteout(struct un_setup *s, struct probe *p)
 	return r;
 }
 
-/* Our lock file is there to be listed. */
 static int probe_d_type(struct un_setup *s, struct probe *p)
 {
-	un_autofd int fd = p->l->ops->open(p->l, p->work, "", O_RDONLY | O_DIRECTORY, 0);
 	char buf[4096] __attribute__((aligned(8)));
+	un_autofd int fd = -1;
 	ssize_t n;
+	int r = make_pair(p);
 
+	p->l->caps.d_type = true;
+	if (r <= 0)
+		return r;
+	fd = p->l->ops->open(p->l, p->work, "", O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return fd;
-	p->l->caps.d_type = true;
 	while ((n = p->l->ops->getdents(p->l, fd, buf, sizeof(buf))) > 0) {
 		for (ssize_t at = 0; at < n;) {
 			const struct dirent64 *d = (const void *)(buf + at);

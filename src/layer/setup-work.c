@@ -3,14 +3,21 @@
  * WORK/work: where changes are staged.
  *
  * Several mounts may use it at once, if only because an old daemon is still ending while its
- * successor starts. Each has an ID; its names are "#ID-N", and "#ID.lock", which it holds locked
- * for as long as it lives. Invariants:
+ * successor starts. Each has a random ID that begins all its names: "#ID-N", and "#ID" and "#ID.N" for
+ * whiteouts. Who lives is told by flock(2) on the directory itself, which leaves no name in it and ends
+ * with the process however that ends. Invariants:
  *
- *   (1) "#ID-N" exists only while "#ID.lock" does: the lock is made first and removed last.
- *   (2) Who finds "#ID.lock" not locked removes it, holding its lock. So who makes one looks, once
- *       it has the lock, whether its file still has a name; if not, it starts again with a new ID.
- *   (3) A name whose ID has no locked lock file belongs to nobody, as does every name of another
- *       form (the kernel's "#1a2f"), and is removed at mount.
+ *   (1) A mount has names here only while it holds the lock shared, by an open description of its own
+ *       (stage_lock). That is given up by closing alone: a forked daemon's parent ends too.
+ *   (2) Names of others are removed only by who holds it exclusively. So no other mount has any that
+ *       it needs: what is there belongs to dead ones, or is none of ours (the kernel's "#1a2f").
+ *   (3) From exclusive to shared is not one step: the lock is given up in between, and another mount
+ *       may empty the directory once more. So nothing is made before the lock is held shared.
+ *   (4) Exclusive is only tried, and held no longer than emptying takes: to wait for shared ends.
+ *   (5) Who does not get it exclusively removes nothing. Leftovers cost space, until the next mount
+ *       that is alone; removing what a living mount stages costs data.
+ *   (6) Nor does who cannot lock at all. Where the file system knows no flock this holds for every
+ *       mount, so none of them needs the protection of the lock that it does not have.
  */
 #include "setup_i.h"
 
@@ -26,8 +33,6 @@
 #include "util/log.h"
 
 #define WORK_NAME "work"
-#define ID_MIN 8
-#define ID_MAX 16
 
 int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret)
 {
@@ -165,112 +170,6 @@ int un_setup_work_volatile(struct un_setup *s)
 }
 
 /* ------------------------------------------------------------------------------------------------
- * Who lives
- */
-
-/* Length of the ID in "#ID-..." or "#ID.lock", 0 if @name has another form. */
-static size_t id_length(const char *name)
-{
-	size_t n;
-
-	if (name[0] != '#')
-		return 0;
-	n = strspn(name + 1, "0123456789abcdef");
-	if (n < ID_MIN || n > ID_MAX)
-		return 0;
-	return name[1 + n] == '-' || strcmp(name + 1 + n, ".lock") == 0 ? n : 0;
-}
-
-/*
- * Is the mount that has the lock file @name alive? If not, the lock file is removed. When in doubt
- * it is: its leftovers cost space, removing what it stages costs data.
- */
-static bool is_alive(struct un_layer *l, int work, const char *name)
-{
-	un_autofd int fd = l->ops->open(l, work, name, O_RDWR | O_NONBLOCK, 0);
-	struct statx st;
-	int r;
-
-	if (fd < 0)
-		return fd != -ENOENT && fd != -ELOOP && fd != -EISDIR && fd != -ENXIO;
-	if (l->ops->stat(l, fd, "", &st) < 0 || !S_ISREG(st.stx_mode))
-		return false;
-	r = un_errno(flock(fd, LOCK_EX | LOCK_NB));
-	if (r < 0) {
-		if (r != -EWOULDBLOCK)
-			un_debug("workdir: %s: flock: %s", name, g_strerror(-r));
-		return true;
-	}
-	un_ignore(l->ops->unlink(l, work, name, 0));
-	return false;
-}
-
-/* Is @name one of a living mount's? @lives: what is known of IDs. */
-static bool is_in_use(struct un_layer *l, int work, GHashTable *lives, const char *name)
-{
-	size_t n = id_length(name);
-	g_autofree char *id = NULL, *lock = NULL;
-	void *known;
-	bool alive;
-
-	if (!n)
-		return false;
-	id = g_strndup(name + 1, n);
-	if (g_hash_table_lookup_extended(lives, id, NULL, &known))
-		return GPOINTER_TO_INT(known);
-	lock = g_strdup_printf("#%s.lock", id);
-	alive = is_alive(l, work, lock);
-	g_hash_table_insert(lives, g_steal_pointer(&id), GINT_TO_POINTER(alive));
-	return alive;
-}
-
-/* 0 and the descriptor that is the lock, -EAGAIN if somebody took it for a dead one's. */
-static int make_lock(struct un_layer *l, int work, const char *name, int *ret)
-{
-	un_autofd int fd = l->ops->open(l, work, name, O_CREAT | O_EXCL | O_RDWR, 0600);
-	struct statx st, named;
-	int r;
-
-	if (fd < 0)
-		return fd == -EEXIST ? -EAGAIN : fd;
-	do
-		r = un_errno(flock(fd, LOCK_EX));
-	while (r == -EINTR);
-	if (r < 0)
-		un_debug("workdir: flock: %s: leftovers of other mounts stay", g_strerror(-r));
-	r = l->ops->stat(l, fd, "", &st);
-	if (r < 0)
-		return r;
-	r = l->ops->stat(l, work, name, &named);
-	if (r == -ENOENT || (r == 0 && named.stx_ino != st.stx_ino))
-		return -EAGAIN;
-	if (r < 0)
-		return r;
-	*ret = un_take_fd(&fd);
-	return 0;
-}
-
-static int take_id(struct un_setup *s, int work)
-{
-	struct un_layer *l = &s->ls->v[0];
-	int r = -EAGAIN;
-
-	for (unsigned tries = 0; tries < 100 && r == -EAGAIN; tries++) {
-		g_autofree char *id = NULL, *name = NULL;
-		uint64_t random;
-
-		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-			return -EIO;
-		id = g_strdup_printf("%016" PRIx64, random);
-		name = g_strdup_printf("#%s.lock", id);
-		r = make_lock(l, work, name, &s->ls->stage_lock);
-		if (r == 0)
-			s->ls->stage_id = g_steal_pointer(&id);
-	}
-	return r;
-}
-
-/* ------------------------------------------------------------------------------------------------
  * Emptying
  */
 
@@ -353,7 +252,7 @@ static void remove_all(struct cleaner *c, const char *path, GPtrArray *names)
 	}
 }
 
-/* Removes from work/ every name that is not in use, or with @own_only this mount's. */
+/* Removes from work/ every name (who holds it exclusively), or with @own_only this mount's. */
 static int clean(struct un_layers *ls, const char *path, bool own_only)
 {
 	struct un_layer *l = &ls->v[0];
@@ -361,8 +260,7 @@ static int clean(struct un_layers *ls, const char *path, bool own_only)
 		.l = l, .work = ls->work, .id = ls->stage_id, .pending = G_QUEUE_INIT
 	};
 	g_autoptr(GPtrArray) names = NULL, doomed = g_ptr_array_new();
-	g_autoptr(GHashTable) lives = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	g_autofree char *own = g_strdup_printf("#%s-", ls->stage_id);
+	g_autofree char *own = g_strdup_printf("#%s", ls->stage_id);
 	un_autofd int fd = l->ops->open(l, ls->work, "", O_RDONLY | O_DIRECTORY, 0);
 	int r;
 
@@ -376,11 +274,69 @@ static int clean(struct un_layers *ls, const char *path, bool own_only)
 		if (!own_only && strcmp(name, "incompat") == 0 &&
 		    l->ops->unlink(l, ls->work, name, AT_REMOVEDIR) != -ENOTDIR)
 			continue;
-		if (own_only ? g_str_has_prefix(name, own) : !is_in_use(l, ls->work, lives, name))
+		if (!own_only || g_str_has_prefix(name, own))
 			g_ptr_array_add(doomed, names->pdata[i]);
 	}
 	remove_all(&c, path, doomed);
 	return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Who lives
+ */
+
+static int choose_id(struct un_layers *ls)
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	ls->stage_id = g_strdup_printf("%016" PRIx64, random);
+	return 0;
+}
+
+/* @tried: what came of trying to have it exclusively. */
+static int lock_shared(struct un_setup *s, int tried)
+{
+	bool works = tried == 0 || tried == -EWOULDBLOCK;
+	int r;
+
+	if (tried == -EWOULDBLOCK)
+		un_debug("workdir: %s: in use by other mounts: what dead ones left in work/ stays",
+			 s->req->work);
+	do
+		r = un_errno(flock(s->ls->stage_lock, LOCK_SH));
+	while (r == -EINTR);
+	/* Others can lock, and would take what we stage for a dead one's. */
+	if (r < 0 && (works || r == -ENOMEM))
+		return un_setup_refuse(s, r, "workdir", s->req->work, "work/ cannot be locked");
+	if (!works)
+		un_log(LOG_INFO,
+		       "workdir: %s: work/ cannot be locked (%s): what dead mounts left in it stays",
+		       s->req->work, g_strerror(-tried));
+	return 0;
+}
+
+/* Sees to it that nobody removes what is staged here, and that nothing of the dead is left. */
+static int join(struct un_setup *s)
+{
+	struct un_layers *ls = s->ls;
+	struct un_layer *l = &ls->v[0];
+	int r;
+
+	r = l->ops->open(l, ls->work, "", O_RDONLY | O_DIRECTORY, 0);
+	if (r < 0)
+		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot open work/");
+	ls->stage_lock = r;
+	r = un_errno(flock(ls->stage_lock, LOCK_EX | LOCK_NB));
+	if (r == 0) {
+		int err = clean(ls, s->req->work, false);
+
+		if (err < 0)
+			return un_setup_refuse(s, err, "workdir", s->req->work,
+					       "cannot list work/");
+	}
+	return lock_shared(s, r);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -433,24 +389,17 @@ int un_setup_work_open(struct un_setup *s)
 	r = open_work_dir(s);
 	if (r < 0)
 		return r;
-	r = take_id(s, s->ls->work);
+	r = choose_id(s->ls);
 	if (r < 0)
-		return un_setup_refuse(s, r, "workdir", s->req->work,
-				       "cannot make a lock file in work/");
-	r = clean(s->ls, s->req->work, false);
-	if (r < 0)
-		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot list work/");
-	return 0;
+		return un_setup_refuse(s, r, "workdir", s->req->work, "no random numbers");
+	return join(s);
 }
 
 void un_setup_work_close(struct un_layers *ls)
 {
 	struct un_layer *l = &ls->v[0];
-	g_autofree char *lock = NULL;
 
 	if (ls->work < 0 || !ls->stage_id)
 		return;
 	un_ignore(clean(ls, l->path, true));
-	lock = g_strdup_printf("#%s.lock", ls->stage_id);
-	un_ignore(l->ops->unlink(l, ls->work, lock, 0));
 }

@@ -37,8 +37,8 @@ void un_setup_probe_report(const struct un_setup *s);
 bool un_setup_privileged(void);
 
 /*
- * setup-work.c: WORK/work is made, refused if a volatile mount left it, locked and emptied of what
- * dead mounts left there.
+ * setup-work.c: WORK/work is made, refused if a volatile mount left it, locked, and emptied of what
+ * dead mounts left there if no other is alive.
  */
 int un_setup_work_open(struct un_setup *s);
 int un_setup_work_volatile(struct un_setup *s);

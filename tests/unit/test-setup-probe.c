@@ -25,7 +25,9 @@ static int prepare_with_fault(struct un_fault *fault, char **ret_err, struct un_
 {
 	struct un_layer v[2] = { { .root = -1, .clone = -1, .ops = &un_layer_posix },
 				 { .root = -1, .clone = -1, .ops = &un_layer_posix } };
-	struct un_layers ls = { .v = v, .n = 1, .has_upper = true, .work = -1, .stage_lock = -1 };
+	struct un_layers ls = {
+		.v = v, .n = 1, .has_upper = true, .work = -1, .index = -1, .stage_lock = -1
+	};
 	struct un_setup s = { .req = &usual, .ls = &ls, .ret_err = ret_err };
 	int r;
 

@@ -10,10 +10,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,16 +73,15 @@ static void dead_leftovers_are_removed(void **state)
 	make_dirs("work/work/dir/a/b/c/d");
 	put("work/work/dir/a/b/c/d/file", "");
 	put("work/work/#1a2f", "");
-	put("work/work/#0123456789abcdef.lock", "");
 	put("work/work/#0123456789abcdef-1", "");
 	make_dirs("work/work/#0123456789abcdef-2/x/y");
-	put("work/work/#fedcba9876543210-7", ""); /* without a lock */
+	put("work/work/#fedcba9876543210", "");
+	put("work/work/#fedcba9876543210.7", "");
 	put("lower/keep", "");
 	assert_int_equal(symlink("../../lower", "work/work/link"), 0);
 	assert_int_equal(symlink("../../../lower", "work/work/dir/link"), 0);
-	assert_int_equal(symlink("../../lower/keep", "work/work/#00000000.lock"), 0);
-	make_dirs("work/work/#11111111.lock");
-	assert_int_equal(mkfifo("work/work/#22222222.lock", 0600), 0);
+	assert_int_equal(symlink("../../lower/keep", "work/work/#fedcba9876543210-8"), 0);
+	assert_int_equal(mkfifo("work/work/#fedcba9876543210-9", 0600), 0);
 	put("work/other", "");
 	make_dirs("work/index");
 	un_layers_close(must_open(&usual));
@@ -108,27 +113,53 @@ static void deep_leftovers_are_removed(void **state)
 	assert_int_equal(count_entries("work/work"), 0);
 }
 
+/* Something of the mount's own: "#ID" and @suffix. */
+static void stage(const struct un_layers *ls, const char *suffix)
+{
+	g_autofree char *name = g_strdup_printf("#%s%s", ls->stage_id, suffix);
+	struct un_layer *u = &ls->v[0];
+
+	assert_int_equal(u->ops->mkdir(u, ls->work, name, 0700), 0);
+}
+
+static bool is_staged(const struct un_layers *ls, const char *suffix)
+{
+	g_autofree char *name = g_strdup_printf("work/work/#%s%s", ls->stage_id, suffix);
+
+	return exists(name);
+}
+
 static void living_mounts_are_spared(void **state)
 {
 	struct un_layers *a = must_open(&usual), *b;
-	struct un_layer *u = &a->v[0];
-	g_autofree char *name = g_strdup_printf("#%s-1", a->stage_id);
-	g_autofree char *dir = g_strdup_printf("#%s-2", a->stage_id);
-	struct statx st;
-	pid_t pid;
 
-	assert_int_equal(u->ops->mknod(u, a->work, name, S_IFREG | 0600, 0), 0);
-	assert_int_equal(u->ops->mkdir(u, a->work, dir, 0700), 0);
-	assert_int_equal(u->ops->mkdir(u, a->work, "stray", 0700), 0);
+	stage(a, "-1");
+	stage(a, "");
+	make_dirs("work/work/stray/x");
 	b = must_open(&usual);
 	assert_string_not_equal(a->stage_id, b->stage_id);
-	assert_int_equal(u->ops->stat(u, a->work, name, &st), 0);
-	assert_int_equal(u->ops->stat(u, a->work, dir, &st), 0);
-	assert_int_equal(u->ops->stat(u, a->work, "stray", &st), -ENOENT);
+	stage(b, "-1");
+	stage(b, ".1");
+	assert_true(is_staged(a, "-1") && is_staged(a, ""));
+	/* Nobody's, but who can tell? */
+	assert_true(exists("work/work/stray/x"));
+	un_layers_close(a);
+	assert_true(is_staged(b, "-1") && is_staged(b, ".1"));
+	assert_int_equal(count_entries("work/work"), 3);
+	/* The last goes, and takes its own; the next one is alone. */
 	un_layers_close(b);
-	assert_int_equal(u->ops->stat(u, a->work, name, &st), 0);
+	assert_int_equal(count_entries("work/work"), 1);
+	un_layers_close(must_open(&usual));
+	assert_int_equal(count_entries("work/work"), 0);
+}
 
-	/* The lock belongs to the open file: a daemon forks, its parent ends. */
+/* A daemon forks, its parent ends; then the daemon is killed. */
+static void the_lock_ends_with_the_last_process(void **state)
+{
+	struct un_layers *a = must_open(&usual), *b;
+	pid_t pid;
+
+	stage(a, "-1");
 	pid = fork();
 	if (pid == 0) {
 		raise(SIGSTOP);
@@ -138,16 +169,128 @@ static void living_mounts_are_spared(void **state)
 	close(a->stage_lock);
 	a->stage_lock = -1;
 	b = must_open(&usual);
-	assert_int_equal(u->ops->stat(u, a->work, name, &st), 0);
+	assert_true(is_staged(a, "-1"));
 	un_layers_close(b);
+	assert_true(is_staged(a, "-1"));
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	b = must_open(&usual);
-	assert_int_equal(u->ops->stat(u, a->work, name, &st), -ENOENT);
-	assert_int_equal(u->ops->stat(u, a->work, dir, &st), -ENOENT);
+	assert_false(is_staged(a, "-1"));
 	un_layers_close(b);
 	un_layers_close(a);
 	assert_int_equal(count_entries("work/work"), 0);
+}
+
+/* Another mount is emptying the directory. */
+static void the_lock_is_waited_for(void **state)
+{
+	int fd, status;
+	pid_t pid;
+
+	un_layers_close(must_open(&usual));
+	put("work/work/being-removed", "");
+	fd = open("work/work", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(fd);
+		un_layers_close(must_open(&usual));
+		_exit(0);
+	}
+	g_usleep(50000);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	close(fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(exists("work/work/being-removed"));
+}
+
+/* From now on flock(2) fails in this process; only for @op, if that is not 0. */
+static bool forbid_flock(int op, int errnum)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_flock, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]) +
+							   (G_BYTE_ORDER == G_BIG_ENDIAN ? 4 : 0)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)op, 0, op ? 1 : 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)errnum),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { .len = G_N_ELEMENTS(code), .filter = code };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+/* What a mount says where flock fails, or NULL if it cannot be made to fail. */
+static char *log_without_flock(int op, int errnum, bool succeeds)
+{
+	g_autofree char *text = NULL;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int log = open("log", O_CREAT | O_TRUNC | O_WRONLY, 0600);
+		char *err = NULL;
+		struct un_layers *ls;
+
+		if (!forbid_flock(op, errnum))
+			_exit(77);
+		dup2(log, STDERR_FILENO);
+		ls = un_layers_open(&usual, &err);
+		if (err)
+			fprintf(stderr, "%s\n", err);
+		if (ls)
+			stage(ls, "-1");
+		un_layers_close(ls);
+		_exit(!ls);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		return NULL;
+	assert_int_equal(WEXITSTATUS(status), !succeeds);
+	assert_true(g_file_get_contents("log", &text, NULL, NULL));
+	return g_steal_pointer(&text);
+}
+
+static void without_locks_nothing_is_removed(void **state)
+{
+	static const int ops[] = { 0, LOCK_EX | LOCK_NB };
+
+	make_dirs("work/work/left/x");
+	put("work/work/#0123456789abcdef-1", "");
+	for (size_t i = 0; i < G_N_ELEMENTS(ops); i++) {
+		g_autofree char *said = log_without_flock(ops[i], EOPNOTSUPP, true);
+
+		if (!said)
+			skip();
+		assert_non_null(strstr(said, "workdir: work: work/ cannot be locked (Operation not "
+					     "supported): what dead mounts left in it stays"));
+		assert_true(exists("work/work/left/x"));
+		assert_true(exists("work/work/#0123456789abcdef-1"));
+		assert_int_equal(count_entries("work/work"), 2);
+	}
+}
+
+/* Where others can lock, a mount that cannot is none. */
+static void losing_the_lock_is_refused(void **state)
+{
+	static const struct {
+		int op, err;
+	} cases[] = { { LOCK_SH, ENOLCK }, { LOCK_SH, ENOMEM }, { 0, ENOMEM } };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		g_autofree char *said = log_without_flock(cases[i].op, cases[i].err, false);
+		g_autofree char *want = g_strdup_printf("workdir: work: work/ cannot be locked: %s",
+							g_strerror(cases[i].err));
+
+		if (!said)
+			skip();
+		assert_non_null(strstr(said, want));
+		assert_int_equal(count_entries("work/work"), 0);
+	}
 }
 
 /* Mounts come and go at once; none loses what it stages. */
@@ -262,6 +405,10 @@ int main(void)
 		T(deep_leftovers_are_removed),
 		/* Others use it too. */
 		T(living_mounts_are_spared),
+		T(the_lock_ends_with_the_last_process),
+		T(the_lock_is_waited_for),
+		T(without_locks_nothing_is_removed),
+		T(losing_the_lock_is_refused),
 		T(mounts_come_and_go),
 		/* A kernel mount left word in it. */
 		T(volatile_is_refused),

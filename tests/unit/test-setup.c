@@ -12,6 +12,7 @@
 #include <glib.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -27,7 +28,7 @@ static void usual_mount(void **state)
 	unsigned fds = count_fds();
 	struct un_layers *ls = must_open(REQ(LOWERS("lower"), .upper = "upper", .work = "work"));
 	struct un_layer *u = &ls->v[0];
-	g_autofree char *lock = NULL;
+	un_autofd int work = -1;
 	struct stat st;
 
 	assert_int_equal(ls->n, 1);
@@ -42,11 +43,16 @@ static void usual_mount(void **state)
 	else
 		assert_int_equal(st.st_mode & 07777, 0);
 
-	/* Upper and work are one mount for rename, in which only the lock is left. */
-	assert_true(strlen(ls->stage_id) >= 8);
-	lock = g_strdup_printf("work/work/#%s.lock", ls->stage_id);
-	assert_true(exists(lock));
-	assert_int_equal(count_entries("work/work"), 1);
+	/* Empty, and locked. */
+	assert_int_equal(strlen(ls->stage_id), 16);
+	assert_int_equal(count_entries("work/work"), 0);
+	work = open("work/work", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(work >= 0);
+	assert_int_equal(flock(work, LOCK_EX | LOCK_NB), -1);
+	assert_int_equal(errno, EWOULDBLOCK);
+	assert_int_equal(flock(work, LOCK_SH | LOCK_NB), 0);
+	un_close(un_take_fd(&work));
+	/* Upper and work are one mount for rename. */
 	assert_int_equal(u->ops->mkdir(u, ls->work, "#d", 0700), 0);
 	assert_int_equal(u->ops->rename(u, ls->work, "#d", u->root, "d", 0), 0);
 	assert_true(exists("upper/d"));
