@@ -5,7 +5,7 @@
  * On disk: a character device 0:0; an empty regular file with the whiteout mark; or the file
  * `.wh.NAME` beside NAME, the tar form. src/merge/ reads the last, since it is another name. What is
  * written is the first of these that the upper can hold. One inode per deletion is wasteful, so a pool
- * keeps a master in the work directory and hands out hard links.
+ * keeps a master beside the tree and hands out hard links.
  */
 #pragma once
 
@@ -14,11 +14,12 @@
 struct un_whiteout_pool;
 
 /*
- * Borrows all. @work: a directory on the upper's file system; the master is called "@prefix-wh" in
- * it, staged links "@prefix-wh.N".
+ * Borrows all. @work, @dir: directories on the upper's file system. The master is called @prefix, in
+ * @dir; if somebody removes it, another is made. Links are staged in @work, as "@prefix.N". The kernel
+ * has its own in the index if it uses one, else in the work directory.
  */
 struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
-					      int work, const char *prefix);
+					      int work, int dir, const char *prefix);
 
 /* Are they devices, as RENAME_WHITEOUT makes them? Or names of their own, beside what they hide? */
 bool un_whiteout_is_device(const struct un_whiteout_pool *pool);
@@ -46,7 +47,7 @@ int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name)
 
 /*
  * The same, atomically replacing any non-directory that is there: an observer sees the old entry or
- * the whiteout, never neither. -EISDIR if a directory is in the way. Leaves nothing in the work
- * directory but the master.
+ * the whiteout, never neither. -EISDIR if a directory is in the way. Leaves nothing in @work
+ * but the master, if that is there.
  */
 int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name);

@@ -160,8 +160,9 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_ino_init(fs);
 	if (fs->upper) {
 		fs->stage_prefix = g_strdup_printf("#%s", ls->stage_id);
-		fs->whiteouts =
-			un_whiteout_pool_new(fs->upper, ls->dialect, fs->work, fs->stage_prefix);
+		fs->whiteouts = un_whiteout_pool_new(fs->upper, ls->dialect, fs->work,
+						     ls->index >= 0 ? ls->index : fs->work,
+						     fs->stage_prefix);
 		if (config->new_uuid)
 			ensure_uuid(fs, config->any_uuid);
 	}

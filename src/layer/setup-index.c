@@ -151,7 +151,10 @@ static int check_entry(struct un_setup *s, const char *name)
 	ssize_t n;
 	int r;
 
-	/* What a kernel staged here and did not come to finish. */
+	/*
+	 * What a kernel staged here and did not come to finish; or a mount's whiteout, which it can do
+	 * without if it lives (whiteout.h).
+	 */
 	if (name[0] == '#') {
 		r = u->ops->unlink(u, ls->index, name, 0);
 		if (r == -EISDIR)

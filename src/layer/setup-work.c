@@ -398,8 +398,14 @@ int un_setup_work_open(struct un_setup *s)
 void un_setup_work_close(struct un_layers *ls)
 {
 	struct un_layer *l = &ls->v[0];
+	g_autofree char *master = NULL;
 
 	if (ls->work < 0 || !ls->stage_id)
 		return;
 	un_ignore(clean(ls, l->path, true));
+	if (ls->index < 0)
+		return;
+	/* The only name that may be there (whiteout.h). */
+	master = g_strdup_printf("#%s", ls->stage_id);
+	un_ignore(l->ops->unlink(l, ls->index, master, 0));
 }

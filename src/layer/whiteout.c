@@ -21,7 +21,8 @@ struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
 	enum un_dialect dialect;
 	enum kind kind;
-	int work; /* borrowed */
+	int work; /* borrowed: where links are staged; nobody removes what is there (setup-work.c) */
+	int dir;  /* borrowed: where the master is; may vanish */
 	char *master;
 
 	struct un_mutex lock;             /* one new master at a time, not one per thread */
@@ -30,7 +31,7 @@ struct un_whiteout_pool {
 };
 
 struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
-					      int work, const char *prefix)
+					      int work, int dir, const char *prefix)
 {
 	struct un_whiteout_pool *pool = g_new0(struct un_whiteout_pool, 1);
 
@@ -40,7 +41,8 @@ struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_di
 		     : upper->caps.xattr        ? KIND_XATTR
 						: KIND_BESIDE;
 	pool->work = work;
-	pool->master = g_strdup_printf("%s-wh", prefix);
+	pool->dir = dir;
+	pool->master = g_strdup(prefix);
 	un_mutex_init(&pool->lock);
 	return pool;
 }
@@ -50,7 +52,7 @@ struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool)
 	if (!pool)
 		return NULL;
 	if (pool->have_master)
-		un_ignore(pool->upper->ops->unlink(pool->upper, pool->work, pool->master, 0));
+		un_ignore(pool->upper->ops->unlink(pool->upper, pool->dir, pool->master, 0));
 	un_mutex_done(&pool->lock);
 	g_free(pool->master);
 	g_free(pool);
@@ -100,7 +102,7 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 	return n == -ENODATA || n == -EACCES || n == -EPERM ? 0 : (int)n;
 }
 
-/* A new one in the work directory, where nobody sees it incomplete. */
+/* A new one beside the tree, where nobody sees it incomplete. */
 static int make(struct un_whiteout_pool *pool, int dirfd, const char *name)
 {
 	struct un_layer *u = pool->upper;
@@ -131,21 +133,17 @@ static void mark_dir(struct un_whiteout_pool *pool, int dirfd)
 			un_mark_set(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, "x", 1));
 }
 
-static int new_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);
+static int have_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);
 
-static int new_master_locked(struct un_whiteout_pool *pool)
+static int have_master_locked(struct un_whiteout_pool *pool)
 {
-	struct un_layer *u = pool->upper;
 	int r;
 
 	if (pool->have_master)
-		un_ignore(u->ops->unlink(u, pool->work, pool->master, 0));
-	pool->have_master = false;
-	r = make(pool, pool->work, pool->master);
-	if (r < 0)
-		return r;
-	pool->have_master = true;
-	return 0;
+		return 0;
+	r = make(pool, pool->dir, pool->master);
+	pool->have_master = r == 0;
+	return r;
 }
 
 static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
@@ -154,23 +152,24 @@ static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *nam
 static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
 {
 	struct un_layer *u = pool->upper;
-	int r;
+	int r = 0;
 
-	if (!pool->have_master) {
-		r = new_master_locked(pool);
-		if (r < 0)
-			return r;
-	}
-	r = u->ops->link(u, pool->work, pool->master, dirfd, name);
 	/*
-	 * Full, or somebody emptied the work directory: start a new inode. A file system without
-	 * hard links gets a device of its own each time.
+	 * Full, or somebody emptied the directory, as a mount that begins does with the index: start a
+	 * new inode, and again if that is gone so soon.
 	 */
-	if (r == -EMLINK || r == -ENOENT) {
-		r = new_master_locked(pool);
+	for (unsigned tries = 0; tries < 3; tries++) {
+		r = have_master_locked(pool);
+		if (r < 0 && r != -ENOENT)
+			return r;
 		if (r == 0)
-			r = u->ops->link(u, pool->work, pool->master, dirfd, name);
+			r = u->ops->link(u, pool->dir, pool->master, dirfd, name);
+		if (r != -EMLINK && r != -ENOENT)
+			break;
+		un_ignore(u->ops->unlink(u, pool->dir, pool->master, 0));
+		pool->have_master = false;
 	}
+	/* A file system without hard links gets a device of its own each time. */
 	if (r == -EPERM || r == -EOPNOTSUPP)
 		r = make(pool, dirfd, name);
 	return r;

@@ -159,9 +159,11 @@ def again_and_again(t):
 
 @test()
 def two_daemons_on_one_upper(t):
-    """Allowed as in the kernel (index=off); each cleans only its own from the work directory."""
-    u = t.mounted('f a 1; f b 1')
+    """Allowed as in the kernel (index=off); each cleans only its own from the work directory. The
+    second empties the index of what is staged there: the first goes on."""
+    u = t.mounted('f a 1; f b 1; f d 1; f e 1')
     tree.append(u.m('a'), '2')
+    os.unlink(u.m('d'))
     v = t.union(lowers=u.lowers, name='v')
     v.upper, v.work = u.upper, u.work
     v.check_lowers = v.check_layers = False
@@ -173,10 +175,36 @@ def two_daemons_on_one_upper(t):
         t.unions.remove(v)
         return
     os.unlink(v.m('b'))
+    os.unlink(u.m('e'))
     v.umount()
     os.unlink(u.m('a'))
     tree.write(u.m('c'), 'x')
-    t.ok(tree.is_whiteout(u.up('a')))
+    t.ok(all(tree.is_whiteout(u.up(n)) for n in 'abde'))
+
+
+@test()
+def killed_beside_another(t):
+    """What a killed daemon left stays while another lives on the same layers, and goes at the next
+    mount that is alone."""
+    u = t.mounted('f a 1; f b 1')
+    v = t.union(lowers=u.lowers, name='v')
+    v.upper, v.work = u.upper, u.work
+    v.check_lowers = v.check_layers = False
+    v.mount()
+    os.unlink(v.m('a'))
+    left = lambda: [n for n in u.staged() + u.indexed() if n[0] == '#']
+    t.eq(len(left()), 1)
+    v.kill()
+    t.eq(len(left()), 1)
+    os.unlink(u.m('b'))
+    u.check_layers = False
+    u.umount()
+    u.check_layers = True
+    t.eq(len(left()), 1)
+    u.mount()
+    t.eq(left(), [])
+    t.eq(tree.names(u.mnt), [])
+    u.umount()
 
 
 @test(identities=('root',))

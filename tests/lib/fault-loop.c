@@ -180,7 +180,7 @@ static int run_op(struct run *v, int countdown)
 }
 
 /*
- * Staged things that live on, but for the lock and the whiteouts' master. If it was their removal that
+ * Staged things that live on, but for the whiteouts' master ("#ID"). If it was their removal that
  * failed, this is made good when the union is closed: no reason for the operation to fail.
  */
 static void check_work(struct run *v, int r)
@@ -189,7 +189,7 @@ static void check_work(struct run *v, int r)
 	g_auto(GStrv) names = g_strsplit(all, " ", -1);
 
 	for (char **p = names; *p; p++) {
-		if (!**p || g_str_has_suffix(*p, ".lock") || g_str_has_suffix(*p, "-wh"))
+		if (!strpbrk(*p, "-."))
 			continue;
 		if (v->fault.hit && (r >= 0 || strcmp(v->rec.op, "unlink") == 0))
 			continue;

@@ -25,9 +25,9 @@ static void hit(struct un_layer *l, bool was_armed, const char *op, const char *
 	g_strlcpy(rec->op, op, sizeof(rec->op));
 	/* A stage name without the mount's id, which is another each time. */
 	if (*a == '#')
-		a = strchr(a, '-') ? "#staged" : "#";
+		a = strpbrk(a, "-.") ? "#staged" : "#";
 	if (*b == '#')
-		b = strchr(b, '-') ? "#staged" : "#";
+		b = strpbrk(b, "-.") ? "#staged" : "#";
 	snprintf(rec->what, sizeof(rec->what), "%s(%s%s%s%s%.0x)", op, a, *b ? ", " : "", b,
 		 flags ? ", flags " : "", flags);
 }

@@ -181,6 +181,37 @@ static void the_lock_ends_with_the_last_process(void **state)
 	assert_int_equal(count_entries("work/work"), 0);
 }
 
+/* Of both directories; a dead one's in the index goes too. */
+static void nothing_of_ones_own_is_left(void **state)
+{
+	struct un_setup_request req = usual;
+	struct un_layers *ls;
+	g_autofree char *master = NULL;
+	int fd;
+
+	req.index = true;
+	ls = must_open(&req);
+	if (ls->index < 0) {
+		un_layers_close(ls);
+		skip();
+	}
+	stage(ls, "");
+	stage(ls, ".0");
+	stage(ls, "-0");
+	master = g_strdup_printf("work/index/#%s", ls->stage_id);
+	for (int i = 0; i < 2; i++) {
+		fd = open(master, O_CREAT | O_EXCL | O_WRONLY, 0600);
+		assert_true(fd >= 0);
+		close(fd);
+		if (i == 0)
+			un_layers_close(ls);
+		else
+			un_layers_close(must_open(&req));
+		assert_int_equal(count_entries("work/work"), 0);
+		assert_int_equal(count_entries("work/index"), 0);
+	}
+}
+
 /* Another mount is emptying the directory. */
 static void the_lock_is_waited_for(void **state)
 {
@@ -406,6 +437,7 @@ int main(void)
 		/* Others use it too. */
 		T(living_mounts_are_spared),
 		T(the_lock_ends_with_the_last_process),
+		T(nothing_of_ones_own_is_left),
 		T(the_lock_is_waited_for),
 		T(without_locks_nothing_is_removed),
 		T(losing_the_lock_is_refused),

@@ -18,6 +18,7 @@
 #include "../lib/layer-fault.h"
 #include "../lib/stack.h"
 #include "layer/whiteout.h"
+#include "util/fd.h"
 
 struct fixture {
 	struct stack s;
@@ -37,7 +38,7 @@ static int setup(void **state)
 	f->ls = stack_layers(&f->s);
 	f->u = &f->ls->v[0];
 	un_layer_fault(f->u, &f->fault);
-	f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, "#test");
+	f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, f->ls->work, "#test");
 	*state = f;
 	return 0;
 }
@@ -49,7 +50,7 @@ static int teardown(void **state)
 
 	f->fault.countdown = 0;
 	assert_null(un_whiteout_pool_free(f->pool));
-	assert_int_equal(fstatat(f->ls->work, "#test-wh", &st, AT_SYMLINK_NOFOLLOW), -1);
+	assert_int_equal(fstatat(f->ls->work, "#test", &st, AT_SYMLINK_NOFOLLOW), -1);
 	un_layer_unfault(f->u);
 	un_layers_close(f->ls);
 	stack_done(&f->s);
@@ -81,7 +82,7 @@ static void only_master(struct fixture *f)
 
 	for (char **p = v; *p; p++)
 		if (g_str_has_prefix(*p, "#test"))
-			assert_string_equal(*p, "#test-wh");
+			assert_string_equal(*p, "#test");
 }
 
 static void probes(void **state)
@@ -162,10 +163,40 @@ static void full_master_is_replaced(void **state)
 	assert_int_equal(links(f, "b"), 2);
 	only_master(f);
 	/* Somebody emptied the work directory. */
-	assert_int_equal(unlinkat(f->ls->work, "#test-wh", 0), 0);
+	assert_int_equal(unlinkat(f->ls->work, "#test", 0), 0);
 	assert_int_equal(un_whiteout_link(f->pool, f->u->root, "c"), 0);
 	assert_int_equal(probe(f, "c"), 1);
 	only_master(f);
+}
+
+/* As with an index: another mount empties that one. */
+static void master_elsewhere(void **state)
+{
+	struct fixture *f = *state;
+	struct un_whiteout_pool *pool;
+	un_autofd int dir = -1;
+
+	assert_int_equal(f->u->ops->mkdir(f->u, f->ls->work, "elsewhere", 0700), 0);
+	dir = f->u->ops->open(f->u, f->ls->work, "elsewhere", O_PATH | O_DIRECTORY, 0);
+	pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, dir, "#other");
+	for (int i = 0; i < 2; i++) {
+		g_autofree char *name = g_strdup_printf("e%d", i), *names = NULL;
+		g_autofree char *inside = NULL;
+
+		assert_int_equal(un_whiteout_place(pool, f->u->root, name), 0);
+		assert_int_equal(un_whiteout_link(pool, f->ls->work, "staged"), 0);
+		assert_int_equal(unlinkat(f->ls->work, "staged", 0), 0);
+		assert_int_equal(probe(f, name), 1);
+		assert_int_equal(links(f, name), 2);
+		names = stack_ls(&f->s, "work/work");
+		inside = stack_ls(&f->s, "work/work/elsewhere");
+		assert_string_equal(names, "elsewhere");
+		assert_string_equal(inside, "#other");
+		assert_int_equal(unlinkat(dir, "#other", 0), 0);
+	}
+	assert_int_equal(un_whiteout_place(pool, f->u->root, "f"), 0);
+	un_whiteout_pool_free(pool);
+	assert_int_equal(unlinkat(f->ls->work, "elsewhere", AT_REMOVEDIR), 0);
 }
 
 static void without_hard_links(void **state)
@@ -216,11 +247,12 @@ static void failures_are_harmless(void **state)
 			assert_int_equal(unlinkat(f->u->root, "victim", 0), 0);
 			/* From the beginning, the master too. */
 			un_whiteout_pool_free(f->pool);
-			f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, "#test");
+			f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work,
+						       f->ls->work, "#test");
 			for (int k = 0; k < 4; k++) {
 				char name[32];
 
-				snprintf(name, sizeof(name), "#test-wh.%d", k);
+				snprintf(name, sizeof(name), "#test.%d", k);
 				unlinkat(f->ls->work, name, 0);
 			}
 		}
@@ -274,6 +306,7 @@ int main(void)
 		T(probing_fails),
 		T(linked_and_placed),
 		T(full_master_is_replaced),
+		T(master_elsewhere),
 		T(without_hard_links),
 		T(failures_are_harmless),
 		T(many_threads),

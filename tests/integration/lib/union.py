@@ -168,6 +168,7 @@ class Union:
                     raise Fail('lower %s changed:\n  %s' % (l, '\n  '.join(d[:20])))
         if self.check_layers and self.upper:
             left = [n for n in self.staged() if n != 'incompat']
+            left += ['index/' + n for n in self.indexed() if n[0] == '#']
             if left:
                 raise Fail('left in workdir: %s' % left)
             for d, ds, fs in os.walk(self.upper):
@@ -176,8 +177,16 @@ class Union:
                         raise Fail('%s in the upper' % os.path.join(d, n))
 
     def staged(self):
-        """Names in WORK/work (mode 0000: an owner must lift it to look)."""
-        w = os.path.join(self.work, 'work')
+        """Names in WORK/work."""
+        return self._names('work')
+
+    def indexed(self):
+        """Names in WORK/index."""
+        return self._names('index')
+
+    def _names(self, name):
+        """(mode 0000: an owner must lift it to look)"""
+        w = os.path.join(self.work, name)
         if not os.path.isdir(w):
             return []
         try:
