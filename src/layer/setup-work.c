@@ -317,6 +317,26 @@ static int lock_shared(struct un_setup *s, int tried)
 	return 0;
 }
 
+/*
+ * Alone? An index that was asked for does not share its upper with anybody, as in the kernel; but a daemon
+ * that was just unmounted may take a moment to end.
+ */
+static int try_exclusive(struct un_setup *s)
+{
+	int r;
+
+	for (int i = 0;; i++) {
+		r = un_errno(flock(s->ls->stage_lock, LOCK_EX | LOCK_NB));
+		if (r != -EWOULDBLOCK || !s->req->index_asked || i == 100)
+			break;
+		g_usleep(20 * 1000);
+	}
+	if (r == -EWOULDBLOCK && s->req->index_asked)
+		return un_setup_refuse(s, -EBUSY, "workdir", s->req->work,
+				       "is used by another mount, and index=on needs it alone");
+	return r;
+}
+
 /* Sees to it that nobody removes what is staged here, and that nothing of the dead is left. */
 static int join(struct un_setup *s)
 {
@@ -328,7 +348,9 @@ static int join(struct un_setup *s)
 	if (r < 0)
 		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot open work/");
 	ls->stage_lock = r;
-	r = un_errno(flock(ls->stage_lock, LOCK_EX | LOCK_NB));
+	r = try_exclusive(s);
+	if (r == -EBUSY)
+		return r;
 	if (r == 0) {
 		int err = clean(ls, s->req->work, false);
 
