@@ -41,6 +41,7 @@ struct un_layers {
 	bool index_used;  /* it is not empty */
 	bool index_asked; /* by the user: others that mount this upper are to read what is in it */
 	bool index_marked; /* upper root and index say what they belong to */
+	int upper_lock;    /* tells others that the upper is in use; -1 */
 	char *stage_id;    /* unique to this mount; its names in WORK/work begin "#ID" */
 	int stage_lock;    /* WORK/work, locked: tells others that this mount is alive; -1 */
 };

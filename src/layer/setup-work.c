@@ -318,23 +318,43 @@ static int lock_shared(struct un_setup *s, int tried)
 }
 
 /*
- * Alone? An index that was asked for does not share its upper with anybody, as in the kernel; but a daemon
- * that was just unmounted may take a moment to end.
+ * 0: alone; -EWOULDBLOCK: not; or another -errno of locking. An index that was asked for does not share
+ * its upper with anybody, as in the kernel; but a daemon that was just unmounted may take a moment to end.
  */
-static int try_exclusive(struct un_setup *s)
+static int try_exclusive(const struct un_setup *s, int fd)
 {
 	int r;
 
 	for (int i = 0;; i++) {
-		r = un_errno(flock(s->ls->stage_lock, LOCK_EX | LOCK_NB));
+		r = un_errno(flock(fd, LOCK_EX | LOCK_NB));
 		if (r != -EWOULDBLOCK || !s->req->index_asked || i == 100)
-			break;
+			return r;
 		g_usleep(20 * 1000);
 	}
-	if (r == -EWOULDBLOCK && s->req->index_asked)
-		return un_setup_refuse(s, -EBUSY, "workdir", s->req->work,
-				       "is used by another mount, and index=on needs it alone");
-	return r;
+}
+
+static int refuse_in_use(struct un_setup *s, const char *option, const char *path)
+{
+	return un_setup_refuse(s, -EBUSY, option, path,
+			       "is used by another mount, and index=on needs it alone");
+}
+
+/*
+ * That the upper is in use, whichever the workdir. Who cannot say so (it may not be read, or somebody
+ * else has it locked) goes on: it is for those who want it alone.
+ */
+static int lock_upper(struct un_setup *s)
+{
+	struct un_layers *ls = s->ls;
+	struct un_layer *u = &ls->v[0];
+
+	ls->upper_lock = u->ops->open(u, u->root, "", O_RDONLY | O_DIRECTORY, 0);
+	if (ls->upper_lock < 0)
+		return 0;
+	if (s->req->index_asked && try_exclusive(s, ls->upper_lock) == -EWOULDBLOCK)
+		return refuse_in_use(s, "upperdir", s->req->upper);
+	un_ignore(flock(ls->upper_lock, LOCK_SH | LOCK_NB));
+	return 0;
 }
 
 /* Sees to it that nobody removes what is staged here, and that nothing of the dead is left. */
@@ -348,9 +368,9 @@ static int join(struct un_setup *s)
 	if (r < 0)
 		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot open work/");
 	ls->stage_lock = r;
-	r = try_exclusive(s);
-	if (r == -EBUSY)
-		return r;
+	r = try_exclusive(s, ls->stage_lock);
+	if (r == -EWOULDBLOCK && s->req->index_asked)
+		return refuse_in_use(s, "workdir", s->req->work);
 	if (r == 0) {
 		int err = clean(ls, s->req->work, false);
 
@@ -414,7 +434,8 @@ int un_setup_work_open(struct un_setup *s)
 	r = choose_id(s->ls);
 	if (r < 0)
 		return un_setup_refuse(s, r, "workdir", s->req->work, "no random numbers");
-	return join(s);
+	r = join(s);
+	return r < 0 ? r : lock_upper(s);
 }
 
 void un_setup_work_close(struct un_layers *ls)

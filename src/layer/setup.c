@@ -345,6 +345,7 @@ struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_
 	ls->work = -1;
 	ls->index = -1;
 	ls->stage_lock = -1;
+	ls->upper_lock = -1;
 	ls->v = g_new0(struct un_layer, ls->n + ls->n_data + 1);
 	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		layer_init(&ls->v[i], i);
@@ -381,6 +382,7 @@ void un_layers_close(struct un_layers *ls)
 	un_close(ls->work);
 	un_close(ls->index);
 	un_close(ls->stage_lock);
+	un_close(ls->upper_lock);
 	g_free(ls->stage_id);
 	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		layer_done(&ls->v[i]);
