@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
+import signal
+import time
 
 from . import kernel as k
-from .registry import Skip
+from .registry import Fail, Skip
 from .union import escape
 
 FULL = ('redirect_dir=on', 'metacopy=on', 'index=on')      # our defaults, as the kernel says them
@@ -33,8 +35,15 @@ def by_kernel(u, *opts, where=None):
 
 def copied(u):
     """Bytes of file data the daemon has copied so far."""
-    u.requests()
-    return int(re.findall(r'copied_bytes=(\d+)', u.log_text())[-1])
+    start = len(u.log_text())
+    os.kill(u.daemon_pid(), signal.SIGUSR1)
+    end = time.monotonic() + 5 * u.t.slow
+    while time.monotonic() < end:
+        m = re.search(r'copied_bytes=(\d+)\n', u.log_text()[start:])
+        if m:
+            return int(m[1])
+        time.sleep(0.002)
+    raise Fail('no counts in the log after SIGUSR1')
 
 
 def blocks(path):

@@ -34,6 +34,7 @@ class Union:
                        if isinstance(lowers, int) else list(lowers))
         for d in [self.root, self.mnt] + self.lowers + [x for x in (self.upper, self.work) if x]:
             os.makedirs(d, exist_ok=True)
+        self.data = []              # layers with data only; then lowers are given by lowerdir+=
         self.proc = None
         self.opts, self.how = (), {}
         self.log = os.path.join(t.logs, '%s.log' % name)
@@ -61,6 +62,9 @@ class Union:
 
     def command(self, opts, foreground=True, binary=None):
         o = ['lowerdir=' + ':'.join(map(escape, self.lowers))]
+        if self.data:
+            o = ['lowerdir+=' + l.replace(',', '\\,') for l in self.lowers]
+            o += ['datadir+=' + l.replace(',', '\\,') for l in self.data]
         if self.upper:
             o += ['upperdir=' + escape(self.upper), 'workdir=' + escape(self.work)]
         return ([binary or self.t.binary] + (['-f'] if foreground else []) +
