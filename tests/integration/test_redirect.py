@@ -5,6 +5,7 @@ import os
 import random
 
 from lib import k, test, tree
+from lib.against import both, exchange as swap, flat, random_step, same
 from lib.overlay import FULL, by_kernel, copied, mark
 
 LAYERS = ('f a/top 1; f a/s/one 1; f m/x/y/z/f 1; d empty; f b/f 1; w m/gone',
@@ -17,33 +18,6 @@ def stack(t, name='u'):
     for i, text in enumerate(LAYERS):
         u.put(text, i)
     return u
-
-
-def seen(d):
-    return tree.snapshot(d, times=False)
-
-
-def flat(t, u, name='plain'):
-    """What the union shows, as a plain tree."""
-    p = t.plain(name)
-    t.run('cp', '-a', u.mnt + '/.', p)
-    return p
-
-
-def same(t, u, p, what=''):
-    t.same_tree(seen(p), seen(u.mnt), what)
-
-
-def both(u, p, fn, *names):
-    """fn on both; they must agree on the error, too."""
-    got = []
-    for d in (p, u.mnt):
-        try:
-            fn(*(d + '/' + n for n in names))
-            got.append('ok')
-        except OSError as e:
-            got.append('ENOTEMPTY' if e.errno == errno.EEXIST else errno.errorcode[e.errno])   # xfs
-    u.t.eq(got[1], got[0], '%s%r' % (fn.__name__, names))
 
 
 MOVES = (('a', 'a2'), ('m/x/y', 'm/y2'), ('b/s/t', 'm/t'), ('a2/s', 'a2/s2'), ('a2', 'm/x/a3'),
@@ -109,9 +83,6 @@ def exchange(t):
     """Directories trade places with directories and files, of any layers, in and across parents."""
     u = stack(t).mount()
     p = flat(t, u)
-
-    def swap(a, b):
-        k.rename2(a, b, k.RENAME_EXCHANGE)
     for a, b in (('a', 'b'), ('m/x', 'a'), ('b/s', 'm/x/s'), ('c/f', 'm'), ('e', 'empty'), ('m', 'c/f'), ('a', 'm'),
                  ('b', 'b/s')):
         both(u, p, swap, a, b)
@@ -169,34 +140,13 @@ def random_moves_over_generations(t):
     r = random.Random(7)
     for gen in range(5):
         for i in range(40):
-            _random_step(u, p, r, '%d-%d' % (gen, i))
+            random_step(u, p, r, '%d-%d' % (gen, i))
         same(t, u, p, 'generation %d' % gen)
         u.remount()
         same(t, u, p, 'generation %d after a remount' % gen)
         u.umount()
         u = t.union(lowers=[u.upper] + u.lowers, name='gen%d' % gen).mount()
         same(t, u, p, 'generation %d as a lower' % gen)
-
-
-def _random_step(u, p, r, tag):
-    names = [n for n in tree.walk(p) if n != '.']
-    dirs = [n for n in names if os.path.isdir(p + '/' + n) and not os.path.islink(p + '/' + n)] + ['.']
-    a, b, d = r.choice(names), r.choice(names), r.choice(dirs)
-    what = r.randrange(10)
-    if what < 4:
-        both(u, p, os.rename, r.choice(dirs[:-1] or names), d + '/' + r.choice(['n' + tag, 'x', 's', 'a']))
-    elif what == 4:
-        both(u, p, lambda x, y: k.rename2(x, y, k.RENAME_EXCHANGE), a, b)
-    elif what == 5:
-        both(u, p, os.rename, a, b)
-    elif what == 6:
-        both(u, p, os.mkdir, d + '/' + r.choice(['x', 's', 'a', 'm' + tag]))
-    elif what == 7:
-        both(u, p, lambda x: tree.write(x, tag), d + '/' + r.choice(['f', 'one', 'f' + tag]))
-    elif what == 8:
-        both(u, p, lambda x: os.rmdir(x) if os.path.isdir(x) and not os.path.islink(x) else os.unlink(x), a)
-    else:
-        both(u, p, lambda x: os.chmod(x, 0o700), d)
 
 
 @test()
@@ -385,7 +335,7 @@ def with_the_kernel_in_turns(t):
     p = flat(t, u)
     r = random.Random(11)
     for i in range(60):
-        _random_step(u, p, r, 'u%d' % i)
+        random_step(u, p, r, 'u%d' % i)
     u.umount()
     with by_kernel(u, *FULL):
         same(t, u, p, 'the kernel on our upper')
@@ -398,7 +348,7 @@ def with_the_kernel_in_turns(t):
     u.mount()
     same(t, u, p, 'ours after the kernel')
     for i in range(30):
-        _random_step(u, p, r, 'v%d' % i)
+        random_step(u, p, r, 'v%d' % i)
     u.umount()
     with by_kernel(u, *FULL):
         same(t, u, p, 'the kernel again')

@@ -42,12 +42,12 @@ class Context:
         return self.union(text=text, mount=opts, **kw)
 
     def finish(self):
-        for u in self.unions:
+        for u in reversed(self.unions):     # one may lie in an earlier one
             if u.proc is not None:
                 u.umount()
 
     def cleanup(self):
-        for u in self.unions:
+        for u in reversed(self.unions):
             u.cleanup()
 
     # ---- checks
