@@ -86,6 +86,7 @@ struct un_data {
 	uint64_t dev, rino;
 	uint64_t blocks;  /* 512 bytes, as shown */
 	bool lower_links; /* the lower file has several names */
+	bool said;        /* that it is missing */
 	bool filling;     /* is being copied: times as shown are those of ... */
 	struct statx before;
 	struct un_fd *io;
@@ -378,6 +379,10 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size);
  */
 int un_redirect_set(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		    const char *name, bool same_dir);
+
+/* Could un_redirect_set() write it? Before anything is changed. */
+bool un_redirect_fits(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		      const char *name, bool same_dir);
 
 /* ---- index.c ---------------------------------------------------------------------------------------- */
 

@@ -88,7 +88,7 @@ static bool is_missing(int r)
 }
 
 /* The first of the layers with data only that has it. */
-static int open_data_only(struct un_fs *fs, const struct un_data *data)
+static int open_data_only(struct un_fs *fs, struct un_data *data)
 {
 	struct un_layers *ls = fs->layers;
 
@@ -105,11 +105,14 @@ static int open_data_only(struct un_fs *fs, const struct un_data *data)
 		if (l->ops->stat(l, fd, "", &st) == 0 && S_ISREG(st.stx_mode))
 			return un_take_fd(&fd);
 	}
-	un_log(LOG_ERR, "data of a file is in none of the layers with data only: %s", data->path);
+	if (!data->said)
+		un_log(LOG_ERR, "data of a file is in none of the layers with data only: %s",
+		       data->path);
+	data->said = true;
 	return -ENOENT;
 }
 
-static int open_data(struct un_fs *fs, const struct un_data *data)
+static int open_data(struct un_fs *fs, struct un_data *data)
 {
 	struct un_layer *l = data->layer;
 	struct un_fd *dir;
@@ -130,8 +133,10 @@ static int open_data(struct un_fs *fs, const struct un_data *data)
 		return un_take_fd(&fd);
 	if (r < 0 && !is_missing(r))
 		return r;
-	un_log(LOG_ERR, "data of a file is not in its lower layer any more: %s: .../%s", l->path,
-	       data->rname);
+	if (!data->said)
+		un_log(LOG_ERR, "data of a file is not in its lower layer any more: %s: .../%s",
+		       l->path, data->rname);
+	data->said = true;
 	return -EIO;
 }
 

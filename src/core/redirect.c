@@ -101,6 +101,20 @@ static bool has_lower_links(struct un_inode *inode)
 	return links;
 }
 
+bool un_redirect_fits(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
+		      const char *name, bool same_dir)
+{
+	g_autofree char *old = NULL, *value = NULL;
+
+	if (same_dir)
+		return true;
+	old = redirect_of(fs, inode);
+	if (old && old[0] == '/')
+		return true;
+	value = path_below(fs, dir, old ? old : name);
+	return value != NULL;
+}
+
 /* At the object itself: files in the index have no one place else. */
 static int set_mark(struct un_fs *fs, struct un_inode *inode, const char *value)
 {

@@ -28,12 +28,19 @@ static bool needs_redirect(struct un_inode *inode)
 	return needs;
 }
 
+static bool can_redirect(const struct renaming *v, struct un_inode *child, const struct side *s)
+{
+	if (!needs_redirect(child))
+		return true;
+	return v->fs->redirect_create &&
+	       un_redirect_fits(v->fs, child, s->dir, s->name, v->from.dir == v->to.dir);
+}
+
 static int check_types(const struct renaming *v)
 {
 	struct un_inode *from = v->from.child, *to = v->to.child;
 
-	if (!v->fs->redirect_create &&
-	    (needs_redirect(from) || (v->exchange && needs_redirect(to))))
+	if (!can_redirect(v, from, &v->from) || (v->exchange && !can_redirect(v, to, &v->to)))
 		return -EXDEV;
 	if (!to || v->exchange)
 		return 0;
@@ -230,7 +237,8 @@ static int clear_target(struct renaming *v)
 		return r < 0 ? r : -ENOTEMPTY;
 	if (!v->to.state.in_upper)
 		return 0;
-	if (to->d->n == 1 && !un_listing_has_whiteouts(to->d->listing) && !to->d->stack[0]->opaque)
+	if (to->d->n == 1 && !un_listing_has_whiteouts(to->d->listing) &&
+	    !to->d->stack[0]->opaque && !u->tar_names)
 		return 0;
 	if (u->tar_names)
 		return un_clear_dir(v->fs, v->to.fd->fd, v->to.name, v->to.state.lower);
@@ -497,6 +505,16 @@ static int find_children(struct renaming *v, unsigned flags)
 	return r;
 }
 
+/* The number of ".." is in a directory's own listing, which nothing else tells the kernel to drop. */
+static void tell_new_parent(struct renaming *v)
+{
+	struct un_inode *both[] = { v->from.child, v->exchange ? v->to.child : NULL };
+
+	for (int i = 0; v->fs->stale && i < 2; i++)
+		if (both[i] && both[i]->type == DT_DIR)
+			v->fs->stale(v->fs->stale_data, both[i]->id, UN_STALE_LISTING);
+}
+
 int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct un_inode *to,
 	      const char *new_name, unsigned flags)
 {
@@ -529,6 +547,8 @@ int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct 
 			r = rename_locked(&v);
 			un_ns_unlock_set(&locked);
 		}
+		if (r == 0 && from != to)
+			tell_new_parent(&v);
 	}
 	un_inode_put(fs, v.from.child);
 	un_inode_put(fs, v.to.child);

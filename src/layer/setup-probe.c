@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -96,8 +97,13 @@ static void probe_uuid(struct un_layer *l)
 	struct fsuuid u = { 0 };
 	un_autofd int fd = l->ops->open(l, l->root, "", O_RDONLY | O_DIRECTORY, 0);
 
+	struct btrfs_ioctl_fs_info_args info = { 0 };
+
 	if (fd >= 0 && ioctl(fd, GETFSUUID, &u) == 0 && u.len == sizeof(l->uuid))
 		memcpy(l->uuid, u.uuid, sizeof(l->uuid));
+	/* It does not tell its superblock's to the general question (6.18). */
+	else if (fd >= 0 && ioctl(fd, BTRFS_IOC_FS_INFO, &info) == 0)
+		memcpy(l->uuid, info.fsid, sizeof(l->uuid));
 }
 
 static void probe_any(const struct un_setup *s, struct un_layer *l)

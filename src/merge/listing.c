@@ -356,7 +356,7 @@ static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t i
 /* What this layer's `.wh.NAME` hide is below it, not in it: applied when the layer has been read. */
 static void apply_tar_whiteouts(struct build *b, bool upper)
 {
-	/* In the upper it is a whiteout of ours: whether it hides anything is for the lowers to say. */
+	/* In the upper it says nothing of what would be there without it. */
 	uint8_t decided = upper ? 0 : UN_ENTRY_DECIDED;
 
 	for (unsigned i = 0; i < b->tar->len; i++) {
@@ -367,9 +367,7 @@ static void apply_tar_whiteouts(struct build *b, bool upper)
 			e->flags |= UN_ENTRY_STOP | decided;
 		else
 			un_listing_put(b->l, name, b->pos, DT_UNKNOWN,
-				       UN_ENTRY_HIDDEN | UN_ENTRY_STOP |
-					       (decided ? decided : UN_ENTRY_WHITEOUT),
-				       0);
+				       UN_ENTRY_HIDDEN | UN_ENTRY_STOP | decided, 0);
 	}
 	g_ptr_array_set_size(b->tar, 0);
 }

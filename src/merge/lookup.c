@@ -266,7 +266,8 @@ int un_merge_look(struct un_search *s, const struct un_where *w, const char *nam
 	if (r < 0)
 		return r;
 	if (r > 0) {
-		f->upper_whiteout = f->upper_whiteout || (f->n == 0 && upper);
+		/* One that is beside leaves the name free. */
+		f->upper_whiteout = f->upper_whiteout || (f->n == 0 && upper && !missing);
 		s->stop = true;
 	}
 	if (r > 0 || missing)

@@ -147,3 +147,21 @@ def the_kernel_sees_the_same(t):
     seen = look(u.mnt)
     u.remount()
     t.eq(look(u.mnt), seen)
+
+
+@test(identities=('root',), filesystems=('btrfs',))
+def kernel_index_on_btrfs(t):
+    """btrfs does not tell its uuid by FS_IOC_GETFSUUID: without it our handles would not be the kernel's,
+    nor its index ours."""
+    u = t.union(text=GROUP)
+    u.check_layers = False
+    with by_kernel(u, *FULL):
+        tree.append(u.m('a/x'), '+')
+        seen = look(u.mnt)
+    u.mount()
+    t.eq(look(u.mnt), seen, 'ours on the index of the kernel')
+    tree.append(u.m('c'), '+')
+    seen = look(u.mnt)
+    u.umount()
+    with by_kernel(u, *FULL):
+        t.eq(look(u.mnt), seen, 'the kernel on ours')

@@ -352,3 +352,25 @@ def with_the_kernel_in_turns(t):
     u.umount()
     with by_kernel(u, *FULL):
         same(t, u, p, 'the kernel again')
+
+
+@test()
+def too_long_a_redirect_copies_nothing_up(t):
+    """EXDEV comes before any change, also before the directory itself is copied up."""
+    u = t.union()
+    deep = '/'.join(['n' * 80] * 3)
+    u.put('f %s/thirteen-byte/f 1' % deep)
+    u.mount()
+    before = sorted(tree.walk(u.upper))
+    t.fails(errno.EXDEV, os.rename, u.m(deep + '/thirteen-byte'), u.m('not'))
+    t.eq(sorted(tree.walk(u.upper)), before)
+
+
+@test()
+def parent_number_in_a_listed_and_moved_directory(t):
+    """d_ino of `..` after the move of a directory that was listed before: the new parent's."""
+    u = t.mounted('f a/f 1; f b/f 1')
+    k.listing(u.m('a'))
+    os.rename(u.m('a'), u.m('b/a'))
+    here = {n: ino for ino, _, n in k.listing(u.m('b/a'))}
+    t.eq(here['..'], os.stat(u.m('b')).st_ino)

@@ -278,3 +278,25 @@ def vfat(t):
         u.remount()
     u.umount()
     k.umount(at)
+
+
+@test(identities=('root', 'userns'))
+def directory_over_a_wh_name_where_devices_work(t):
+    """An upper with 0:0 devices but without xattrs (ramfs; NFS as root is the same): a `.wh.` name
+    that stays behind hides what is below, and is not in the way of a new directory."""
+    where = t.dir + '/ramfs'
+    os.mkdir(where)
+    k.mount('ramfs', where, 'ramfs')
+    u = t.union(text='f d/f 1')
+    u.check_layers = False
+    u.upper, u.work = where + '/upper', where + '/work'
+    os.mkdir(u.upper)
+    os.mkdir(u.work)
+    u.mount()
+    for _ in range(2):
+        os.mkdir(u.m('y'))
+        os.rename(u.m('y'), u.m('d/y'))
+        os.rmdir(u.m('d/y'))
+        os.mkdir(u.m('d/y'))
+        u.remount()
+        os.rmdir(u.m('d/y'))

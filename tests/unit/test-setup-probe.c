@@ -25,9 +25,13 @@ static int prepare_with_fault(struct un_fault *fault, char **ret_err, struct un_
 {
 	struct un_layer v[2] = { { .root = -1, .clone = -1, .ops = &un_layer_posix },
 				 { .root = -1, .clone = -1, .ops = &un_layer_posix } };
-	struct un_layers ls = {
-		.v = v, .n = 1, .has_upper = true, .work = -1, .index = -1, .stage_lock = -1
-	};
+	struct un_layers ls = { .v = v,
+				.n = 1,
+				.has_upper = true,
+				.work = -1,
+				.index = -1,
+				.stage_lock = -1,
+				.upper_lock = -1 };
 	struct un_setup s = { .req = &usual, .ls = &ls, .ret_err = ret_err };
 	int r;
 
@@ -43,6 +47,7 @@ static int prepare_with_fault(struct un_fault *fault, char **ret_err, struct un_
 	un_setup_work_close(&ls);
 	un_close(ls.work);
 	un_close(ls.stage_lock);
+	un_close(ls.upper_lock);
 	g_free(ls.stage_id);
 	un_layer_unfault(&v[0]);
 	un_close(v[0].root);

@@ -70,13 +70,13 @@ def said(u, text):
 
 
 def index_entries(u):
-    """Names in WORK/index (mode 0000: its owner must lift that to look)."""
+    """Entries of WORK/index (mode 0000: its owner must lift that to look), without what is staged."""
     d = os.path.join(u.work, 'index')
     if not os.path.isdir(d):
         return []
     mode = os.stat(d).st_mode & 0o7777
     os.chmod(d, 0o700)
     try:
-        return sorted(os.listdir(d))
+        return sorted(n for n in os.listdir(d) if n[0] != '#')
     finally:
         os.chmod(d, mode)
