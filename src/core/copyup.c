@@ -60,8 +60,10 @@ static struct un_data *move_data(struct un_copyup_ctx *c)
 		inode->data = NULL;
 		return old;
 	}
-	if (old)
+	if (old) {
+		old->lower_links = old->lower_links || c->st.stx_nlink > 1;
 		return NULL;
+	}
 	data = g_new0(struct un_data, 1);
 	data->layer = c->lower;
 	data->rdir = un_realdir_ref(inode->rdir);
@@ -236,6 +238,7 @@ static int publish_index(struct un_copyup_ctx *c)
 		return r == -EEXIST ? -EIO : r;
 	}
 	fs->index_used = true;
+	atomic_fetch_add(&fs->index_seq, 1);
 	sync_parent(c, p.dirfd);
 	un_mutex_lock(&c->inode->lock);
 	ix->delta += (int)ix->lower_nlink - 1;
@@ -250,8 +253,10 @@ static int alias_any(struct un_copyup_ctx *c)
 {
 	int r = -EAGAIN;
 
-	if (c->hint)
-		return alias(c->fs, c->inode, c->hint_dir, c->hint);
+	if (c->hint) {
+		r = alias(c->fs, c->inode, c->hint_dir, c->hint);
+		return r == -EAGAIN ? -ENOENT : r;
+	}
 	for (int tries = 0; r == -EAGAIN && tries < 100; tries++) {
 		char name[NAME_MAX + 1];
 		struct un_inode *dir;
@@ -403,6 +408,15 @@ int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size)
 	return un_copyup_name(fs, inode, size, NULL, NULL);
 }
 
+/* Attributes of a file whose data is being copied are set when that is done, which sets them too. */
+static void wait_for(struct un_fs *fs, struct un_inode *inode)
+{
+	un_mutex_lock(&fs->copying);
+	while (inode->copying)
+		pthread_cond_wait(&fs->copied, &fs->copying.m);
+	un_mutex_unlock(&fs->copying);
+}
+
 /* The directory that leads to @at's ancestors: a reference, or NULL. */
 static struct un_inode *parent_of(struct un_inode *at)
 {
@@ -420,8 +434,12 @@ int un_copyup_name(struct un_fs *fs, struct un_inode *inode, off_t size, struct 
 
 	if (fs->read_only)
 		return -EROFS;
-	if (is_done(inode, size))
+	if (is_done(inode, UN_COPY_ALL))
 		return 0;
+	if (is_done(inode, size)) {
+		wait_for(fs, inode);
+		return 0;
+	}
 	/* The object and its ancestors that are not in the upper, the topmost last. */
 	todo = g_ptr_array_new();
 	for (struct un_inode *at = un_inode_ref(inode); at;) {

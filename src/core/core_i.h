@@ -101,6 +101,8 @@ struct un_index {
 	uint64_t dev, ino;    /* of the lower file; ino 0: not known, then not in fs->links */
 	unsigned lower_nlink; /* 0: not known */
 	int delta;            /* link count shown = the real one + delta */
+	int told;             /* unresolved: the difference to the lower's count, ... */
+	bool unresolved;      /* ... which has to be seen first; until then no count is final */
 	bool published;       /* the upper file is in the index, ... */
 	bool absolute;        /* the mark tells the count from the lower's, not from the upper's */
 	char name[];          /* ... under this name */
@@ -174,6 +176,7 @@ struct un_fs {
 	enum un_digests digests;
 	struct un_realdir *indexdir; /* NULL: no index */
 	atomic_bool index_used;      /* may hold something */
+	atomic_uint index_seq;       /* counts entries made */
 	atomic_bool index_marked;    /* it is known whose it is */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
@@ -417,6 +420,8 @@ void un_index_of_upper(struct un_fs *fs, struct un_inode *inode, int dirfd, cons
  */
 int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, int dirfd,
 		   const char *name);
+/* The lower's count has been seen: what a mark said can be understood. */
+void un_index_resolve(struct un_fs *fs, struct un_inode *inode, unsigned lower_nlink);
 /* Before a name in the upper comes or goes: let the count be told from that of the upper. */
 int un_index_relative_locked(struct un_fs *fs, struct un_inode *inode);
 /* A name of it has gone from the upper: with the last one the index lets go of it. */

@@ -5,7 +5,8 @@
  *
  *   META --copy data, restore times and what a write took away, fsync--> META --remove mark--> whole
  *
- * After a crash between, the mark is there and the data below is what counts.
+ * After a crash between, the mark is there and the data below is what counts; time of modification and
+ * capabilities, which the first write takes, are lost then.
  */
 #include "core_i.h"
 
@@ -29,6 +30,7 @@ struct un_data *un_data_new(const struct un_found *f, const char *name)
 	data->redirect = g_strdup(f->redirect);
 	/* Not looked for yet: as many blocks as a file without holes has. */
 	data->blocks = (f->hits[0].st.stx_size + 511) / 512;
+	data->lower_links = f->hits[0].st.stx_nlink > 1 || (h && h->st.stx_nlink > 1);
 	if (!h)
 		return data;
 	data->layer = h->layer;
@@ -37,7 +39,6 @@ struct un_data *un_data_new(const struct un_found *f, const char *name)
 	data->dev = un_stx_dev(&h->st);
 	data->rino = h->st.stx_ino;
 	data->blocks = h->st.stx_blocks;
-	data->lower_links = h->st.stx_nlink > 1;
 	return data;
 }
 
@@ -305,12 +306,11 @@ static int restore_locked(struct un_fs *fs, struct un_inode *inode, int dst, con
 	return r;
 }
 
-static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size, off_t have)
+static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size, off_t have,
+		const void *caps, ssize_t caps_len)
 {
 	struct un_layer *u = fs->upper;
 	off_t final = size == UN_COPY_ALL ? have : size;
-	char caps[64];
-	ssize_t caps_len = u->ops->getxattr(u, dst, "", "security.capability", caps, sizeof(caps));
 	int r = 0;
 
 	if (MIN(final, have) > 0)
@@ -337,6 +337,8 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	struct un_data *data = NULL;
 	un_autofd int dst = -1;
 	struct statx before;
+	char caps[64];
+	ssize_t caps_len = -1;
 	int r;
 
 	un_mutex_lock(&inode->lock);
@@ -346,17 +348,19 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	if (r == 0) {
 		inode->data->before = before;
 		inode->data->filling = true;
+		caps_len = u->ops->getxattr(u, dst, "", "security.capability", caps, sizeof(caps));
 	}
 	un_mutex_unlock(&inode->lock);
 	if (r < 0)
 		return r;
-	r = fill(fs, inode, dst, size, (off_t)before.stx_size);
+	r = fill(fs, inode, dst, size, (off_t)before.stx_size, caps, caps_len);
 	un_mutex_lock(&inode->lock);
 	if (r < 0) {
-		/* What was written so far is not seen; but the size it has must stay. */
+		/* What was written so far is not seen and gives its room back; its size must stay. */
+		un_ignore(u->ops->fallocate(u, dst, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+					    MAX((off_t)before.stx_size, 1)));
 		un_ignore(u->ops->truncate(u, dst, (off_t)before.stx_size));
-		un_ignore(un_stage_times(fs, dst, "", &inode->data->before));
-		inode->data->filling = false;
+		un_ignore(restore_locked(fs, inode, dst, caps, caps_len, true));
 	}
 	if (r == 0) {
 		data = inode->data;

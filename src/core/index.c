@@ -143,6 +143,15 @@ static int get_count(void *data)
 	return a->len == -EACCES ? -EACCES : 0;
 }
 
+static void resolve(struct un_index *ix, unsigned nlink)
+{
+	if (!ix->unresolved || !ix->lower_nlink)
+		return;
+	ix->delta = ix->told + (int)ix->lower_nlink - (int)nlink;
+	ix->absolute = true;
+	ix->unresolved = false;
+}
+
 /* The mark's meaning for a file with @nlink links in the upper. */
 static void read_count(struct un_fs *fs, struct un_index *ix, unsigned nlink)
 {
@@ -162,10 +171,25 @@ static void read_count(struct un_fs *fs, struct un_index *ix, unsigned nlink)
 		return;
 	if (a.value[0] == 'U') {
 		ix->delta = (int)v;
-	} else if (a.value[0] == 'L' && ix->lower_nlink) {
-		ix->delta = (int)v + (int)ix->lower_nlink - (int)nlink;
-		ix->absolute = true;
+	} else if (a.value[0] == 'L') {
+		ix->told = (int)v;
+		ix->unresolved = true;
+		resolve(ix, nlink);
 	}
+}
+
+void un_index_resolve(struct un_fs *fs, struct un_inode *inode, unsigned lower_nlink)
+{
+	struct un_index *ix = inode->ix;
+	struct statx st;
+
+	un_mutex_lock(&inode->lock);
+	if (ix && ix->published && (ix->unresolved || !ix->lower_nlink)) {
+		ix->lower_nlink = lower_nlink;
+		if (fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) == 0)
+			resolve(ix, st.stx_nlink);
+	}
+	un_mutex_unlock(&inode->lock);
 }
 
 /* From now on (index, HEX) leads to it: that stays whatever happens to its names. */
@@ -344,7 +368,8 @@ void un_index_unlinked_locked(struct un_fs *fs, struct un_inode *inode)
 	}
 	if (fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) < 0)
 		return;
-	if ((int)st.stx_nlink + ix->delta > 0)
+	/* Names below may lead to it of which nobody knows how many they are. */
+	if (ix->unresolved || (int)st.stx_nlink + ix->delta > 0)
 		return;
 	inode->unlinked = true;
 	let_go(fs, inode);

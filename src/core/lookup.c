@@ -194,9 +194,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, const struct un_fo
 	int meta;
 
 	if (inode && inode->ix && inode->ix->published) {
-		un_mutex_lock(&inode->lock);
-		inode->ix->lower_nlink = ix->lower_nlink;
-		un_mutex_unlock(&inode->lock);
+		un_index_resolve(fs, inode, ix->lower_nlink);
 		g_free(ix);
 		*ret = inode;
 		return 0;
@@ -247,8 +245,10 @@ static int find_linked(struct un_fs *fs, const char *name, const struct un_found
 
 	*ret_ix = NULL;
 	*ret = un_links_find(fs, un_stx_dev(&top->st), top->st.stx_ino);
-	if (*ret && (*ret)->type == IFTODT(top->st.stx_mode))
+	if (*ret && (*ret)->type == IFTODT(top->st.stx_mode)) {
+		un_index_resolve(fs, *ret, top->st.stx_nlink);
 		return 1;
+	}
 	un_inode_put(fs, *ret);
 	r = un_realdir_open(fs, top->dir, &fd);
 	if (r < 0)
@@ -274,9 +274,13 @@ static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *
 {
 	const struct un_hit *top = &f->hits[0];
 	struct un_inode *inode = NULL;
-	struct un_index *ix = NULL;
-	int r = 0;
-
+	struct un_index *ix;
+	unsigned seq;
+	int r;
+again:
+	ix = NULL;
+	r = 0;
+	seq = atomic_load(&fs->index_seq);
 	if (top->layer == fs->upper && !S_ISDIR(top->st.stx_mode))
 		inode = known_upper_file(fs, top);
 	if (inode) {
@@ -299,6 +303,12 @@ static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *
 		ix->inode = inode;
 	}
 	*ret = enter_tables(fs, inode);
+	/* Copied up, and forgotten again, between the look into the index and now? */
+	if (ix && *ret == inode && atomic_load(&fs->index_seq) != seq) {
+		un_inode_put(fs, inode);
+		inode = NULL;
+		goto again;
+	}
 	return 0;
 }
 

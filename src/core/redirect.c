@@ -96,7 +96,8 @@ static bool has_lower_links(struct un_inode *inode)
 	if (inode->type == DT_DIR)
 		return false;
 	un_mutex_lock(&inode->lock);
-	links = inode->data && inode->data->lower_links;
+	/* In the index it has names everywhere. */
+	links = inode->ix || (inode->data && inode->data->lower_links);
 	un_mutex_unlock(&inode->lock);
 	return links;
 }

@@ -21,7 +21,10 @@ static int exchange_for_whiteout(struct renaming *v)
 	int r;
 
 	if (v->to.state.in_upper) {
-		r = plain(v, RENAME_EXCHANGE);
+		/* At the old name it must not show what is below there. */
+		r = un_mark_dir(v->fs, v->to.fd->fd, v->to.name, UN_MARK_OPAQUE, "y");
+		if (r == 0)
+			r = plain(v, RENAME_EXCHANGE);
 		if (r < 0)
 			return r;
 		/* No way back, so a passing failure is not taken for an answer. */
@@ -59,7 +62,7 @@ static int rename_leaving_whiteout(struct renaming *v)
 
 	if (u->caps.rename_whiteout && un_whiteout_is_device(v->fs->whiteouts))
 		return plain(v, RENAME_WHITEOUT);
-	if (u->caps.rename_exchange && (dir || !v->to.state.in_upper))
+	if (u->caps.rename_exchange && (dir || !v->to.state.exists))
 		return exchange_for_whiteout(v);
 	if (dir)
 		return -EXDEV;

@@ -21,7 +21,8 @@ static bool is_valid(const char *redirect)
 	const char *p = redirect;
 
 	if (*p != '/')
-		return *p && !strchr(p, '/') && strcmp(p, ".") != 0 && strcmp(p, "..") != 0;
+		return *p && strlen(p) <= NAME_MAX && !strchr(p, '/') && strcmp(p, ".") != 0 &&
+		       strcmp(p, "..") != 0;
 	do {
 		size_t n = strcspn(++p, "/");
 
@@ -129,7 +130,10 @@ static int walk(struct un_search *s, const char *path, struct un_where *at)
 		char name[NAME_MAX + 1];
 		struct un_where next;
 
-		g_strlcpy(name, p, MIN(n + 1, sizeof(name)));
+		/* A path put together from parts that are each short enough is so too. */
+		if (n > NAME_MAX)
+			return 0;
+		g_strlcpy(name, p, n + 1);
 		if (!p[n])
 			return un_merge_look(s, at, name, &rest, deeper);
 		r = descend(s, at, name, &rest, deeper, &next);
