@@ -15,7 +15,13 @@ def _same_but(a, b, *fields):
 
 @test(everywhere=True)
 def keeps_everything(t):
-    """Owner, mode, times to the nanosecond, xattrs: all but what the change itself was about."""
+    """Owner, mode, times to the nanosecond, xattrs: all but what the change itself was about; the data
+    at once, or at the first write."""
+    for opts in ((), ('metacopy=off',)):
+        _keeps_everything(t, *opts)
+
+
+def _keeps_everything(t, *opts):
     text = 'd d/s 2751; x d/s user.d dv; t d/s 1100000000987654321; x d user.p pv'
     objects = {'f': 'f %s hello 6754; x %s user.k v; x %s user.long ' + 'z' * 900,
                'e': 'f %s %.0s%.0s', 'l': 'l %s tgt%.0s%.0s', 'p': 'p %s%.0s%.0s', 's': 's %s%.0s%.0s'}
@@ -36,7 +42,7 @@ def keeps_everything(t):
     for n in objects:
         os.utime(u.low('d/s/' + n), ns=(1000000000111111111, 1234567890123456789), follow_symlinks=False)
     want = tree.snapshot(u.low('d'))
-    u.mount()
+    u.mount(*opts)
     for n in objects:
         p = u.m('d/s/' + n)
         inode, mode = os.lstat(p).st_ino, os.lstat(p).st_mode
@@ -53,11 +59,18 @@ def keeps_everything(t):
             got = tree.snapshot(u.m('d') if where == 'view' else u.up('d'))
             for rel in want:
                 skip = ('uid', 'gid') if rel == 's/l' else ()
+                if where == 'upper' and rel == 's/f' and not opts:
+                    t.ok(u.is_metacopy('d/s/f'), 'data was copied')
+                    skip = ('content',)
                 if where == 'upper':
                     g = got[rel]
                     got[rel] = g[:5] + (tuple(x for x in g[5] if '.overlay.' not in x[0]),) + g[6:]
                 t.eq(_same_but(got[rel], want[rel], *skip), [], '%s in the %s' % (rel, where))
         u.remount()
+    tree.append(u.m('d/s/f'), ' more')
+    t.eq((tree.text(u.m('d/s/f')), tree.text(u.up('d/s/f'))), ('hello more',) * 2)
+    t.ok(not u.is_metacopy('d/s/f'), 'still marked')
+    u.umount()
 
 
 @test()
@@ -128,7 +141,12 @@ def parents(t):
 
 @test(everywhere=True, timeout=120)
 def holes(t):
-    """A sparse file stays sparse and equal."""
+    """A sparse file stays sparse and equal, whatever makes its data come up."""
+    for opts in (('metacopy=off',), ()):
+        _holes(t, *opts)
+
+
+def _holes(t, *opts):
     u = t.union()
     size = 200 << 20
     with open(u.low('s'), 'wb') as f:
@@ -139,13 +157,20 @@ def holes(t):
     os.truncate(u.low('s'), size)
     t.sh('truncate -s 50M hole; : > empty; truncate -s 1 one', cwd=u.low())
     want = {n: tree.describe(u.low(n)) for n in tree.names(u.low())}
-    u.mount()
+    u.mount(*opts)
     for n in want:
         os.chmod(u.m(n), 0o600)
+        if not opts and n != 'empty':
+            t.ok(u.is_metacopy(n) and os.stat(u.up(n)).st_blocks <= 16, n + ': data was copied')
+            t.eq(tree.describe(u.m(n))[6], want[n][6], n + ' through the mount')
+            fd = os.open(u.m(n), os.O_RDWR)
+            os.pwrite(fd, os.pread(fd, 1, 0), 0)
+            os.close(fd)
         got = tree.describe(u.up(n))
         t.eq((got[3], got[6]), (want[n][3], want[n][6]), n)
         low, up = os.stat(u.low(n)).st_blocks, os.stat(u.up(n)).st_blocks
         t.ok(up <= low + 2 * 2048 * 4, '%s: %d blocks became %d' % (n, low, up))
+    u.umount()
 
 
 @test(timeout=120)
@@ -260,7 +285,7 @@ def no_space(t):
         os.mkdir(u.low('d'))
         tree.write(u.low('d/big'), b'y' * (5 << 20))
         u.put('f little hello')
-        u.mount()
+        u.mount('metacopy=off')
         for n in ('big', 'd/big'):
             fd = os.open(u.m(n), os.O_RDWR)
             t.fails(errno.ENOSPC, os.pwrite, fd, b'J', 0)
@@ -280,6 +305,44 @@ def no_space(t):
         t.eq(tree.text(u.m('big')), 'now small')
         t.fails(errno.ENOSPC, tree.write, u.m('new'), b'z' * (5 << 20))
         os.unlink(u.m('d/big'))
+        u.umount()
+    finally:
+        u.cleanup()
+        k.umount(u.root + '/small', k.MNT_DETACH)
+
+
+@test(identities=('root', 'userns'))
+def no_space_for_the_data(t):
+    """Where there is room for metadata only, that can be changed; the first write gets ENOSPC and the
+    lower's data shows on."""
+    u = t.union()
+    os.mkdir(u.root + '/small')
+    k.mount('tmpfs', u.root + '/small', 'tmpfs', 0, 'size=2m')
+    try:
+        u.upper, u.work = u.root + '/small/upper', u.root + '/small/work'
+        os.mkdir(u.upper)
+        os.mkdir(u.work)
+        os.mkdir(u.low('d'))
+        tree.write(u.low('d/big'), b'x' * (5 << 20))
+        u.mount()
+        os.chmod(u.m('d/big'), 0o600)
+        os.rename(u.m('d/big'), u.m('moved'))
+        os.link(u.m('moved'), u.m('d/two'))
+        os.rename(u.m('d'), u.m('e'))
+        t.ok(u.is_metacopy('moved'), 'data was copied')
+        t.eq(os.stat(u.up('moved')).st_blocks, 0)
+        fd = os.open(u.m('moved'), os.O_RDWR)
+        t.fails(errno.ENOSPC, os.pwrite, fd, b'J', 0)
+        t.fails(errno.ENOSPC, os.ftruncate, fd, (5 << 20) - 1)
+        os.close(fd)
+        for _ in range(2):
+            for n in ('moved', 'e/two'):
+                st = os.stat(u.m(n))
+                t.eq((stat.S_IMODE(st.st_mode), st.st_size, st.st_nlink), (0o600, 5 << 20, 2))
+                t.eq(tree.read(u.m(n)), b'x' * (5 << 20), n)
+            u.remount()
+        tree.write(u.m('e/two'), 'small')
+        t.eq(tree.text(u.m('moved')), 'small')
         u.umount()
     finally:
         u.cleanup()
@@ -319,8 +382,14 @@ def file_flags(t):
 
 @test()
 def origin_and_impure_marks(t):
-    """The kernel's marks: origin on the copy, impure on its parent; none on new objects."""
-    u = t.mounted('f d/f 1; f d/g 1; h d/h d/g')
+    """The kernel's marks: origin on the copy, impure on its parent; none on new objects. A copied hard
+    link has an origin if its other names find it by that."""
+    for index in ('off', 'on'):
+        _origin_and_impure(t, index)
+
+
+def _origin_and_impure(t, index):
+    u = t.mounted('f d/f 1; f d/g 1; h d/h d/g', 'index=' + index)
     os.chmod(u.m('d/f'), 0o600)
     os.chmod(u.m('d/g'), 0o600)
     tree.write(u.m('d/new'), '1')
@@ -328,28 +397,38 @@ def origin_and_impure_marks(t):
     origin, impure = t.ns + '.overlay.origin', t.ns + '.overlay.impure'
     t.ok(impure in x[''] and impure in x['d'], 'impure: %r' % x)
     t.ok(origin in x['d'] and origin in x['d/f'], 'origin: %r' % x)
-    t.ok(origin not in x['d/g'], 'origin on a broken hard link')
+    t.eq(origin in x['d/g'], index == 'on', 'origin on a hard link, index=' + index)
     t.ok(origin not in x['d/new'])
-    v = os.getxattr(u.up('d/f'), origin)
-    if v:
-        typ, handle = k.file_handle(u.low('d/f'))
-        t.eq((v[0], v[1], v[2], v[4]), (0, 0xfb, len(v), typ & 0xff))
-        t.eq(v[21:], handle)
+    for n in ('d/f', 'd/g') if index == 'on' else ('d/f',):
+        v = os.getxattr(u.up(n), origin)
+        if v or n == 'd/g':
+            typ, handle = k.file_handle(u.low(n))
+            t.eq((v[0], v[1], v[2], v[4]), (0, 0xfb, len(v), typ & 0xff))
+            t.eq(v[21:], handle)
+    u.umount()
 
 
 @test(identities=('root',))
 def the_kernel_reads_our_upper(t):
-    """The same layers mounted by the kernel's overlayfs show the same tree."""
+    """The same layers mounted by the kernel's overlayfs show the same tree; with the default options if
+    it has these on, too."""
+    features = 'redirect_dir=%s,metacopy=%s,index=%s'
+    _the_kernel_reads(t, (features % (('off',) * 3),), '')
+    _the_kernel_reads(t, (), ',' + features % (('on',) * 3))
+
+
+def _the_kernel_reads(t, opts, kernel_opts):
     u = t.union(lowers=2, text='f a 1; f d/x 1; f gone 1; f e/x 1; l l a; f hl 1')
-    u.put('f b 2; f d/y 2; f e/y 2', 1)
-    u.mount()
+    u.put('f b 2; f d/y 2; f e/y 2; h hl2 b; f dir/sub/x 2; f dir/y 2', 1)
+    u.mount(*opts)
     t.sh('echo 2 >> a; rm gone; rm -r e; mkdir e; echo 3 > e/z; mv b c; chmod 600 d/y; ln hl hm;'
-         'rm d/x; ln -sfn b l; mkdir -p n/o; touch n/o/p; mkfifo pp', cwd=u.mnt)
+         'rm d/x; ln -sfn b l; mkdir -p n/o; touch n/o/p; mkfifo pp; mv dir/sub moved; mv dir n/dir;'
+         'chmod 640 n/dir/y', cwd=u.mnt)
     seen = tree.snapshot(u.mnt)
     u.umount()
     try:
-        k.mount('overlay', u.mnt, 'overlay', 0, 'lowerdir=%s,upperdir=%s,workdir=%s' %
-                (':'.join(u.lowers), u.upper, u.work))
+        k.mount('overlay', u.mnt, 'overlay', 0, 'lowerdir=%s,upperdir=%s,workdir=%s%s' %
+                (':'.join(u.lowers), u.upper, u.work, kernel_opts))
     except OSError as e:
         t.skip('no kernel overlayfs here: %s' % e)
     try:
@@ -357,5 +436,6 @@ def the_kernel_reads_our_upper(t):
     finally:
         k.umount(u.mnt)
     u.check_layers = False
-    u.mount()
+    u.mount(*opts)
     t.same_tree(seen, tree.snapshot(u.mnt), 'ours after the kernel')
+    u.umount()

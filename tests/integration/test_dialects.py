@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whiteouts and opaque marks in every dialect, marks this version cannot follow, hidden names."""
+"""Whiteouts and opaque marks in every dialect, marks that are not to be followed, hidden names."""
 import errno
 import os
 
@@ -179,12 +179,13 @@ def wh_names_made_through_the_mount(t):
 
 @test()
 def redirect_is_refused(t):
-    """A directory with a redirect: EPERM on that name, at every access, in upper and lower."""
+    """redirect_dir=nofollow, a directory with a redirect: EPERM on that name, at every access, in upper
+    and lower."""
     u = t.union(lowers=2)
     u.put('f a/x 1; d lb; x lb %.overlay.redirect a; f ok 1')
     u.put('f a/y 1; f lb/wrong 1; f b/wrong 1', 1)
     u.put('d b; x b %.overlay.redirect a; d abs; x abs %.overlay.redirect /a', 'upper')
-    u.mount()
+    u.mount('redirect_dir=nofollow')
     for n in ('b', 'lb', 'abs'):
         t.fails(errno.EPERM, os.lstat, u.m(n))
         t.fails(errno.EPERM, os.listdir, u.m(n))
@@ -197,13 +198,13 @@ def redirect_is_refused(t):
 
 @test()
 def metacopy_is_refused(t):
-    """A metacopy file: EPERM, never the hole it holds."""
+    """metacopy=off, a metacopy file: EPERM, never the hole it holds."""
     u = t.union(lowers=2)
     u.put('f low 00000; x low %.overlay.metacopy')
     u.put('f a hello; f low hello', 1)
     u.put('f a; x a %.overlay.metacopy', 'upper')
     os.truncate(u.up('a'), 5)
-    u.mount()
+    u.mount('metacopy=off')
     for n in ('a', 'low'):
         t.fails(errno.EPERM, os.lstat, u.m(n))
         t.fails(errno.EPERM, tree.read, u.m(n))

@@ -113,44 +113,56 @@ def reuse_below_does_not_confuse(t):
 
 @test(everywhere=True)
 def hard_links_of_a_lower_lose_nothing(t):
-    """Lower a/x and a/y are one inode; append to a/x, unmount, mount: both are right."""
-    u = t.mounted('f a/x old; h a/y a/x; h b a/x; f r1 old; h r2 r1')
-    tree.append(u.m('a/x'), ' new')
-    tree.write(u.m('r2'), 'replaced')
-    for _ in range(3):
-        t.eq((tree.text(u.m('a/x')), tree.text(u.m('a/y')), tree.text(u.m('b'))), ('old new', 'old', 'old'))
-        t.eq((tree.text(u.m('r1')), tree.text(u.m('r2'))), ('old', 'replaced'))
-        t.eq((os.stat(u.m('a/x')).st_size, os.stat(u.m('a/y')).st_size), (7, 3))
-        u.remount()
-    t.eq(tree.names(u.up('a')), ['x'])
+    """Lower a/x and a/y are one inode; append to a/x, unmount, mount: both are right. With an index
+    both have the change, without one only a/x."""
+    for opts in ((), ('index=off',)):
+        u = t.mounted('f a/x old; h a/y a/x; h b a/x; f r1 old; h r2 r1', *opts)
+        tree.append(u.m('a/x'), ' new')
+        tree.write(u.m('r2'), 'replaced')
+        other, r1 = ('old', 'old') if opts else ('old new', 'replaced')
+        for _ in range(3):
+            t.eq((tree.text(u.m('a/x')), tree.text(u.m('a/y')), tree.text(u.m('b'))), ('old new', other, other))
+            t.eq((tree.text(u.m('r1')), tree.text(u.m('r2'))), (r1, 'replaced'))
+            t.eq((os.stat(u.m('a/x')).st_size, os.stat(u.m('a/y')).st_size), (7, len(other)))
+            if not opts:
+                t.eq({_ino(u, n) for n in ('a/x', 'a/y', 'b')}, {_ino(u, 'b')}, 'one inode')
+                t.eq([os.stat(u.m(n)).st_nlink for n in ('a/x', 'a/y', 'b', 'r1')], [3, 3, 3, 2])
+            u.remount()
+        t.eq(tree.names(u.up('a')), ['x'])
+        u.umount()
 
 
 @test()
 def hard_links_of_a_lower_in_any_order(t):
     """The same whichever name was looked up or listed first, through open descriptors too."""
-    for first in ('x', 'y', 'list', 'none', 'fd'):
-        u = t.mounted('f a/x old; h a/y a/x', name=first)
-        fd = -1
-        if first in 'xy':
-            tree.text(u.m('a/' + first))
-        elif first == 'list':
-            k.listing(u.m('a'))
-        elif first == 'fd':
-            fd = os.open(u.m('a/y'), os.O_RDONLY)
-        tree.append(u.m('a/x'), ' new')
-        if fd >= 0:
-            t.eq(os.pread(fd, 20, 0), b'old')
-            os.close(fd)
-        u.remount()
-        t.eq((tree.text(u.m('a/x')), tree.text(u.m('a/y'))), ('old new', 'old'), first)
-        u.umount()
+    for opts in ((), ('index=off',)):
+        for first in ('x', 'y', 'list', 'none', 'fd'):
+            _in_any_order(t, first, 'old' if opts else 'old new', *opts)
+
+
+def _in_any_order(t, first, other, *opts):
+    u = t.mounted('f a/x old; h a/y a/x', *opts)
+    fd = -1
+    if first in 'xy':
+        tree.text(u.m('a/' + first))
+    elif first == 'list':
+        k.listing(u.m('a'))
+    elif first == 'fd':
+        fd = os.open(u.m('a/y'), os.O_RDONLY)
+    tree.append(u.m('a/x'), ' new')
+    if fd >= 0:
+        t.eq(os.pread(fd, 20, 0), other.encode())
+        os.close(fd)
+    u.remount()
+    t.eq((tree.text(u.m('a/x')), tree.text(u.m('a/y'))), ('old new', other), first)
+    u.umount()
 
 
 @test()
 def broken_link_gets_a_new_number(t):
-    """A name whose hard link was broken by copy-up has its own number, or tar and rsync would
+    """index=off: a name whose hard link was broken by copy-up has its own number, or tar and rsync would
     take two files for one; the others keep theirs."""
-    u = t.mounted('f a 1; h b a; h c a')
+    u = t.mounted('f a 1; h b a; h c a', 'index=off')
     b = os.stat(u.m('b'))
     tree.append(u.m('a'), '2')
     for _ in range(2):
@@ -163,11 +175,31 @@ def broken_link_gets_a_new_number(t):
     t.ok(b.st_nlink >= 1)
 
 
+@test()
+def unbroken_link_keeps_its_number(t):
+    """With an index all names keep number and count, whichever is changed, and agree with the listing."""
+    u = t.mounted('f a 1; h b a; h c a')
+    before = os.stat(u.m('b'))
+    for n in 'ab':
+        tree.append(u.m(n), '2')
+        for _ in range(2):
+            sts = [os.stat(u.m(x)) for x in 'abc']
+            t.eq([(s.st_ino, s.st_nlink, s.st_size) for s in sts],
+                 [(before.st_ino, 3, 2 if n == 'a' else 3)] * 3)
+            listed = {x: i for i, _, x in k.listing(u.mnt)}
+            t.eq([listed[x] for x in 'abc'], [before.st_ino] * 3)
+            u.remount()
+
+
 @test(needs=('tar',))
 def tar_sees_lower_hard_links(t):
-    """The names of a lower inode are one inode to tar until one of them is changed (peers 3.4)."""
-    u = t.union(text='f a/x data; h b/y a/x; h c a/x; f a/z data')
-    u.mount()
+    """The names of a lower inode are one inode to tar; without an index until one of them is changed."""
+    for opts in ((), ('index=off',)):
+        _tar(t, 'data' if opts else 'data more', *opts)
+
+
+def _tar(t, other, *opts):
+    u = t.mounted('f a/x data; h b/y a/x; h c a/x; f a/z data', *opts)
     t.sh('tar -cf ../out.tar . && mkdir ../out && tar -xf ../out.tar -C ../out', cwd=u.mnt)
     out = u.root + '/out'
     ino = os.stat(out + '/a/x').st_ino
@@ -178,8 +210,10 @@ def tar_sees_lower_hard_links(t):
     t.eq([s.st_nlink for s in sts], [3, 3, 3], 'st_nlink')
     tree.append(u.m('b/y'), ' more')
     t.sh('rm -r ../out ../out.tar; tar -cf ../out.tar . && mkdir ../out && tar -xf ../out.tar -C ../out', cwd=u.mnt)
-    t.eq((tree.text(out + '/b/y'), tree.text(out + '/c')), ('data more', 'data'))
+    t.eq((tree.text(out + '/b/y'), tree.text(out + '/c')), ('data more', other))
     t.eq(os.stat(out + '/a/x').st_ino, os.stat(out + '/c').st_ino)
+    t.eq(os.stat(out + '/b/y').st_ino == os.stat(out + '/c').st_ino, not opts)
+    u.umount()
 
 
 @test()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""rename(2) and renameat2(2): whiteouts left, EXDEV for merged directories, flags, errors."""
+"""rename(2) and renameat2(2): whiteouts left, merged directories with and without redirects, flags, errors."""
 import errno
 import os
 
@@ -48,16 +48,34 @@ def over_something(t):
 
 @test(everywhere=True)
 def directories(t):
-    """Pure upper and opaque ones move; lower and merged ones give EXDEV and change nothing."""
+    """Pure upper and opaque ones move; so do lower and merged ones, by a redirect. Without redirects these
+    give EXDEV and change nothing."""
+    for opts in ((), ('redirect_dir=off',), ('redirect_dir=follow',), ('redirect_dir=nofollow',)):
+        _directories(t, *opts)
+
+
+def _directories(t, *opts):
     u = t.union(lowers=2, text='f low/x 1; f m/x 1; f gone/x 1; d target; f full/x 1')
     u.put('f m/y 1', 1)
-    u.mount()
+    u.mount(*opts)
     before = tree.snapshot(u.upper)
-    for d in ('low', 'm'):
-        t.fails(errno.EXDEV, os.rename, u.m(d), u.m('new'))
-        t.fails(errno.EXDEV, os.rename, u.m(d), u.m('target/new'))
-        t.fails(errno.EXDEV, k.rename2, u.m(d), u.m('target'), k.RENAME_EXCHANGE)
-    t.same_tree(before, tree.snapshot(u.upper), 'EXDEV changed the upper')
+    for d, names in (('low', ['x']), ('m', ['x', 'y'])):
+        if opts:
+            t.fails(errno.EXDEV, os.rename, u.m(d), u.m('new'))
+            t.fails(errno.EXDEV, os.rename, u.m(d), u.m('target/new'))
+            t.fails(errno.EXDEV, k.rename2, u.m(d), u.m('target'), k.RENAME_EXCHANGE)
+            continue
+        os.rename(u.m(d), u.m('new'))
+        t.eq((tree.names(u.m('new')), tree.names(u.up('new'))), (names, []))
+        os.rename(u.m('new'), u.m('target/new'))
+        k.rename2(u.m('target/new'), u.m('full'), k.RENAME_EXCHANGE)
+        t.eq((tree.names(u.m('full')), tree.names(u.m('target/new'))), (names, ['x']))
+        k.rename2(u.m('target/new'), u.m('full'), k.RENAME_EXCHANGE)
+        os.rename(u.m('target/new'), u.m(d))
+        t.eq((tree.names(u.m(d)), tree.names(u.m('full')), tree.names(u.m('target'))), (names, ['x'], []))
+        t.fails(errno.ENOENT, os.lstat, u.m('new'))
+    if opts:
+        t.same_tree(before, tree.snapshot(u.upper), 'EXDEV changed the upper')
     t.sh('mkdir up; echo 1 > up/f; rm -r gone; mkdir gone; echo 2 > gone/g', cwd=u.mnt)
     os.rename(u.m('up'), u.m('up2'))
     os.rename(u.m('gone'), u.m('moved'))        # opaque
@@ -71,7 +89,9 @@ def directories(t):
     u.remount()
     t.eq(tree.names(u.m('target')), ['g'])
     t.eq(tree.text(u.m('low/in/f')), '1\n')
+    t.eq((tree.names(u.m('low')), tree.names(u.m('m'))), (['in', 'x'], ['x', 'y']))
     t.fails(errno.ENOENT, os.lstat, u.m('gone'))
+    u.umount()
 
 
 @test()
@@ -87,16 +107,24 @@ def directory_does_not_merge_where_it_lands(t):
 
 
 @test()
-def mv_of_a_lower_directory_falls_back(t):
-    """mv(1) copies what rename refuses with EXDEV; nothing is lost and the source is gone."""
+def mv_of_a_lower_directory(t):
+    """mv(1) renames, or copies what rename refuses with EXDEV; nothing is lost and the source is gone."""
+    for opts in ((), ('redirect_dir=off',)):
+        _mv(t, *opts)
+
+
+def _mv(t, *opts):
     u = t.union(text='f d/a 1; f d/s/b 2; l d/l a; h d/h d/a; t d/a 1500000000123456789')
-    u.mount()
+    u.mount(*opts)
     t.sh('mv d e', cwd=u.mnt)
+    t.eq(tree.names(u.up('e')), ['a', 'h', 'l', 's'] if opts else [])
     t.fails(errno.ENOENT, os.lstat, u.m('d'))
     t.eq(sorted(tree.walk(u.m('e'))), ['.', 'a', 'h', 'l', 's', 's/b'])
     t.eq(os.stat(u.m('e/a')).st_mtime_ns, 1500000000123456789)
     u.remount()
     t.eq(tree.names(u.mnt), ['e'])
+    t.eq((tree.text(u.m('e/h')), tree.text(u.m('e/s/b'))), ('1', '2'))
+    u.umount()
 
 
 @test()
@@ -130,18 +158,30 @@ def noreplace(t):
 @test(everywhere=True)
 def exchange(t):
     """Files of any layers, files with directories; a missing target is ENOENT."""
-    u = t.mounted('f a A; f b B; l l L; f d/x 1')
+    for opts in ((), ('redirect_dir=off',)):
+        _exchange(t, *opts)
+
+
+def _exchange(t, *opts):
+    u = t.mounted('f a A; f b B; l l L; f d/x 1', *opts)
     tree.write(u.m('up'), 'U')
     os.mkdir(u.m('ud'))
     k.rename2(u.m('a'), u.m('b'), k.RENAME_EXCHANGE)
     k.rename2(u.m('a'), u.m('up'), k.RENAME_EXCHANGE)
     k.rename2(u.m('l'), u.m('ud'), k.RENAME_EXCHANGE)
     t.fails(errno.ENOENT, k.rename2, u.m('a'), u.m('no'), k.RENAME_EXCHANGE)
-    t.fails(errno.EXDEV, k.rename2, u.m('a'), u.m('d'), k.RENAME_EXCHANGE)
+    if opts:
+        t.fails(errno.EXDEV, k.rename2, u.m('a'), u.m('d'), k.RENAME_EXCHANGE)
+        t.fails(errno.EXDEV, k.rename2, u.m('d'), u.m('a'), k.RENAME_EXCHANGE)
+    else:
+        k.rename2(u.m('a'), u.m('d'), k.RENAME_EXCHANGE)
+    a, d = ('a', 'd') if opts else ('d', 'a')
     for _ in range(2):
-        t.eq((tree.text(u.m('a')), tree.text(u.m('b')), tree.text(u.m('up'))), ('U', 'A', 'B'))
+        t.eq((tree.text(u.m(a)), tree.text(u.m('b')), tree.text(u.m('up'))), ('U', 'A', 'B'))
         t.eq((os.readlink(u.m('ud')), tree.names(u.m('l'))), ('L', []))
+        t.eq(tree.text(u.m(d + '/x')), '1')
         u.remount()
+    u.umount()
 
 
 @test()
@@ -164,8 +204,6 @@ def errors(t):
             for b in names:
                 if a == b or {a, b} & {'l'} and {a, b} & {'f', 'g'}:
                     continue
-                if a in ('e', 'full') and (b == 'full' or not b.startswith((a + '/', 'f', 'missing/'))):
-                    continue            # would be a move of a lower directory: EXDEV with us
                 if a in ('f', 'g', 'l', 'full/x') and b in ('g', 'f', 'l', 'full/x', 'missing', 'e/sub'):
                     continue            # would succeed and change the rest
                 try:

@@ -58,6 +58,11 @@ class Union:
         tree.build(self.upper if i == 'upper' else self.lowers[i], text, self.t.ns)
         return self
 
+    def is_metacopy(self, rel):
+        """Is it in the upper without its data?"""
+        return (self.t.ns + '.overlay.metacopy' in os.listxattr(self.up(rel), follow_symlinks=False) and
+                not tree.read(self.up(rel)).strip(b'\0'))
+
     # ---- the daemon
 
     def command(self, opts, foreground=True, binary=None):
