@@ -94,3 +94,49 @@ def everyone_reads_the_plain_form(t):
     except FileNotFoundError:
         return
     t.eq({n: v[-1] for n, v in got.items()}, {n: v[-1] for n, v in want.items()}, 'fuse-overlayfs')
+
+
+@test(identities=('root',))
+def hard_links_elsewhere(t):
+    """Without index=on the kernel shows the old content under names that are not in the upper;
+    fuse-overlayfs, as root, may not show what is only in a lower."""
+    u = t.mounted('f a old; h s/b a; f s/only 1')
+    tree.append(u.m('a'), '+')
+    u.umount()
+    for opts, other in (((), 'old'), (('index=on',), 'old+')):
+        with by_kernel(u, *opts):
+            t.eq((tree.text(u.m('a')), tree.text(u.m('s/b'))), ('old+', other), 'kernel %r' % (opts,))
+    t.need('fuse-overlayfs')
+    with by_fuse_overlayfs(t, u):
+        t.eq(tree.text(u.m('a')), 'old+')
+        if tree.exists(u.m('s/b')):
+            t.eq(tree.text(u.m('s/b')), 'old')
+
+
+@test(identities=('root',))
+def whiteouts_of_other_kinds(t):
+    """Uppers without device nodes: the kernel misses an xattr whiteout in listings only, a .wh. name wholly;
+    fuse-overlayfs knows the latter."""
+    u = t.union(text='f d/x 1; f d/y 1')
+    u.put('xw d/x; wh d/y', 'upper')
+    with by_kernel(u):
+        t.fails(errno.ENOENT, os.lstat, u.m('d/x'))
+        t.eq(tree.names(u.m('d')), ['.wh.y', 'x', 'y'])
+        t.eq(tree.text(u.m('d/y')), '1')
+    t.need('fuse-overlayfs')
+    with by_fuse_overlayfs(t, u):
+        t.eq((tree.names(u.m('d')), tree.text(u.m('d/x'))), (['x'], ''))
+
+
+@test(identities=('root',))
+def kernel_with_userxattr(t):
+    """It does not follow what a plain user's mount writes by default, and says so."""
+    u = t.mounted(LOWER, 'userxattr')
+    t.sh(SCRIPT + '; chmod 600 f; mv d e', cwd=u.mnt)
+    u.umount()
+    for opts in (('redirect_dir=on',), ('metacopy=on',)):
+        t.fails(errno.EINVAL, by_kernel(u, 'userxattr', *opts).__enter__)
+    with by_kernel(u, 'userxattr'):
+        for n in 'ef':
+            t.fails(errno.EPERM, os.lstat, u.m(n))
+        t.eq((tree.names(u.m('od')), tree.text(u.m('m/b'))), (['new'], '1+\n'))
