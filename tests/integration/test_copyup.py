@@ -335,6 +335,7 @@ def no_space_for_the_data(t):
         t.fails(errno.ENOSPC, os.pwrite, fd, b'J', 0)
         t.fails(errno.ENOSPC, os.ftruncate, fd, (5 << 20) - 1)
         os.close(fd)
+        t.eq(os.stat(u.up('moved')).st_blocks, 0, 'blocks after a failed first write')
         for _ in range(2):
             for n in ('moved', 'e/two'):
                 st = os.stat(u.m(n))
