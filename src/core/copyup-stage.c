@@ -393,8 +393,7 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 		r = stage_object(c);
 	if (r == 0 && c->tmp >= 0) {
 		r = copy_data(c);
-		if (r == 0 && !c->hollow && !c->meta &&
-		    un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
+		if (r == 0 && !c->hollow && un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
 			copy_real_flags(c, src->fd);
 			un_fdcache_put(c->fs->fds, src);
 		}
