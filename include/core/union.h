@@ -31,7 +31,6 @@ struct un_cred {
  * requests, possibly with locks held, so it must not wait for another request.
  */
 enum un_stale {
-	UN_STALE_CTIME,   /* nothing but the time of change: no hurry */
 	UN_STALE_ATTRS,   /* attributes */
 	UN_STALE_LISTING, /* the numbers in the listing of a directory as well */
 };

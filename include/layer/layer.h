@@ -91,8 +91,8 @@ struct un_layer_caps {
 struct un_layer {
 	unsigned index; /* 0 = upper, 1.. = lowers */
 	int root;       /* O_PATH of the layer's root directory, owned */
-	int clone;      /* the detached mount it lies in, owned; -1: it lies in the visible tree */
-	char *path;     /* as given by the user, for messages; owned */
+	int clone; /* the detached mount it lies in, owned, may be root; -1: none, it is in the visible tree */
+	char *path; /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
 	void *ops_data;       /* of a decorator */
 	void *owner;          /* whoever uses the layer may leave a pointer here */

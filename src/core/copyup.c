@@ -295,7 +295,7 @@ static int publish(struct un_copyup_ctx *c)
 		/* Its time of change has moved, and it may be a merged directory now. */
 		if (r == 0 && c->fs->stale)
 			c->fs->stale(c->fs->stale_data, dir->id,
-				     c->origin ? UN_STALE_CTIME : UN_STALE_LISTING);
+				     c->origin ? UN_STALE_ATTRS : UN_STALE_LISTING);
 		un_inode_put(c->fs, dir);
 		if (r != -EAGAIN || tries == 100)
 			return r;

@@ -14,7 +14,7 @@
 static unsigned fd_budget(const struct un_layers *ls)
 {
 	struct rlimit lim = { 0 };
-	rlim_t in_use = FDS_RESERVED + 2 * (rlim_t)ls->n;
+	rlim_t in_use = FDS_RESERVED + (rlim_t)ls->n + (rlim_t)ls->n_data;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur <= in_use + 64)
 		return 64;

@@ -325,7 +325,7 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 		return r == -EEXIST ? -ESTALE : r;
 	un_ignore(un_stage_times(fs, dirfd, "", &parent));
 	if (fs->stale)
-		fs->stale(fs->stale_data, dir->id, UN_STALE_CTIME);
+		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
 	un_dir_note(fs, dir, name, &now, inode->rino);
 	return 0;
 }

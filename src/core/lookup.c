@@ -40,7 +40,7 @@ static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name
 	un_fdcache_put(fs->fds, ufd);
 	/* The mark has moved its time of change. */
 	if (fs->stale)
-		fs->stale(fs->stale_data, dir->id, UN_STALE_CTIME);
+		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
 }
 
 /* The stack of a directory that was found; its number is that of the topmost lower, if any. */

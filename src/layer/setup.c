@@ -150,7 +150,6 @@ static int set_attr(int clone, uint64_t set, uint64_t clr)
 static int clone_lower(struct un_setup *s, struct un_layer *l)
 {
 	un_autofd int clone = clone_mount(l->root);
-	int root;
 
 	if (clone == -1)
 		return 0;
@@ -162,13 +161,9 @@ static int clone_lower(struct un_setup *s, struct un_layer *l)
 	    set_attr(clone, MOUNT_ATTR_RDONLY, 0) < 0)
 		return 0;
 
-	/* The clone's descriptor is its root, O_PATH. The mount goes when both are closed. */
-	root = fcntl(clone, F_DUPFD_CLOEXEC, 3);
-	if (root < 0)
-		return un_setup_fail(s, -errno, "lowerdir", l->path);
+	/* The clone's descriptor is its root, O_PATH; the mount goes when it is closed. */
 	un_close(l->root);
-	l->root = root;
-	l->clone = un_take_fd(&clone);
+	l->root = l->clone = un_take_fd(&clone);
 	return 0;
 }
 
@@ -369,8 +364,9 @@ static void layer_done(struct un_layer *l)
 	}
 	if (l->handle_fd > 0)
 		un_close(l->handle_fd);
+	if (l->clone != l->root)
+		un_close(l->clone);
 	un_close(l->root);
-	un_close(l->clone);
 	g_free(l->path);
 }
 

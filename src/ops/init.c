@@ -18,17 +18,11 @@ struct un_ops *un_ops_new(struct un_fs *fs, const struct un_ops_config *config)
 	ops->fs = fs;
 	ops->config = *config;
 	ops->timeout = config->timeout < 0 ? FOREVER : config->timeout;
-	un_mutex_init(&ops->late_lock);
-	ops->late = g_array_new(FALSE, FALSE, sizeof(uint64_t));
 	return ops;
 }
 
 void un_ops_free(struct un_ops *ops)
 {
-	if (!ops)
-		return;
-	g_array_unref(ops->late);
-	un_mutex_done(&ops->late_lock);
 	g_free(ops);
 }
 
@@ -45,38 +39,6 @@ void un_ops_stale(struct un_ops *ops, uint64_t id)
 	un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0));
 }
 
-static bool flush_late(void *data)
-{
-	struct un_ops *ops = data;
-	g_autoptr(GArray) late = NULL;
-
-	un_mutex_lock(&ops->late_lock);
-	late = ops->late;
-	ops->late = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-	un_mutex_unlock(&ops->late_lock);
-	for (guint i = 0; i < late->len; i++)
-		un_ops_stale(ops, g_array_index(late, uint64_t, i));
-	return false;
-}
-
-/*
- * Copying up all files of a directory moves its time of change with each; telling each time would make
- * the kernel ask for the directory's attributes before each next file.
- */
-static void stale_later(struct un_ops *ops, uint64_t id)
-{
-	bool first, known;
-
-	un_mutex_lock(&ops->late_lock);
-	first = ops->late->len == 0;
-	known = !first && g_array_index(ops->late, uint64_t, ops->late->len - 1) == id;
-	if (!known)
-		g_array_append_val(ops->late, id);
-	un_mutex_unlock(&ops->late_lock);
-	if (first)
-		un_transport_tick(ops->transport, 1, flush_late, ops);
-}
-
 static void stale(void *data, uint64_t id, enum un_stale what)
 {
 	struct un_ops *ops = data;
@@ -84,10 +46,8 @@ static void stale(void *data, uint64_t id, enum un_stale what)
 	/* Pages of a listing have no writers: dropping them waits for nobody. */
 	if (what == UN_STALE_LISTING)
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, id, 0, 0));
-	else if (what == UN_STALE_ATTRS)
-		un_ops_stale(ops, id);
 	else
-		stale_later(ops, id);
+		un_ops_stale(ops, id);
 }
 
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport)

@@ -5,7 +5,6 @@
 #include "ops/ops.h"
 #include "transport/wire.h"
 #include "util/err.h"
-#include "util/lock.h"
 
 #include <errno.h>
 #include <glib.h>
@@ -18,8 +17,6 @@ struct un_ops {
 	struct un_ops_config config;
 	double timeout;
 	atomic_bool ticking; /* somebody looks after writable descriptors */
-	struct un_mutex late_lock;
-	GArray *late; /* uint64_t ids whose time of change the kernel is to be told of soon */
 };
 
 /* Of a handler. */

@@ -149,7 +149,7 @@ void limit_descriptors(void)
 	struct rlimit lim;
 
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &lim), 0);
-	lim.rlim_cur = 114;
+	lim.rlim_cur = 112;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &lim), 0);
 }
 
