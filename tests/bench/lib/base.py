@@ -51,6 +51,25 @@ def remove(*paths):
         subprocess.run(['rm', '-rf', '--one-file-system'] + paths, check=True)
 
 
+# ---- caches
+
+own_drops = 0
+
+
+def drop_caches():
+    """Names and inodes, not the contents of files."""
+    global own_drops
+    k.drop_caches(2)
+    own_drops += 1
+
+
+def foreign_drops():
+    """How often others on this machine have emptied the caches."""
+    with open('/proc/vmstat') as f:
+        counts = dict(line.split() for line in f)
+    return int(counts['drop_slab']) + int(counts['drop_pagecache']) - own_drops
+
+
 # ---- nothing may hang for ever
 
 def abort_connection(path):

@@ -220,7 +220,7 @@ class Scratch:
 
     def __init__(self, base):
         k.private_namespace()
-        self.dir = os.path.join(base, 'unionfs-bench-%d' % os.getpid())
+        self.dir = os.path.join(base, 'bench-unionfs-%d' % os.getpid())
         os.makedirs(self.dir)
         self.image = False
         said = subprocess.run(['stat', '-f', '-c', '%t', self.dir], stdout=subprocess.PIPE, text=True)
@@ -241,7 +241,7 @@ class Scratch:
         self.image = True
 
     def close(self):
-        k.umount(self.dir + '/tmpfs', k.MNT_DETACH)
-        if self.image:
-            k.umount(self.dir, k.MNT_DETACH)
+        for where in [self.dir + '/tmpfs'] + [self.dir] * self.image:
+            if k.mounted_at(where):
+                k.umount(where, k.MNT_DETACH)
         subprocess.run(['rm', '-rf', '--one-file-system', self.dir], timeout=LIMIT)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-LEFT, RIGHT, TOP, BOTTOM, ROW, WIDTH = 300, 40, 92, 46, 19, 1000
+LEFT, RIGHT, TOP, BOTTOM, ROW, WIDTH = 340, 40, 92, 46, 19, 1040
 MARKS = {'ext4': '#9aa0a6', 'fuse-overlayfs': '#d9822b', 'fuse-unionfs': '#1f6feb'}
 LIMIT = '#c62828'
 LEAST, MOST = 1 / 8, 64
@@ -130,8 +130,7 @@ def write(data, base):
     if not rows:
         return 'nothing to plot: no row was measured on both kernel and fuse-unionfs'
     m = data['machine']
-    footer = 'kernel %s, %d CPUs; median of %d rounds; logarithmic' % (m['kernel'], m['cpus'],
-                                                                       data['rounds'])
+    footer = 'kernel %s, %d CPUs; rounds: %d (medians); logarithmic' % (m['kernel'], m['cpus'], data['rounds'])
     os.makedirs(os.path.dirname(os.path.abspath(base)), exist_ok=True)
     with open(base + '.svg', 'w') as f:
         f.write(Picture(rows).svg(footer))

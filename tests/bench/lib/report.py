@@ -13,20 +13,22 @@ SHORT = {'ext4': 'ext4', 'kernel': 'kernel', 'fuse-overlayfs': 'f-ovl', 'fuse-un
 
 
 def machine(binary):
-    def first_line(*argv):
+    def version(program):
         try:
-            p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            p = subprocess.run([program, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True)
         except OSError:
-            return ''
-        return p.stdout.split('\n')[0]
+            return 'absent'
+        found = re.search(r'^fuse-(?:overlayfs|unionfs)\W.*?(\d[\w.-]*)', p.stdout, re.M)
+        return found[1] if found else p.stdout.split('\n')[0]
 
     with open('/proc/cpuinfo') as f:
         model = re.search(r'model name\s*: (.*)', f.read())
     return {'kernel': platform.release(), 'cpus': os.cpu_count(), 'cpu': model[1] if model else '?',
             'memory_mib': os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 20,
             'load': os.getloadavg()[0],
-            'fuse-unionfs': first_line(binary, '--version'),
-            'fuse-overlayfs': first_line('fuse-overlayfs', '--version').replace('fuse-overlayfs: ', '')}
+            'fuse-unionfs': version(binary),
+            'fuse-overlayfs': version('fuse-overlayfs')}
 
 
 def _ratio(a, b):
@@ -60,6 +62,7 @@ def judge(entry, row):
     ours = seconds.get('fuse-unionfs')
     entry['us_kernel'] = _ratio(ours, seconds.get('kernel'))
     entry['fo_us'] = _ratio(seconds.get('fuse-overlayfs'), ours)
+    entry['disturbed'] = [fs for fs, v in entry['fs'].items() if v.get('disturbed')]
     entry['limit'] = row.alternative if entry['line'] else row.limit
     entry['missed'] = missed = []
     if entry['limit'] and entry['us_kernel'] and entry['us_kernel'] > entry['limit']:
@@ -109,6 +112,15 @@ def _held(entry, fs):
     return '%.1f/%d' % (got['rss'] / 1048576, got['fds'])
 
 
+def _remarks(entry):
+    said = []
+    if entry['missed']:
+        said.append('MISSED: ' + ', '.join(entry['missed']))
+    if entry['disturbed']:
+        said.append('disturbed: ' + ', '.join(SHORT[fs] for fs in entry['disturbed']))
+    return '; '.join(said)
+
+
 def table(entries):
     """Lines of text."""
     head = ['', 'ext4', 'kernel', 'f-ovl', 'us', 'us/kernel', 'limit', 'f-ovl/us', 'requests',
@@ -122,7 +134,7 @@ def table(entries):
                     [_times(e['us_kernel']), '%g' % e['limit'] if e['limit'] else '',
                      _times(e['fo_us']), '-' if requests is None else str(sum(requests.values())),
                      _held(e, 'fuse-unionfs'), _held(e, 'fuse-overlayfs'),
-                     'MISSED: ' + ', '.join(e['missed']) if e['missed'] else ''])
+                     _remarks(e)])
     return columns([head] + body)
 
 
@@ -135,7 +147,7 @@ def columns(cells):
 def text(data):
     """The whole report."""
     m = data['machine']
-    lines = ['%s, kernel %s, %d CPUs, load %.1f at the start; %s; fuse-overlayfs %s' %
+    lines = ['%s, kernel %s, %d CPUs, load %.1f at the start; fuse-unionfs %s, fuse-overlayfs %s' %
              (m['cpu'], m['kernel'], m['cpus'], m['load'], m['fuse-unionfs'], m['fuse-overlayfs']),
              'inputs: ' + '; '.join('%s %s' % i for i in data['inputs'].items())]
     if data.get('quick'):
@@ -151,6 +163,8 @@ def text(data):
                                      '  MISSED' if s['missed'] else '') if 'relative' in s else ''))
     lines += _counts(data)
     missed = [e for e in data.get('rows', ()) if e['missed']]
+    if any(e['disturbed'] for e in data.get('rows', ())):
+        lines += ['', 'disturbed: others emptied the caches of this machine each time it was measured']
     if data.get('rows'):
         lines += ['', '%d of %d lines miss a limit' % (len(missed), len(data['rows']))]
     for what in ('skipped', 'failures'):

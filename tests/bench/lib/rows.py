@@ -7,7 +7,7 @@ import fnmatch
 
 
 class Row:
-    def __init__(self, name, title, limit=None, alternative=None, seconds=None, files=None):
+    def __init__(self, name, title, limit=None, alternative=None, seconds=None):
         self.name, self.title = name, title
         self.limit = limit                  # us / kernel at most
         self.alternative = alternative      # the same, for the line with other options
@@ -70,9 +70,6 @@ BY_NAME = {r.name: r for r in ROWS}
 
 # Two processes on different directories, upper on tmpfs: as much faster as on tmpfs, times this.
 SCALING = 0.85
-
-# A FUSE file system's rows may be compared with nothing when it is not in the run.
-NO_PLAIN = 'no plain directory can do this'
 
 
 class Work:

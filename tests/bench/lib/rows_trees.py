@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Trees: walked, read, unpacked, copied, deleted, changed, moved, compared."""
-from .base import k, shell, tool
+from .base import drop_caches, shell, tool
 from .rows import METACOPY, VOLATILE, work
 
 
@@ -12,7 +12,7 @@ def stat(b):
 
     def cold():
         b.remount()
-        k.drop_caches(2)
+        drop_caches()
 
     cold()
     b.measure('stat.first', lambda: b.helper('walk', m), reset=cold)
