@@ -234,6 +234,7 @@ static int start_transport(struct app *a, char **ret_err)
 	const struct un_options *o = a->options;
 	const struct un_transport_config config = {
 		.threads = o->threads,
+		.spin = o->spin,
 		.clone_fd = o->clone_fd,
 		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
 		.debug = o->debug,

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #define UN_MAX_LOWERS 500
+#define UN_DEFAULT_SPIN 50
 #define UN_TIMEOUT_FOREVER (-1.0)
 
 enum un_sync {
@@ -95,6 +96,7 @@ struct un_options {
 	enum un_sync sync;
 	double timeout;     /* seconds; UN_TIMEOUT_FOREVER */
 	unsigned threads;   /* 0: as many as CPUs */
+	unsigned spin;      /* microseconds a thread keeps asking before it sleeps */
 	unsigned max_write; /* bytes; 0: default */
 };
 

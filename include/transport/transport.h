@@ -45,6 +45,7 @@ struct un_transport_ops {
 
 struct un_transport_config {
 	unsigned threads; /* 0: as many as CPUs, at least 2 */
+	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.h */
 	bool clone_fd;
 	unsigned max_write; /* bytes */
 	bool debug;

@@ -11,6 +11,7 @@
 #include "options_i.h"
 
 #define MAX_THREADS 1024
+#define MAX_SPIN 10000
 #define MIN_WRITE 4096u
 #define MAX_WRITE 1048576u
 
@@ -294,6 +295,16 @@ static int set_threads(struct un_parse *p, const struct option *opt, const char 
 	return 0;
 }
 
+static int set_spin(struct un_parse *p, const struct option *opt, const char *value)
+{
+	guint64 n;
+
+	if (!g_ascii_string_to_unsigned(value, 10, 0, MAX_SPIN, &n, NULL))
+		return bad_value(p, opt, value, "a whole number of microseconds from 0 to 10000");
+	p->o->spin = (unsigned)n;
+	return 0;
+}
+
 static int set_max_threads(struct un_parse *p, const struct option *opt, const char *value)
 {
 	guint64 n;
@@ -370,6 +381,7 @@ static const struct option options[] = {
 	BOOL("writeback", writeback),
 	{ "threads", TAKES_VALUE, set_threads },
 	{ "max_threads", TAKES_VALUE, set_max_threads },
+	{ "spin", TAKES_VALUE, set_spin },
 	{ "max_write", TAKES_VALUE, set_max_write },
 	BOOL("clone_fd", clone_fd),
 	/* the mount */

@@ -387,6 +387,7 @@ static struct un_options *options_new(void)
 	o->metacopy = true;
 	o->index = true;
 	o->timeout = UN_TIMEOUT_FOREVER;
+	o->spin = UN_DEFAULT_SPIN;
 	return o;
 }
 

@@ -48,6 +48,8 @@ const char *un_usage_help(void)
 	       "  writeback[=0|1]     let the kernel collect writes (default: 0)\n"
 	       "  threads=N           1 to 1024 (default: as many as CPUs)\n"
 	       "  max_threads=N       not more than that\n"
+	       "  spin=MICROSECONDS   how long a thread that gets request after request keeps asking\n"
+	       "                      for the next before it sleeps; 0: never (default: 50)\n"
 	       "  clone_fd[=0|1]      one /dev/fuse descriptor per thread (default: 1)\n"
 	       "  max_write=BYTES     largest write request, 4096 to 1048576\n"
 	       "\n"

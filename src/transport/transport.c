@@ -14,6 +14,7 @@
  */
 #include "transport_i.h"
 
+#include "transport/turns.h"
 #include "transport/wire.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -23,7 +24,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,6 @@
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
 #define MIN_BUFFER (128 * 1024u)
-#define KICK_SIGNAL SIGUSR2
 
 /* Written by its own thread only; on cache lines of its own. */
 struct worker {
@@ -42,7 +41,7 @@ struct worker {
 	int fd; /* the session's, or a clone of our own */
 	char *buf;
 	pthread_t thread;
-	bool running; /* under t->lock: thread can be sent a signal */
+	struct un_turn turn;
 	_Atomic uint64_t counts[UN_TRANSPORT_OPCODES];
 } __attribute__((aligned(128)));
 
@@ -54,7 +53,7 @@ struct un_transport {
 	size_t buf_size;
 	unsigned n_workers;
 	struct worker **workers;
-	struct un_mutex lock; /* worker.thread and .running */
+	struct un_turns *turns;
 	atomic_bool stopping;
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool init_answered;
@@ -260,21 +259,45 @@ static void process(struct worker *w, char *buf, size_t size)
 	self.init = NULL;
 }
 
-/* The size of a request in w->buf, or -errno; -ENODEV is the regular end. */
+/* May it take long, or need others to be served meanwhile (an LSEEK makes the kernel write back)? */
+static bool is_slow(uint32_t opcode)
+{
+	switch (opcode) {
+	case UN_WIRE_FSYNC:
+	case UN_WIRE_FSYNCDIR:
+	case UN_WIRE_SYNCFS:
+	case UN_WIRE_LSEEK:
+	case UN_WIRE_FALLOCATE:
+	case UN_WIRE_COPY_FILE_RANGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool is_oneway(uint32_t opcode)
+{
+	return opcode == UN_WIRE_FORGET || opcode == UN_WIRE_BATCH_FORGET ||
+	       opcode == UN_WIRE_INTERRUPT || opcode == UN_WIRE_RELEASE;
+}
+
+/* The size of a request in @buf, or -errno; -ENODEV is the regular end. */
 static ssize_t receive(struct worker *w, char *buf)
 {
-	while (!atomic_load_explicit(&w->t->stopping, memory_order_relaxed)) {
-		ssize_t n = un_errno(read(w->fd, buf, w->t->buf_size));
+	struct un_transport *t = w->t;
 
+	while (!atomic_load_explicit(&t->stopping, memory_order_relaxed)) {
+		const struct un_wire_in *in = (const struct un_wire_in *)(const void *)buf;
+		ssize_t n;
+
+		un_turn_ask(t->turns, &w->turn);
+		n = un_errno(read(w->fd, buf, t->buf_size));
+		if (n >= (ssize_t)sizeof(*in))
+			un_turn_taken(t->turns, &w->turn, is_slow(in->opcode), is_oneway(in->opcode));
 		/* ENOENT: the caller gave up between the queue and us. */
 		if (n >= 0 || (n != -EINTR && n != -EAGAIN && n != -ENOENT))
 			return n;
-		if (n == -EAGAIN) {
-			/* An inherited descriptor may be non-blocking, and that is shared. */
-			struct pollfd p = { .fd = w->fd, .events = POLLIN };
-
-			un_ignore(poll(&p, 1, -1));
-		}
+		un_turn_missed(t->turns, &w->turn);
 	}
 	return -ENODEV;
 }
@@ -293,12 +316,8 @@ static void *worker_main(void *arg)
 	struct worker *w = arg;
 	struct un_transport *t = w->t;
 	char *buf = request_buffer(w);
-	sigset_t kick;
 	ssize_t n;
 
-	sigemptyset(&kick);
-	sigaddset(&kick, KICK_SIGNAL);
-	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	un_transport_use_device(w->fd);
 	if (t->config.ops && t->config.ops->worker_start)
 		t->config.ops->worker_start(t->config.data);
@@ -307,9 +326,7 @@ static void *worker_main(void *arg)
 		process(w, buf, (size_t)n);
 	if (n != -ENODEV && n != -ECONNABORTED)
 		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", strerrordesc_np((int)-n));
-	un_mutex_lock(&t->lock);
-	w->running = false;
-	un_mutex_unlock(&t->lock);
+	un_turns_leave(t->turns, &w->turn);
 	return NULL;
 }
 
@@ -368,7 +385,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->n_workers = c->threads ? c->threads : MAX(g_get_num_processors(), 2);
 	t->workers = g_new0(struct worker *, t->n_workers);
 	t->helper = un_helper_new();
-	un_mutex_init(&t->lock);
+	t->turns = un_turns_new(t->n_workers, (uint64_t)c->spin * 1000);
 	for (unsigned i = 0; i < t->n_workers; i++) {
 		t->workers[i] = worker_new(t);
 		if (!t->workers[i]) {
@@ -388,14 +405,19 @@ int un_transport_init(struct un_transport *t)
 
 	un_transport_use_device(t->fd);
 	while (!t->init_answered && !fuse_session_exited(t->se)) {
-		n = receive(w, buf);
-		if (n < 0)
+		/* An inherited descriptor may be non-blocking, and that is shared. */
+		struct pollfd p = { .fd = t->fd, .events = POLLIN };
+
+		un_ignore(poll(&p, 1, -1));
+		n = un_errno(read(t->fd, buf, t->buf_size));
+		if (n >= 0)
+			process(w, buf, (size_t)n);
+		else if (n != -EINTR && n != -EAGAIN && n != -ENOENT)
 			break;
-		process(w, buf, (size_t)n);
 	}
 	un_transport_use_device(-1);
 
-	if (n < 0)
+	if (n < 0 && !t->init_answered)
 		return (int)n;
 	if (t->init_error)
 		return t->init_error;
@@ -418,6 +440,22 @@ static void open_clones(struct un_transport *t)
 	}
 }
 
+/* A worker tries a read where others may be faster: it must not be caught in it. */
+static int start_worker(struct un_transport *t, struct worker *w)
+{
+	int flags = fcntl(w->fd, F_GETFL), r;
+
+	if (flags < 0 || fcntl(w->fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	r = un_turns_join(t->turns, &w->turn, w->fd);
+	if (r < 0)
+		return r;
+	r = -pthread_create(&w->thread, NULL, worker_main, w);
+	if (r < 0)
+		un_turns_leave(t->turns, &w->turn);
+	return r;
+}
+
 int un_transport_run(struct un_transport *t)
 {
 	unsigned n = 0;
@@ -425,53 +463,25 @@ int un_transport_run(struct un_transport *t)
 
 	open_clones(t);
 	while (n < t->n_workers) {
-		struct worker *w = t->workers[n];
-
-		un_mutex_lock(&t->lock);
-		r = pthread_create(&w->thread, NULL, worker_main, w);
-		w->running = r == 0;
-		un_mutex_unlock(&t->lock);
-		if (r)
+		r = start_worker(t, t->workers[n]);
+		if (r < 0)
 			break;
 		n++;
 	}
-	if (r)
+	if (r < 0)
 		un_log(LOG_ERR, "%u of %u threads started: %s", n, t->n_workers,
-		       strerrordesc_np(r));
+		       strerrordesc_np(-r));
 
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(t->workers[i]->thread, NULL);
 	un_helper_stop(t->helper);
-	return n ? 0 : -r;
-}
-
-static void kicked(int sig)
-{
+	return n ? 0 : r;
 }
 
 void un_transport_stop(struct un_transport *t)
 {
-	/* No SA_RESTART: the signal is there to make read(2) return. */
-	struct sigaction sa = { .sa_handler = kicked };
-	bool busy = true;
-
-	sigemptyset(&sa.sa_mask);
-	sigaction(KICK_SIGNAL, &sa, NULL);
-	t->stopping = true;
-
-	/* Again and again: one that comes between a worker's look at the flag and its read is lost. */
-	while (busy) {
-		busy = false;
-		un_mutex_lock(&t->lock);
-		for (unsigned i = 0; i < t->n_workers; i++) {
-			if (!t->workers[i]->running)
-				continue;
-			busy = true;
-			pthread_kill(t->workers[i]->thread, KICK_SIGNAL);
-		}
-		un_mutex_unlock(&t->lock);
-		g_usleep(2000);
-	}
+	atomic_store(&t->stopping, true);
+	un_turns_stop(t->turns);
 }
 
 void un_transport_free(struct un_transport *t)
@@ -490,7 +500,7 @@ void un_transport_free(struct un_transport *t)
 		free(w);
 	}
 	g_free(t->workers);
-	un_mutex_done(&t->lock);
+	un_turns_free(t->turns);
 	g_free(t);
 }
 

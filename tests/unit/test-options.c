@@ -35,6 +35,7 @@ static void defaults(void **state)
 	assert_int_equal(o->sync, UN_SYNC_AUTO);
 	assert_true(o->timeout == UN_TIMEOUT_FOREVER);
 	assert_int_equal(o->threads, 0);
+	assert_int_equal(o->spin, 50);
 	assert_int_equal(o->max_write, 0);
 	un_options_free(o);
 	un_options_free(NULL);
@@ -281,6 +282,16 @@ static void numbers(void **state)
 	BAD(L ",threads", "needs a value");
 	BAD(L ",max_threads=0", "'max_threads=0': the value must be a whole number");
 	BAD(L ",max_threads=x", "a whole number");
+
+	o = GOOD(L ",spin=0");
+	assert_int_equal(o->spin, 0);
+	un_options_free(o);
+	o = GOOD(L ",spin=10000");
+	assert_int_equal(o->spin, 10000);
+	un_options_free(o);
+	BAD(L ",spin=10001", "'spin=10001': the value must be a whole number of microseconds");
+	BAD(L ",spin=", "whole number of microseconds");
+	BAD(L ",spin", "needs a value");
 
 	o = GOOD(L ",max_write=4096");
 	assert_int_equal(o->max_write, 4096);
