@@ -73,6 +73,9 @@ struct un_layer_ops {
 /* The real thing. */
 extern const struct un_layer_ops un_layer_posix;
 
+/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before 6.17. */
+int un_layer_xflags(int dirfd, const char *name, uint64_t *ret);
+
 /* Decorators: wrap whatever @l uses now. The trace logs every change of an upper with its result. */
 void un_layer_trace(struct un_layer *l);
 
@@ -86,6 +89,7 @@ struct un_layer_caps {
 	bool acl;             /* POSIX ACLs */
 	bool handles;         /* name_to_handle_at works */
 	bool d_type;          /* getdents tells the type */
+	bool slim_xattrs;     /* xattrs of a file add at most one block to its blocks */
 };
 
 struct un_layer {

@@ -32,6 +32,7 @@ enum un_mark {
 
 /* Bits of a set of marks, as un_marks_scan() returns it. */
 #define UN_HAS(mark) (1u << (mark))
+#define UN_HAS_ANY (1u << 31) /* any xattr, be it a mark or not */
 
 /* The full xattr name; static. */
 const char *un_mark_name(enum un_dialect dialect, enum un_mark mark);

@@ -59,6 +59,7 @@ struct un_hit {
 	bool xwhiteouts; /* directory: marked opaque=x */
 	bool impure;     /* directory in the upper: holds objects with an origin */
 	bool origin;     /* in the upper: carries an origin itself */
+	bool no_xattrs;  /* it was seen to have none at all */
 };
 
 struct un_found {
@@ -143,6 +144,14 @@ bool un_listing_settled(const struct un_listing *l);
 
 /* The first shown entry behind @cookie (0: the first at all), or NULL. The listing is settled. */
 const struct un_entry *un_listing_next(const struct un_listing *l, uint64_t cookie);
+
+/* The same by position in the order, while nothing is settled: the first behind @cookie; ... */
+size_t un_listing_after(const struct un_listing *l, uint64_t cookie);
+/* ... the shown entry at *@at or behind, whose position *@at is then; NULL: none is left. */
+const struct un_entry *un_listing_at(const struct un_listing *l, size_t *at);
+
+/* A layer has come on top of all others: every position is one further down. */
+void un_listing_shift(struct un_listing *l);
 
 /* Every entry with UN_ENTRY_WHITEOUT, in no order. */
 void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),

@@ -50,12 +50,39 @@ void un_at_done(struct un_fs *fs, struct un_at *at)
 	at->pin = NULL;
 }
 
+static bool same_time(const struct statx_timestamp *a, const struct statx_timestamp *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Is the time of change in @st that of a copy-up? A clock may be too coarse for ctime alone to tell. */
+static bool is_hidden(const struct un_hidden *h, const struct statx *st)
+{
+	return h->real.tv_sec && same_time(&h->real, &st->stx_ctime) &&
+	       same_time(&h->mtime, &st->stx_mtime);
+}
+
+void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
+			 const struct statx *after)
+{
+	struct un_hidden *h = &dir->d->hidden;
+
+	un_mutex_lock(&dir->lock);
+	if (!is_hidden(h, before))
+		h->shown = before->stx_ctime;
+	h->real = after->stx_ctime;
+	h->mtime = after->stx_mtime;
+	un_mutex_unlock(&dir->lock);
+}
+
 void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 {
 	st->stx_ino = inode->ino;
 	if (inode->type == DT_DIR) {
 		if (inode->d->n > 1)
 			st->stx_nlink = 1;
+		if (is_hidden(&inode->d->hidden, st))
+			st->stx_ctime = inode->d->hidden.shown;
 	} else {
 		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
 		if (inode->orphan && st->stx_nlink > 0)
@@ -346,6 +373,8 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
 	if (inode->type != DT_DIR)
 		inode->maybe_setid = true; /* looked at again when it matters */
+	else
+		inode->d->hidden.real.tv_sec = 0;
 	if (r == 0 && (a->valid & UN_SET_MTIME))
 		inode->mtime_set = a->valid & UN_SET_MTIME_NOW ? 0 : un_monotonic_seconds();
 	return r;

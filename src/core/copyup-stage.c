@@ -111,15 +111,13 @@ static const char *staged_name(const struct un_copyup_ctx *c)
 	return c->tmp >= 0 ? "" : c->name;
 }
 
+/* What is staged is the daemon's, and some directories give it their group: finish() looks. */
 static int copy_owner(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
-	struct statx st;
-	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &st);
+	int r;
 
-	if (r < 0)
-		return r;
-	if (st.stx_uid == c->st.stx_uid && st.stx_gid == c->st.stx_gid)
+	if (c->st.stx_uid == c->fs->uid && c->st.stx_gid == c->fs->gid)
 		return 0;
 	r = u->ops->chown(u, staged_dir(c), staged_name(c), c->st.stx_uid, c->st.stx_gid);
 	/* An id that the user namespace does not map. */
@@ -193,7 +191,8 @@ int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
 
 static int copy_xattrs(struct un_copyup_ctx *c)
 {
-	if (c->hollow)
+	/* Found to have none that a user would see, or nothing to be seen. */
+	if (c->hollow || (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate))
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
 	return un_stage_copy_xattrs(c->fs, c->lower, c->ldir, c->lname, staged_dir(c),
@@ -217,20 +216,33 @@ static int copy_flags(struct un_copyup_ctx *c)
 	return r;
 }
 
-/*
- * SYNC and NOATIME: copied as real flags, where both sides have them. Asked only for regular files,
- * for which both are open anyway; failure is not one of the copy-up.
- */
-static void copy_real_flags(struct un_copyup_ctx *c, int src)
+/* The lower's SYNC and NOATIME flags. Failure is not one of the copy-up. */
+static int lower_real_flags(struct un_copyup_ctx *c)
 {
-	int want = 0, now = 0;
+	uint64_t x = 0;
+	int r = un_layer_xflags(c->ldir, c->lname, &x), flags = 0;
+	struct un_fd *src;
 
-	if (ioctl(src, FS_IOC_GETFLAGS, &want) < 0 || !(want & (FS_SYNC_FL | FS_NOATIME_FL)))
-		return;
-	if (ioctl(c->tmp, FS_IOC_GETFLAGS, &now) < 0)
-		return;
-	now |= want & (FS_SYNC_FL | FS_NOATIME_FL);
-	un_ignore(ioctl(c->tmp, FS_IOC_SETFLAGS, &now));
+	if (r == 0)
+		return (x & FS_XFLAG_SYNC ? FS_SYNC_FL : 0) |
+		       (x & FS_XFLAG_NOATIME ? FS_NOATIME_FL : 0);
+	if (r != -ENOSYS || un_file_get(c->fs, c->inode, UN_FD_READ, &src) < 0)
+		return 0;
+	if (ioctl(src->fd, FS_IOC_GETFLAGS, &flags) < 0)
+		flags = 0;
+	un_fdcache_put(c->fs->fds, src);
+	return flags & (FS_SYNC_FL | FS_NOATIME_FL);
+}
+
+/* Copied as real flags, where both sides have them. */
+static void copy_real_flags(struct un_copyup_ctx *c)
+{
+	int want = lower_real_flags(c), now = 0;
+
+	if (want && ioctl(c->tmp, FS_IOC_GETFLAGS, &now) == 0) {
+		now |= want;
+		un_ignore(ioctl(c->tmp, FS_IOC_SETFLAGS, &now));
+	}
 }
 
 static int set_origin(struct un_copyup_ctx *c)
@@ -275,16 +287,28 @@ static int set_meta_and_index(struct un_copyup_ctx *c)
 			   strlen(count));
 }
 
-static int copy_mode_and_times(struct un_copyup_ctx *c)
+static mode_t final_mode(const struct un_copyup_ctx *c)
 {
-	struct un_layer *u = c->fs->upper;
 	mode_t mode = c->st.stx_mode & 07777;
-	int r = 0;
 
 	/* Cut off by a plain user, as the file system would have done it. */
 	if (c->size >= 0 && !c->fs->privileged)
 		mode &= ~(mode_t)(mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID);
-	if (c->inode->type != DT_LNK)
+	return mode;
+}
+
+/* Owner, mode and times as they have to be; c->ust is what the object is like then, but for ctime. */
+static int finish(struct un_copyup_ctx *c)
+{
+	struct un_layer *u = c->fs->upper;
+	mode_t mode = final_mode(c);
+	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust);
+
+	if (r == 0 && (c->ust.stx_uid != c->st.stx_uid || c->ust.stx_gid != c->st.stx_gid)) {
+		r = u->ops->chown(u, staged_dir(c), staged_name(c), c->st.stx_uid, c->st.stx_gid);
+		c->ust.stx_mode &= (uint16_t) ~(S_ISUID | S_ISGID);
+	}
+	if (r == 0 && c->inode->type != DT_LNK && (c->ust.stx_mode & 07777) != mode)
 		r = u->ops->chmod(u, staged_dir(c), staged_name(c), mode);
 	/* A file that is cut off has been changed now, and appears so. */
 	if (r == 0 && c->size < 0)
@@ -309,14 +333,16 @@ static int stage_symlink(struct un_copyup_ctx *c)
 static int stage_regular(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
+	/* Without privilege a read-only file would take no xattrs. */
+	mode_t mode = c->fs->privileged ? c->st.stx_mode & 0777 : 0600;
 	int fd = -EOPNOTSUPP;
 
 	if (u->caps.tmpfile)
 		fd = un_open_retry(c->fs, u, c->fs->work, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
-				   0600);
+				   mode);
 	if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -ENOENT || fd == -EINVAL) {
 		fd = un_open_retry(c->fs, u, c->fs->work, c->name,
-				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 		c->named = fd >= 0;
 	}
 	if (fd < 0)
@@ -383,8 +409,6 @@ static int sync_staged(struct un_copyup_ctx *c)
 
 int un_copyup_stage(struct un_copyup_ctx *c)
 {
-	struct un_layer *u = c->fs->upper;
-	struct un_fd *src;
 	int r;
 
 	/* Before any data is copied for nothing. */
@@ -393,10 +417,8 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 		r = stage_object(c);
 	if (r == 0 && c->tmp >= 0) {
 		r = copy_data(c);
-		if (r == 0 && !c->hollow && un_file_get(c->fs, c->inode, UN_FD_READ, &src) == 0) {
-			copy_real_flags(c, src->fd);
-			un_fdcache_put(c->fs->fds, src);
-		}
+		if (r == 0 && !c->hollow)
+			copy_real_flags(c);
 	}
 	if (r == 0)
 		r = copy_owner(c);
@@ -409,10 +431,8 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 	if (r == 0)
 		r = set_meta_and_index(c);
 	if (r == 0)
-		r = copy_mode_and_times(c);
+		r = finish(c);
 	if (r == 0)
 		r = sync_staged(c);
-	if (r == 0)
-		r = u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust);
 	return r;
 }

@@ -121,9 +121,8 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		memmove(d->stack + 1, d->stack, d->n * sizeof(*d->stack));
 		d->stack[0] = rd;
 		d->n++;
-		/* Positions in it have moved by one; a name at a time is not worth it. */
-		un_listing_free(d->listing);
-		d->listing = NULL;
+		if (d->listing)
+			un_listing_shift(d->listing);
 		return;
 	}
 	un_fdcache_clear(fs->fds, &inode->io);
@@ -147,19 +146,23 @@ static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct 
 		.exists = true, .in_upper = true, .lower = true, .type = c->inode->type
 	};
 	struct un_fd *fd;
-	struct statx pst;
+	struct statx pst, after;
 	int r = un_realdir_open(c->fs, parent, &fd);
 
 	if (r < 0)
 		return r;
 	p.dirfd = fd->fd;
-	r = un_dir_mark_impure(c->fs, parent, fd->fd);
+	r = u->ops->stat(u, fd->fd, "", &pst);
 	if (r == 0)
-		r = u->ops->stat(u, fd->fd, "", &pst);
+		r = un_dir_mark_impure(c->fs, parent, fd->fd);
 	if (r == 0)
 		r = un_lifted(c->fs, fd->fd, "", link_or_rename, &p);
 	if (r == 0) {
-		un_ignore(un_stage_times(c->fs, fd->fd, "", &pst));
+		if (un_stage_times(c->fs, fd->fd, "", &pst) == 0 &&
+		    u->ops->stat(u, fd->fd, "", &after) == 0) {
+			un_attr_hide_change(dir, &pst, &after);
+			c->hidden = true;
+		}
 		sync_parent(c, fd->fd);
 		un_mutex_lock(&c->inode->lock);
 		adopt_locked(c, parent, name);
@@ -292,8 +295,7 @@ static int publish(struct un_copyup_ctx *c)
 			r = publish_locked(c, dir, un_dir_upper(c->fs, dir), name);
 		un_inode_put(c->fs, there);
 		un_ns_unlock_set(&locked);
-		/* Its time of change has moved, and it may be a merged directory now. */
-		if (r == 0 && c->fs->stale)
+		if (r == 0 && c->fs->stale && (!c->hidden || !c->origin))
 			c->fs->stale(c->fs->stale_data, dir->id,
 				     c->origin ? UN_STALE_ATTRS : UN_STALE_LISTING);
 		un_inode_put(c->fs, dir);

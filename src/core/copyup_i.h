@@ -30,7 +30,8 @@ struct un_copyup_ctx {
 	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */
 	bool named;
 
-	struct statx ust; /* the staged object, when complete */
+	struct statx ust; /* the staged object, when complete; its ctime is not final */
+	bool hidden;      /* the parent's change is not shown (un_attr_hide_change) */
 };
 
 /*

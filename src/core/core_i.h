@@ -66,8 +66,16 @@ struct un_dirinfo {
 	unsigned n;
 	struct un_listing *listing; /* complete, or NULL */
 	atomic_uint asked;          /* layers asked for names since there is no listing */
+	atomic_uint looked_up;      /* names, one by one, since there is one of many names */
 	bool dead;                  /* removed */
 	struct statx *last;         /* dead: its attributes */
+	/*
+	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
+	 * layer says .real, .shown is shown. Guarded by the inode's lock.
+	 */
+	struct un_hidden {
+		struct statx_timestamp real, shown, mtime;
+	} hidden;
 };
 
 enum un_xattr_state {
@@ -174,6 +182,7 @@ struct un_fs {
 	bool redirect_follow, redirect_create;
 	bool metacopy_follow, metacopy_create;
 	enum un_digests digests;
+	bool selinux;                /* the kernel has it */
 	struct un_realdir *indexdir; /* NULL: no index */
 	atomic_bool index_used;      /* may hold something */
 	atomic_uint index_seq;       /* counts entries made */
@@ -206,6 +215,10 @@ struct un_fs {
 	un_stale_fn stale;
 	void *stale_data;
 };
+
+/* A listing is given with attributes up to so many names; beyond, after so many were looked up. */
+#define UN_ATTRS_FIRST 4096u
+#define UN_ATTRS_WANTED 16u
 
 /* ---- link.c ---------------------------------------------------------------------------------------- */
 
@@ -318,6 +331,12 @@ bool un_name_reserved(struct un_fs *fs, const char *name);
 int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st);
 /* Number and link count as shown; @inode's lock is held, or it is new. */
 void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+/*
+ * A copy-up has changed @dir on the layer, which said @before and says @after, times but that of change
+ * restored: go on showing the time of before. @dir's lock is not held.
+ */
+void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
+			 const struct statx *after);
 /* UN_PROT_* bits in force, or -errno. */
 int un_prot(struct un_fs *fs, struct un_inode *inode);
 /* May names in the directory change? @remove: taking one away. 0 or -EPERM, ... */

@@ -130,6 +130,15 @@ static int make_root(struct un_fs *fs, char **ret_err)
 	return 0;
 }
 
+/* Has the kernel anybody who labels files? Unknown: yes. */
+static bool kernel_has_selinux(void)
+{
+	g_autofree char *known = NULL;
+
+	return !g_file_get_contents("/proc/filesystems", &known, NULL, NULL) ||
+	       strstr(known, "selinuxfs") != NULL;
+}
+
 struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 {
 	struct un_fs *fs = g_new0(struct un_fs, 1);
@@ -149,6 +158,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->uid = geteuid();
 	fs->gid = getegid();
 	fs->privileged = fs->uid == 0;
+	fs->selinux = kernel_has_selinux();
 	fs->work = ls->work;
 	fs->fds = un_fdcache_new(fd_budget(ls));
 	un_mutex_init(&fs->tree);

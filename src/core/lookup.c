@@ -98,6 +98,8 @@ static int fill_file(struct un_fs *fs, const char *name, const struct un_found *
 	inode->rname = g_ref_string_new(name);
 	inode->data = un_data_new(f, name);
 	inode->metacopy = inode->data != NULL;
+	if (h->no_xattrs && !fs->revalidate)
+		inode->xattrs = UN_XATTR_NONE;
 	if (!inode->upper) {
 		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
 		return 0;
@@ -373,13 +375,32 @@ static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, boo
 	return 0;
 }
 
+/* The attributes of what was found just now, if nobody but us has @inode: then they are still true. */
+static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un_found *f,
+		       struct statx *st)
+{
+	const struct statx *top = &f->hits[0].st;
+	bool ok;
+
+	un_mutex_lock(&inode->lock);
+	ok = atomic_load(&inode->refs) == 1 &&
+	     inode->upper == (f->hits[0].layer == fs->upper) && un_stx_dev(top) == inode->dev &&
+	     top->stx_ino == inode->rino;
+	if (ok) {
+		*st = *top;
+		un_attr_adjust(fs, inode, st);
+	}
+	un_mutex_unlock(&inode->lock);
+	return ok;
+}
+
 int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		     struct un_inode **ret, struct statx *st)
 {
 	struct un_inode *inode = NULL, *known = NULL;
 	struct un_merge_dir md;
 	struct un_found f;
-	bool asked;
+	bool asked, told = false;
 	int r;
 
 	if (dir->d->dead)
@@ -408,6 +429,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 			r = inode_from_found(fs, dir, name, &f, &inode);
 		if (r == 0)
 			r = publish(fs, dir, name, known != NULL, &inode);
+		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
 	un_inode_put(fs, known);
 	if (asked)
@@ -415,7 +437,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r < 0)
 		return r;
 found:
-	if (st) {
+	if (st && !told) {
 		r = un_getattr(fs, inode, st);
 		if (r < 0) {
 			un_inode_put(fs, inode);
@@ -469,6 +491,8 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 	}
 	un_ns_read(dir);
 	r = un_lookup_locked(fs, dir, name, ret, st);
+	if (r == 0 && dir->d->listing && un_listing_shown(dir->d->listing) > UN_ATTRS_FIRST)
+		atomic_fetch_add(&dir->d->looked_up, 1);
 	un_ns_unlock(dir);
 	return r;
 }

@@ -85,20 +85,30 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 	return 1;
 }
 
+/*
+ * Attributes cost a question to a layer and an inode in the kernel for each name. Of a very large
+ * directory the first names have them, and the others once it has shown that somebody wants them.
+ */
+static bool wants_attrs(const struct un_dirinfo *d, size_t at)
+{
+	return at < UN_ATTRS_FIRST || atomic_load(&d->looked_up) >= UN_ATTRS_WANTED;
+}
+
 static void emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs,
 		       un_dirent_fn fn, void *data)
 {
-	const struct un_entry *e = un_listing_next(dir->d->listing, cookie);
+	const struct un_listing *l = dir->d->listing;
+	const struct un_entry *e;
 
-	while (e) {
+	for (size_t at = un_listing_after(l, cookie); (e = un_listing_at(l, &at)); at++) {
 		struct un_dirent de;
 		struct statx st;
 
-		if (fill(fs, dir, e, attrs, &de, &st) && !fn(data, &de)) {
+		if (fill(fs, dir, e, attrs && wants_attrs(dir->d, at), &de, &st) &&
+		    !fn(data, &de)) {
 			un_inode_put(fs, de.inode);
 			return;
 		}
-		e = un_listing_next(dir->d->listing, e->cookie);
 	}
 }
 

@@ -73,6 +73,12 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 		if (n < 0)
 			return n;
 	}
+	/*
+	 * Labels where nothing is labelled: "not supported" is what ls(1) remembers of a whole file system,
+	 * while it asks for each file again after "none".
+	 */
+	if (inode->xattrs == UN_XATTR_NONE && !fs->selinux && strcmp(name, "security.selinux") == 0)
+		return -EOPNOTSUPP;
 	if (inode->xattrs == UN_XATTR_NONE && in_known_namespace(name))
 		return -ENODATA;
 	n = un_xattr_to_layer(fs->layers->dialect, name, real);

@@ -71,7 +71,7 @@ ssize_t un_xattr_list(struct un_layer *l, int dirfd, const char *name, char **re
 
 static unsigned marks_in(enum un_dialect dialect, const char *list, size_t len)
 {
-	unsigned found = 0;
+	unsigned found = len ? UN_HAS_ANY : 0;
 
 	for (const char *p = list; p < list + len; p += strlen(p) + 1) {
 		if (*p != 'u' && *p != 't')

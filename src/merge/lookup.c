@@ -159,26 +159,48 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 
+/* Beside the bits of UN_HAS(). */
+#define NOT_ASKED (1u << 30)
+
 /*
- * Has the file a metacopy mark? 1, 0 or -errno. In the upper @marks tells. In a lower one question is
- * spared: the data of such a file is a hole, so only a file with less data than its size says can be
- * one (a block may be the xattrs' own).
+ * The data of a metacopy file is a hole: what has more blocks than its xattrs can take is none, and
+ * need not be asked.
  */
-static int is_metacopy(const struct un_search *s, const struct un_where *w, const char *name,
-		       const struct statx *st, unsigned marks)
+static bool has_data_here(const struct un_layer *l, const struct statx *st)
 {
-	uint64_t xattr_block = MAX(st->stx_blksize, 4096u);
+	return l->caps.slim_xattrs && st->stx_blocks * 512 > MAX(st->stx_blksize, 4096u);
+}
+
+/* All marks of an object by one question. What a lower's daemon may not ask, there is none of. */
+static int scan_marks(const struct un_search *s, const struct un_where *w, const char *name,
+		      unsigned *marks)
+{
+	int r = un_marks_scan(w->layer, s->d->dialect, w->fd, name, marks);
+
+	if (w->layer->index > 0 && (r == -EACCES || r == -EPERM)) {
+		*marks = UN_HAS_ANY;
+		return 0;
+	}
+	return r;
+}
+
+/* Has the file a metacopy mark? 1, 0 or -errno. */
+static int is_metacopy(const struct un_search *s, const struct un_where *w, const char *name,
+		       const struct statx *st, unsigned *marks)
+{
 	uint8_t v[4 + 64];
 	ssize_t n;
 
 	if (!S_ISREG(st->stx_mode))
 		return 0;
-	if (w->layer->index == 0) {
-		if (!(marks & UN_HAS(UN_MARK_METACOPY)))
-			return 0;
-	} else if (st->stx_size && st->stx_blocks * 512 >= st->stx_size + xattr_block) {
-		return 0;
+	if (*marks & NOT_ASKED) {
+		int r = has_data_here(w->layer, st) ? 0 : scan_marks(s, w, name, marks);
+
+		if (r < 0)
+			return r;
 	}
+	if (!(*marks & UN_HAS(UN_MARK_METACOPY)))
+		return 0;
 	n = un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_METACOPY, v, sizeof(v));
 	if (n == -ENODATA || ((n == -EACCES || n == -EPERM) && w->layer->index > 0))
 		return 0;
@@ -198,17 +220,19 @@ static int look_file(struct un_search *s, const struct un_where *w, const char *
 		     const struct statx *st, unsigned marks, const struct un_rest *rest)
 {
 	struct un_found *f = s->f;
-	char c;
+	struct un_hit *h;
 	int meta;
 
 	s->stop = true;
 	if (f->n > 0 && (!f->metacopy || !S_ISREG(st->stx_mode)))
 		return 0;
-	meta = is_metacopy(s, w, name, st, marks);
+	meta = is_metacopy(s, w, name, st, &marks);
 	if (meta < 0)
 		return meta;
 	if (f->n == 0) {
-		add_hit(s, w, name, st)->origin = marks & UN_HAS(UN_MARK_ORIGIN);
+		h = add_hit(s, w, name, st);
+		h->origin = w->layer->index == 0 && (marks & UN_HAS(UN_MARK_ORIGIN));
+		h->no_xattrs = S_ISREG(st->stx_mode) && marks == 0;
 		f->metacopy = meta;
 	} else if (!meta) {
 		f->data = g_new(struct un_hit, 1);
@@ -217,30 +241,23 @@ static int look_file(struct un_search *s, const struct un_where *w, const char *
 	if (!meta)
 		return 0;
 	s->stop = false;
-	if (w->layer->index > 0) {
-		ssize_t n =
-			un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_REDIRECT, &c, 1);
-
-		if (n < 0 && n != -ERANGE)
-			return n == -ENODATA ? 0 : (int)n;
-	} else if (!(marks & UN_HAS(UN_MARK_REDIRECT))) {
+	if (!(marks & UN_HAS(UN_MARK_REDIRECT)))
 		return 0;
-	}
 	return un_merge_redirect(s, w, name, rest);
 }
 
 /* ---- one place, and all of them ------------------------------------------------------------------- */
 
-/* Marks of regular files in the upper, all by one question; then: is it a whiteout? */
+/* Marks of regular files in the upper, and of empty ones anywhere; then: is it a whiteout? */
 static int look_at_marks(const struct un_search *s, const struct un_where *w, const char *name,
 			 const struct statx *st, unsigned *ret_marks)
 {
 	int r;
 
-	*ret_marks = 0;
-	if (w->layer->index > 0 || !S_ISREG(st->stx_mode))
+	*ret_marks = NOT_ASKED;
+	if (!S_ISREG(st->stx_mode) || (w->layer->index > 0 && st->stx_size > 0))
 		return un_whiteout_probe(w->layer, s->d->dialect, w->fd, name, st);
-	r = un_marks_scan(w->layer, s->d->dialect, w->fd, name, ret_marks);
+	r = scan_marks(s, w, name, ret_marks);
 	if (r < 0)
 		return r;
 	return st->stx_size == 0 && (*ret_marks & UN_HAS(UN_MARK_WHITEOUT));
