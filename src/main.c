@@ -12,6 +12,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
+#include <malloc.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -39,6 +40,11 @@ struct app {
 	sigset_t signals;
 	atomic_bool ended; /* the signal thread is to end as well */
 };
+
+static unsigned threads(const struct un_options *o)
+{
+	return o->threads ? o->threads : MAX(g_get_num_processors(), 2);
+}
 
 /* Without them a layer or /dev/fuse could become descriptor 2, and be written messages to. */
 static void open_standard_fds(void)
@@ -97,6 +103,7 @@ static int open_union(struct app *a, char **ret_err)
 		.any_uuid = o->uuid == UN_UUID_ON,
 		.metacopy_follow = o->metacopy,
 		.metacopy_create = o->metacopy && o->redirect_dir == UN_REDIRECT_ON,
+		.other_fds = threads(o) * UN_TRANSPORT_FDS,
 	};
 	const struct un_ops_config ops = {
 		.timeout = o->timeout,
@@ -233,7 +240,7 @@ static int start_transport(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
 	const struct un_transport_config config = {
-		.threads = o->threads,
+		.threads = threads(o),
 		.spin = o->spin,
 		.clone_fd = o->clone_fd,
 		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
@@ -349,6 +356,8 @@ int main(int argc, char **argv)
 	g_autofree char *err = NULL;
 	int status;
 
+	/* One heap for each thread would keep what only one of them needs, and grow page by page. */
+	mallopt(M_ARENA_MAX, 2);
 	open_standard_fds();
 	a.options = un_options_parse(argc, argv, geteuid() == 0, &err);
 	if (!a.options) {

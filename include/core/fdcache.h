@@ -51,6 +51,8 @@ struct un_fd *un_fdcache_use(struct un_fdcache *c, struct un_fd *f);
 
 /* Accepts NULL. */
 void un_fdcache_put(struct un_fdcache *c, struct un_fd *f);
+/* The same; it will hardly be wanted again: closed, unless others use it, or it is pinned or written. */
+void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f);
 
 /* *@home lets go of its descriptor, which is closed when its last user gives it back. */
 void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home);

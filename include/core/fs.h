@@ -31,6 +31,7 @@ struct un_fs_config {
 	bool new_uuid;   /* give a fresh upper an identity */
 	bool any_uuid;   /* ... and one that is not fresh as well */
 	bool revalidate; /* timeout=0: ask the layers at every lookup */
+	unsigned other_fds; /* descriptors that the process needs beside the union's */
 };
 
 /* NULL and a sentence in *ret_err on failure. */

@@ -170,8 +170,13 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 			   struct un_inode *out, off_t out_off, size_t size,
 			   const struct un_cred *cred, bool *ret_killed);
 
-/* Housekeeping: close writable descriptors nobody uses; true while some remain. */
+/*
+ * Housekeeping, once a second by one thread: close writable descriptors nobody uses, give memory of
+ * forgotten inodes back to the system. True while something of that kind remains to be done.
+ */
 bool un_fs_idle(struct un_fs *fs);
+/* Is there memory to give back? */
+bool un_fs_wants_trim(struct un_fs *fs);
 
 /* For the statistics. */
 struct un_fs_stats {

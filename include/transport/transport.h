@@ -43,8 +43,11 @@ struct un_transport_ops {
 	void (*worker_start)(void *data);
 };
 
+/* Descriptors for each thread. */
+#define UN_TRANSPORT_FDS 3
+
 struct un_transport_config {
-	unsigned threads; /* 0: as many as CPUs, at least 2 */
+	unsigned threads; /* at least 1 */
 	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.h */
 	bool clone_fd;
 	unsigned max_write; /* bytes */

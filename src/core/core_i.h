@@ -200,6 +200,8 @@ struct un_fs {
 	struct un_shard links[UN_SHARDS]; /* struct un_index by (dev, ino) of the lower file */
 	atomic_uint_fast64_t next_id;
 	atomic_uint_fast64_t n_inodes;
+	atomic_uint_fast64_t n_freed; /* inodes, since their memory was last given back */
+	uint64_t freed_seen;          /* that number, when un_fs_idle() last looked; its caller's */
 
 	struct un_mutex tree;          /* parent and name of every realdir */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */

@@ -174,6 +174,21 @@ void un_fdcache_put(struct un_fdcache *c, struct un_fd *f)
 		release(f);
 }
 
+void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f)
+{
+	bool last;
+
+	un_mutex_lock(&c->lock);
+	last = --f->users == 0;
+	if (last && f->cached && !(f->flags & (UN_FD_PIN | UN_FD_WRITE)))
+		unlink_locked(c, f);
+	else
+		last = last && !f->cached;
+	un_mutex_unlock(&c->lock);
+	if (last)
+		release(f);
+}
+
 void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
 {
 	struct un_fd *f;

@@ -139,18 +139,28 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
 
+/*
+ * Fewer bytes than asked for are the end of the file, and need no second question, unless a signal or a
+ * network came in between: those stop between pages.
+ */
+static bool is_end(off_t at)
+{
+	return at % 4096 != 0;
+}
+
 ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off)
 {
 	struct un_layer *l = inode->upper ? fs->upper : NULL;
 	struct un_fd *f;
 	size_t done = 0;
+	bool end = false;
 	int r = un_file_get(fs, inode, UN_FD_READ, &f);
 
 	if (r < 0)
 		return r;
 	if (!l)
 		l = &fs->layers->v[1]; /* any layer's pread is the same system call */
-	while (done < size) {
+	while (done < size && !end) {
 		ssize_t n =
 			l->ops->pread(l, f->fd, (char *)buf + done, size - done, off + (off_t)done);
 
@@ -158,11 +168,16 @@ ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size
 			continue;
 		if (n < 0 && done == 0)
 			r = (int)n;
-		if (n <= 0)
+		if (n < 0)
 			break;
 		done += (size_t)n;
+		end = n == 0 || is_end(off + (off_t)done);
 	}
-	un_fdcache_put(fs->fds, f);
+	/* All of it, which the kernel keeps from now on. */
+	if (off == 0 && end && r == 0)
+		un_fdcache_put_done(fs->fds, f);
+	else
+		un_fdcache_put(fs->fds, f);
 	return r < 0 ? r : (ssize_t)done;
 }
 

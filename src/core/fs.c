@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core_i.h"
 
+#include <malloc.h>
+
 #include "layer/origin.h"
 
 #include <sys/random.h>
@@ -11,10 +13,10 @@
 #define FDS_RESERVED 48
 #define FDS_MAX 32768
 
-static unsigned fd_budget(const struct un_layers *ls)
+static unsigned fd_budget(const struct un_layers *ls, unsigned others)
 {
 	struct rlimit lim = { 0 };
-	rlim_t in_use = FDS_RESERVED + (rlim_t)ls->n + (rlim_t)ls->n_data;
+	rlim_t in_use = FDS_RESERVED + others + (rlim_t)ls->n + (rlim_t)ls->n_data;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur <= in_use + 64)
 		return 64;
@@ -160,7 +162,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->privileged = fs->uid == 0;
 	fs->selinux = kernel_has_selinux();
 	fs->work = ls->work;
-	fs->fds = un_fdcache_new(fd_budget(ls));
+	fs->fds = un_fdcache_new(fd_budget(ls, config->other_fds));
 	un_mutex_init(&fs->tree);
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
@@ -236,9 +238,35 @@ void un_fs_on_stale(struct un_fs *fs, un_stale_fn fn, void *data)
 	fs->stale_data = data;
 }
 
+/* So many freed inodes are worth a walk through the heap (some ms, while allocations wait). */
+#define TRIM_WORTH 16384
+
+bool un_fs_wants_trim(struct un_fs *fs)
+{
+	return atomic_load(&fs->n_freed) >= TRIM_WORTH;
+}
+
+/* The allocator keeps what lies below something that lives on. When forgetting has paused: */
+static bool trim(struct un_fs *fs)
+{
+	uint64_t freed = atomic_load(&fs->n_freed);
+
+	if (freed < TRIM_WORTH)
+		return false;
+	if (freed != fs->freed_seen) {
+		fs->freed_seen = freed;
+		return true;
+	}
+	atomic_fetch_sub(&fs->n_freed, freed);
+	malloc_trim(0);
+	return false;
+}
+
 bool un_fs_idle(struct un_fs *fs)
 {
-	return un_fdcache_idle(fs->fds);
+	bool more = trim(fs);
+
+	return un_fdcache_idle(fs->fds) || more;
 }
 
 void un_fs_stats(struct un_fs *fs, struct un_fs_stats *ret)

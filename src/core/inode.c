@@ -192,6 +192,7 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	un_mutex_done(&inode->lock);
 	g_free(inode);
 	atomic_fetch_sub(&fs->n_inodes, 1);
+	atomic_fetch_add(&fs->n_freed, 1);
 }
 
 void un_inode_put(struct un_fs *fs, struct un_inode *inode)

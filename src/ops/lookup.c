@@ -22,17 +22,27 @@ void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	un_reply_entry(req, r, inode, &st);
 }
 
+static void after_forgetting(struct un_ops *ops)
+{
+	if (un_fs_wants_trim(ops->fs))
+		un_ops_tick(ops);
+}
+
 void un_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 {
-	un_inode_forget(un_ops_of(req)->fs, ino, n);
+	struct un_ops *ops = un_ops_of(req);
+
+	un_inode_forget(ops->fs, ino, n);
 	fuse_reply_none(req);
+	after_forgetting(ops);
 }
 
 void un_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	struct un_fs *fs = un_ops_of(req)->fs;
+	struct un_ops *ops = un_ops_of(req);
 
 	for (size_t i = 0; i < count; i++)
-		un_inode_forget(fs, forgets[i].ino, forgets[i].nlookup);
+		un_inode_forget(ops->fs, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
+	after_forgetting(ops);
 }

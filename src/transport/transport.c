@@ -382,7 +382,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->fd = fuse_session_fd(se);
 	t->config = *c;
 	t->buf_size = MAX(c->max_write + PAGE, MIN_BUFFER) + PAGE;
-	t->n_workers = c->threads ? c->threads : MAX(g_get_num_processors(), 2);
+	t->n_workers = c->threads;
 	t->workers = g_new0(struct worker *, t->n_workers);
 	t->helper = un_helper_new();
 	t->turns = un_turns_new(t->n_workers, (uint64_t)c->spin * 1000);
