@@ -18,6 +18,14 @@
 
 struct un_turns;
 
+/* What matters of a request. */
+struct un_turn_request {
+	unsigned client; /* the thread that sent it */
+	uint64_t stream; /* of which the kernel asks for several pieces at once; 0: none */
+	bool slow;       /* it may take long, or need others to be served meanwhile */
+	bool oneway;     /* nobody waits for its answer, so that the next may come at once */
+};
+
 /* One worker's, written by itself; others read the first three. */
 struct un_turn {
 	_Atomic unsigned state; /* enum in turns.c */
@@ -28,10 +36,10 @@ struct un_turn {
 	unsigned tries;         /* reads since the last request */
 	unsigned score;         /* how often the next request came soon, lately */
 	unsigned run;           /* requests taken one after the other, with nobody's help needed */
-	unsigned long switches; /* of the thread, when a request was last there at once */
 	uint64_t since, last;   /* ns: began to listen; last tried */
 	uint64_t calm_until;    /* ns: others need the processor, do not spin */
 	bool waited;
+	struct un_turn_request before;
 };
 
 /* @n workers at most. @spin_ns: how long one keeps asking; 0: never, and nobody stays out of the way. */
@@ -47,8 +55,5 @@ void un_turns_stop(struct un_turns *t);
 void un_turn_ask(struct un_turns *t, struct un_turn *me);
 /* There was no request. */
 void un_turn_missed(struct un_turns *t, struct un_turn *me);
-/*
- * There was one. @slow: it may take long or need others to be served meanwhile; @oneway: nobody waits
- * for its answer, so that the next may come at once.
- */
-void un_turn_taken(struct un_turns *t, struct un_turn *me, bool slow, bool oneway);
+/* There was one. */
+void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_request *q);

@@ -16,6 +16,7 @@ struct un_raw;
 #define UN_WIRE_SETATTR 4
 #define UN_WIRE_MKNOD 8
 #define UN_WIRE_MKDIR 9
+#define UN_WIRE_READ 15
 #define UN_WIRE_WRITE 16
 #define UN_WIRE_RELEASE 18
 #define UN_WIRE_FSYNC 20

@@ -292,8 +292,16 @@ static ssize_t receive(struct worker *w, char *buf)
 
 		un_turn_ask(t->turns, &w->turn);
 		n = un_errno(read(w->fd, buf, t->buf_size));
-		if (n >= (ssize_t)sizeof(*in))
-			un_turn_taken(t->turns, &w->turn, is_slow(in->opcode), is_oneway(in->opcode));
+		if (n >= (ssize_t)sizeof(*in)) {
+			const struct un_turn_request q = {
+				.client = in->pid,
+				.stream = in->opcode == UN_WIRE_READ ? in->nodeid : 0,
+				.slow = is_slow(in->opcode),
+				.oneway = is_oneway(in->opcode),
+			};
+
+			un_turn_taken(t->turns, &w->turn, &q);
+		}
 		/* ENOENT: the caller gave up between the queue and us. */
 		if (n >= 0 || (n != -EINTR && n != -EAGAIN && n != -ENOENT))
 			return n;

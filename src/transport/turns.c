@@ -18,7 +18,6 @@
 #include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +28,10 @@
 #define PREEMPTED (100 * US)
 /* So long it does not spin then. */
 #define CALM (20 * MS)
+/* So long nobody spins after there was work for two: processors are not idle then. */
+#define CROWDED (5 * MS)
+/* No client that has to be woken asks again so soon. */
+#define SOON (8 * US)
 /* How soon a sentinel sees that nobody gets on. */
 #define TICK (2 * MS)
 /* Scores: from here on spinning pays; the most. A miss costs as much as three hits bring. */
@@ -55,6 +58,7 @@ struct un_turns {
 	struct un_turn *sentinel;
 	atomic_bool stopping;
 	atomic_uint parked, waiting;
+	_Atomic uint64_t crowded_until; /* ns: there is work for two */
 };
 
 static uint64_t now_ns(void)
@@ -281,7 +285,7 @@ static void wait_for_one(struct un_turns *t, struct un_turn *me)
 /* Nothing came for as long as it pays to ask; or this one was woken for nothing. */
 static void give_up(struct un_turns *t, struct un_turn *me)
 {
-	if (t->spin_ns == 0 || t->n == 1 || !park(t, me)) {
+	if (t->spin_ns == 0 || t->n == 1 || me->last < t->crowded_until || !park(t, me)) {
 		wait_for_one(t, me);
 		return;
 	}
@@ -303,7 +307,7 @@ void un_turn_ask(struct un_turns *t, struct un_turn *me)
 		set_state(me, LISTENS);
 		me->since = now;
 		me->waited = false;
-		if (me->score < WORTH || now < me->calm_until)
+		if (me->score < WORTH || now < me->calm_until || now < t->crowded_until)
 			wait_for_one(t, me);
 		return;
 	}
@@ -328,33 +332,37 @@ void un_turn_missed(struct un_turns *t, struct un_turn *me)
 }
 
 /*
- * A request that is there at once was there before the answer to the last one was read: there is work
- * for two. Unless this thread had to leave its processor in between, to the very client.
+ * Is there work for two? A client that had to be woken does not ask again at once: then it is another
+ * one, or the kernel, which reads ahead.
  */
-static bool is_backlog(struct un_turn *me)
+static bool is_backlog(const struct un_turn *me, const struct un_turn_request *q)
 {
-	unsigned long before = me->switches;
-	struct rusage u;
-
-	if (me->tries > 0 || me->waited || getrusage(RUSAGE_THREAD, &u) < 0)
+	if (me->waited || me->before.oneway || q->oneway)
 		return false;
-	me->switches = (unsigned long)u.ru_nvcsw + (unsigned long)u.ru_nivcsw;
-	return me->switches == before;
+	if (q->client != me->before.client)
+		return me->last - me->since < SOON;
+	return me->tries == 0 && q->stream && q->stream == me->before.stream;
 }
 
-void un_turn_taken(struct un_turns *t, struct un_turn *me, bool slow, bool oneway)
+void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_request *q)
 {
 	unsigned seq = atomic_load_explicit(&me->seq, memory_order_relaxed) + 1;
+	bool help = q->slow;
 
 	atomic_store_explicit(&me->seq, seq, memory_order_relaxed);
 	set_state(me, BUSY);
 	if (t->spin_ns == 0)
 		return;
-	if (slow || (!oneway && is_backlog(me))) {
+	if (is_backlog(me, q)) {
+		t->crowded_until = me->last + CROWDED;
+		help = true;
+	}
+	if (help) {
 		me->run = 0;
 		call(t);
 	}
 	me->tries = 0;
+	me->before = *q;
 	/* Asleep, it took the time of being woken as well. */
 	if (!me->waited || now_ns() - me->since < 2 * t->spin_ns)
 		me->score = MIN(me->score + 1, MOST);

@@ -61,7 +61,7 @@ static void *worker(void *data)
 			un_turn_missed(f->turns, me);
 			continue;
 		}
-		un_turn_taken(f->turns, me, false, false);
+		un_turn_taken(f->turns, me, &(struct un_turn_request){ .client = 1 });
 		process(f, what);
 	}
 	un_turns_leave(f->turns, me);
