@@ -90,13 +90,14 @@ def link_fd(fd, path):
 
 
 def statx(path, mask=STATX_BASIC | STATX_BTIME, flags=AT_SYMLINK_NOFOLLOW):
-    """mask, btime (ns, 0 if not told), attributes, mount id free fields of struct statx."""
+    """mask, btime (ns, 0 if not told), ctime and attributes of struct statx."""
     buf = _c.create_string_buffer(256)
     syscall('statx', _c.c_int(AT_FDCWD), _b(path), _c.c_int(flags), _c.c_uint(mask), buf)
     got, = struct.unpack_from('I', buf, 0)
     attrs, = struct.unpack_from('Q', buf, 8)
     sec, nsec = struct.unpack_from('qI', buf, 80)
-    return {'mask': got, 'attributes': attrs,
+    csec, cnsec = struct.unpack_from('qI', buf, 96)
+    return {'mask': got, 'attributes': attrs, 'ctime': csec * 10**9 + cnsec,
             'btime': sec * 10**9 + nsec if got & STATX_BTIME else 0}
 
 
