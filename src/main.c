@@ -25,7 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_MAX_WRITE (1024 * 1024u)
+/* What is copied stays in the processor's cache: 1 GiB in pieces of 1 MiB takes twice as long (tests/bench). */
+#define DEFAULT_MAX_WRITE (512 * 1024u)
 
 /* In the order of coming to life. */
 struct app {

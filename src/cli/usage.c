@@ -51,7 +51,7 @@ const char *un_usage_help(void)
 	       "  spin=MICROSECONDS   how long a thread that gets request after request keeps asking\n"
 	       "                      for the next before it sleeps; 0: never (default: 50)\n"
 	       "  clone_fd[=0|1]      one /dev/fuse descriptor per thread (default: 1)\n"
-	       "  max_write=BYTES     largest write request, 4096 to 1048576\n"
+	       "  max_write=BYTES     largest write request, 4096 to 1048576 (default: 524288)\n"
 	       "\n"
 	       "The mount:\n"
 	       "  ro, rw              read-only or not\n"
