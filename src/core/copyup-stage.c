@@ -69,6 +69,18 @@ static const struct un_copy_ops data_ops = {
 	.seek = data_seek,
 };
 
+/* A hole at the end, or a clone that was longer than what remains. */
+static int set_size(struct un_copyup_ctx *c, off_t size)
+{
+	struct un_layer *u = c->fs->upper;
+	struct statx st;
+	int r = u->ops->stat(u, c->tmp, "", &st);
+
+	if (r < 0 || (off_t)st.stx_size == size)
+		return r;
+	return u->ops->truncate(u, c->tmp, size);
+}
+
 static int copy_data(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
@@ -92,10 +104,9 @@ static int copy_data(struct un_copyup_ctx *c)
 			return r;
 		atomic_fetch_add(&c->fs->copied_bytes, (uint64_t)want);
 	}
-	/* A hole at the end, or a clone that was longer than what remains. */
 	if (c->size >= 0)
 		want = c->size;
-	return have > 0 || want > 0 ? u->ops->truncate(u, c->tmp, want) : 0;
+	return have > 0 || want > 0 ? set_size(c, want) : 0;
 }
 
 /* ---- everything but data ---------------------------------------------------------------------------- */
