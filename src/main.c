@@ -12,9 +12,9 @@
 #include "util/err.h"
 #include "util/log.h"
 
-#include <malloc.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -109,6 +109,9 @@ static int open_union(struct app *a, char **ret_err)
 	const struct un_ops_config ops = {
 		.timeout = o->timeout,
 		.noxattrs = o->noxattrs,
+		.noacl = o->noacl,
+		.static_nlink = o->static_nlink,
+		.ino32 = o->ino32,
 		.writeback = o->writeback,
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
 		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
@@ -138,10 +141,10 @@ static int open_union(struct app *a, char **ret_err)
 	return 0;
 }
 
-static int mount_union(struct app *a, char **ret_err)
+static int try_mount(struct app *a, bool labels, char **ret_err)
 {
 	const struct un_options *o = a->options;
-	const struct un_session_request req = {
+	struct un_session_request req = {
 		.fsname = o->fsname,
 		.subtype = o->subtype,
 		.mount_opts = o->mount_opts->str,
@@ -150,10 +153,53 @@ static int mount_union(struct app *a, char **ret_err)
 		.userdata = a->ops,
 	};
 
+	for (int i = 0; labels && i < UN_LABELS; i++)
+		req.labels[i] = o->labels[i];
 	a->se = un_mount_session(&req, ret_err);
 	if (!a->se)
 		return -1;
-	return un_mount(a->mount, a->se, ret_err);
+	if (un_mount(a->mount, a->se, ret_err) == 0)
+		return 0;
+	fuse_session_destroy(a->se);
+	a->se = NULL;
+	return -1;
+}
+
+static bool in_initial_user_namespace(void)
+{
+	g_autofree char *map = NULL;
+	unsigned inside, outside, length;
+
+	return !g_file_get_contents("/proc/self/uid_map", &map, NULL, NULL) ||
+	       (sscanf(map, "%u %u %u", &inside, &outside, &length) == 3 && length == UINT32_MAX);
+}
+
+/*
+ * With SELinux labels, where they can be had. The engines of containers ask for them everywhere; the
+ * kernel gives them to real root only, and fusermount3 does not know the words.
+ */
+static int mount_union(struct app *a, char **ret_err)
+{
+	bool labels = false;
+
+	for (int i = 0; i < UN_LABELS; i++)
+		labels = labels || a->options->labels[i];
+	if (labels && !un_fs_has_selinux(a->fs)) {
+		un_log(LOG_WARNING, "SELinux labels (context= and the like) have no effect: the "
+				    "kernel has no SELinux");
+		labels = false;
+	}
+	if (!labels)
+		return try_mount(a, false, ret_err);
+	if (try_mount(a, true, ret_err) == 0)
+		return 0;
+	/* Who may have them has asked for a wrong one. */
+	if (geteuid() == 0 && in_initial_user_namespace())
+		return -1;
+	un_log(LOG_WARNING, "SELinux labels (context= and the like) have no effect: it takes root "
+			    "to mount with them");
+	g_clear_pointer(ret_err, g_free);
+	return try_mount(a, false, ret_err);
 }
 
 /* Signals. */
@@ -354,6 +400,8 @@ fail:
 int main(int argc, char **argv)
 {
 	struct app a = { .daemon = UN_DAEMON_INIT };
+	/* execve(2) can be called without any word at all. */
+	const char *program = argc > 0 ? argv[0] : "";
 	g_autofree char *err = NULL;
 	int status;
 
@@ -366,7 +414,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	if (a.options->help || a.options->version) {
-		fputs(a.options->help ? un_usage_help() : un_usage_version(), stdout);
+		fputs(a.options->help ? un_usage_help() : un_usage_version(program), stdout);
 		un_options_free(a.options);
 		return fflush(stdout) ? 1 : 0;
 	}

@@ -53,6 +53,15 @@ enum un_uuid {
 	UN_UUID_NULL, /* none */
 };
 
+/* Of SELinux, for the mount: context=, fscontext=, defcontext=, rootcontext=. */
+enum un_label {
+	UN_LABEL_CONTEXT,
+	UN_LABEL_FS,
+	UN_LABEL_DEFAULT,
+	UN_LABEL_ROOT,
+	UN_LABELS,
+};
+
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */
 	/*
@@ -68,7 +77,8 @@ struct un_options {
 	char *subtype; /* never NULL: "fuse-unionfs" unless given */
 	GString *
 		mount_opts; /* for the mount itself, comma separated: "allow_other,suid,dev,noatime" */
-	GPtrArray *warnings; /* char *: sentences */
+	char *labels[UN_LABELS]; /* NULL: not given */
+	GPtrArray *warnings;     /* char *: sentences */
 	bool help;
 	bool version; /* with help or version nothing else is filled in */
 	bool foreground;
@@ -76,8 +86,11 @@ struct un_options {
 	bool read_only; /* asked for (ro); a union without upper is so anyway */
 	bool writeback;
 	bool noxattrs;
-	bool userxattr; /* asked for; without it the dialect follows from the privilege */
-	bool clone_fd;  /* default true */
+	bool noacl;
+	bool static_nlink; /* a directory shows one link */
+	bool ino32;        /* inode numbers of 32 bits */
+	bool userxattr;    /* asked for; without it the dialect follows from the privilege */
+	bool clone_fd;     /* default true */
 	bool auto_unmount;
 	/*
 	 * What contradicts itself was refused, and what follows from another option is done: metacopy
@@ -108,4 +121,5 @@ void un_options_free(struct un_options *o);
 
 /* Texts for --help and --version; static. */
 const char *un_usage_help(void);
-const char *un_usage_version(void);
+/* @program: argv[0]; under the name fuse-overlayfs the first line is what its callers parse. */
+const char *un_usage_version(const char *program);

@@ -37,5 +37,8 @@ struct un_fs_config {
 /* NULL and a sentence in *ret_err on failure. */
 struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err);
 
+/* Has the kernel SELinux? */
+bool un_fs_has_selinux(const struct un_fs *fs);
+
 /* Closes the layers as well. Accepts NULL. Nobody may use the file system any more. */
 void un_fs_free(struct un_fs *fs);

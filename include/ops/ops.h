@@ -10,6 +10,9 @@ struct un_ops;
 struct un_ops_config {
 	double timeout; /* seconds the kernel may keep entries and attributes; <0 for ever */
 	bool noxattrs;
+	bool noacl;
+	bool static_nlink;
+	bool ino32;
 	bool writeback;
 	bool volatile_; /* FSYNC is answered ENOSYS */
 	unsigned max_write;

@@ -22,6 +22,7 @@ void un_mount_free(struct un_mount *m);
 struct un_session_request {
 	const char *fsname, *subtype; /* any text */
 	const char *mount_opts;       /* comma separated */
+	const char *labels[4]; /* SELinux: context, fscontext, defcontext, rootcontext; or NULL */
 	bool auto_unmount;
 	const struct fuse_lowlevel_ops *table;
 	void *userdata;

@@ -26,10 +26,12 @@ struct option {
 	enum takes takes;
 	/* @value: as written for paths, else plain; NULL: the name alone. Returns 0 or -EINVAL. */
 	int (*set)(struct un_parse *p, const struct option *opt, const char *value);
-	unsigned at;       /* of the setters that use FIELD(): offset in struct un_options */
-	unsigned set_at;   /* set_word, set_on_off: offset of a bool that says it was given, or 0 */
-	int arg;           /* set_flag: the bool; set_mount: the flag, or ~flag for its opposite */
-	const char *same;  /* set_later: values, '|' between, that ask for what is done anyway */
+	unsigned at;     /* of the setters that use FIELD(): offset in struct un_options */
+	unsigned set_at; /* set_word, set_on_off: offset of a bool that says it was given, or 0 */
+	int arg;         /* set_flag: the bool; set_mount: the flag, or ~flag for its opposite */
+	const char *
+		same; /* set_later, set_moot: values, '|' between, that ask for what is done anyway */
+	const char *why;   /* set_moot: ... and why the others change nothing */
 	const char *words; /* all values, '|' between; set_word: in the order of the enum */
 };
 
@@ -154,6 +156,17 @@ static int set_later(struct un_parse *p, const struct option *opt, const char *v
 	return 0;
 }
 
+/* Known to fuse-overlayfs, and without anything that it could change here. */
+static int set_moot(struct un_parse *p, const struct option *opt, const char *value)
+{
+	g_auto(GStrv) same = g_strsplit(opt->same ? opt->same : "", "|", -1);
+
+	if (!g_strv_contains((const char *const *)same, value ? value : ""))
+		un_parse_warn(p, "option '%s%s%s' has no effect: %s", opt->name, value ? "=" : "",
+			      value ? value : "", opt->why);
+	return 0;
+}
+
 /*
  * A path up to an unescaped ':' (if @list) or to the end; a backslash makes the next byte a plain
  * one, and a last lone backslash ends the path. *@s is left on what ended it.
@@ -248,6 +261,14 @@ static int set_text(struct un_parse *p, const struct option *opt, const char *va
 	g_free(FIELD(opt, p->o, char *));
 	FIELD(opt, p->o, char *) = g_strdup(value);
 	return 0;
+}
+
+/* Handed on between quotes, for its commas. */
+static int set_label(struct un_parse *p, const struct option *opt, const char *value)
+{
+	if (strchr(value, '"'))
+		return bad_value(p, opt, value, "a label, without quotes in it");
+	return set_text(p, opt, value);
 }
 
 static int set_sync(struct un_parse *p, const struct option *opt, const char *value)
@@ -348,6 +369,10 @@ static int set_max_write(struct un_parse *p, const struct option *opt, const cha
 	{                                                                                          \
 		name_, TAKES_MAYBE, set_nothing                                                    \
 	}
+#define MOOT(name_, same_, why_)                                                                   \
+	{                                                                                          \
+		name_, TAKES_MAYBE, set_moot, .same = (same_), .why = (why_)                       \
+	}
 #define LATER(name_, same_)                                                                        \
 	{                                                                                          \
 		name_, TAKES_MAYBE, set_later, .same = (same_)                                     \
@@ -424,24 +449,20 @@ static const struct option options[] = {
 	LATER("squash_to_uid", NULL),
 	LATER("squash_to_gid", NULL),
 	LATER("xattr_permissions", "0"),
-	LATER("context", NULL),
-	LATER("fscontext", NULL),
-	LATER("defcontext", NULL),
-	LATER("rootcontext", NULL),
-	LATER("static_nlink", "0"),
-	LATER("fast_ino", "0"),
-	LATER("noacl", "0"),
-	LATER("ino32_t", "0"),
-	LATER("plugins", NULL),
-	LATER("threaded", "|1"),
-	LATER("private", NULL),
-	LATER("kernel_cache", "|1"),
-	LATER("splice_read", "0"),
-	LATER("splice_write", "0"),
-	LATER("splice_move", "0"),
-	LATER("no_splice_read", "|1"),
-	LATER("no_splice_write", "|1"),
-	LATER("no_splice_move", "|1"),
+	{ "context", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_CONTEXT]) },
+	{ "fscontext", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_FS]) },
+	{ "defcontext", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_DEFAULT]) },
+	{ "rootcontext", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_ROOT]) },
+	BOOL("static_nlink", static_nlink),
+	BOOL("noacl", noacl),
+	BOOL("ino32_t", ino32),
+	MOOT("fast_ino", "0", "the inode numbers in a listing cost nothing here, and are right"),
+	MOOT("plugins", "", "a lower layer is a directory, never a plugin"),
+	MOOT("threaded", "|1", "the number of threads is threads=N"),
+	MOOT("kernel_cache", "|1", "the kernel keeps what it has read; see timeout="),
+	/* of `podman -v DIR:DIR:O`, which sees to it by itself; and a matter of speed only */
+	QUIET("private"), QUIET("splice_read"), QUIET("splice_write"), QUIET("splice_move"),
+	QUIET("no_splice_read"), QUIET("no_splice_write"), QUIET("no_splice_move"),
 	/* the kernel's overlayfs */
 	LATER("override_creds", "|on"),
 	LATER("nooverride_creds", NULL),

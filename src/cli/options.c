@@ -423,6 +423,8 @@ void un_options_free(struct un_options *o)
 	g_ptr_array_free(o->datadirs, TRUE);
 	g_ptr_array_free(o->warnings, TRUE);
 	g_string_free(o->mount_opts, TRUE);
+	for (int i = 0; i < UN_LABELS; i++)
+		g_free(o->labels[i]);
 	g_free(o->upper);
 	g_free(o->work);
 	g_free(o->source);

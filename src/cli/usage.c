@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "cli/options.h"
 
+#include <string.h>
+
+/* The last of the C programs, whose options we take. Callers ask for 1.10 at least. */
+#define OVERLAYFS_VERSION "1.16"
+
 const char *un_usage_help(void)
 {
 	return "Usage: fuse-unionfs [-f] [-d] [-s] [-o OPT[,OPT...]]... [SOURCE] MOUNTPOINT\n"
@@ -22,6 +27,9 @@ const char *un_usage_help(void)
 	       "  workdir=PATH        scratch directory on the same mount as the upper\n"
 	       "  userxattr           keep marks in user.overlay.*, not trusted.overlay.*\n"
 	       "  noxattrs[=0|1]      offer no extended attributes\n"
+	       "  noacl[=0|1]         offer no POSIX ACLs; permission is by mode alone\n"
+	       "  static_nlink[=0|1]  every directory shows a link count of 1\n"
+	       "  ino32_t[=0|1]       inode numbers of 32 bits, for old programs\n"
 	       "\n"
 	       "The format on disk, as in overlayfs; with redirect_dir=off,metacopy=off,index=off\n"
 	       "only what every other mounter reads is written:\n"
@@ -62,6 +70,8 @@ const char *un_usage_help(void)
 	       "                      as in mount(8)\n"
 	       "  fsname=NAME         first column of the mount table (default: SOURCE)\n"
 	       "  subtype=NAME        type is fuse.NAME (default: fuse-unionfs)\n"
+	       "  context=LABEL, fscontext=, defcontext=, rootcontext=\n"
+	       "                      SELinux labels, if the kernel has SELinux\n"
 	       "  auto_unmount        unmount should the program die\n"
 	       "  debug               as -d\n"
 	       "\n"
@@ -69,8 +79,15 @@ const char *un_usage_help(void)
 	       "ignored with a warning. Everything is explained in fuse-unionfs(1).\n";
 }
 
-const char *un_usage_version(void)
+#define OURS                                                                                       \
+	"fuse-unionfs: version " UN_VERSION "\n"                                                   \
+	"License GPL-2.0-or-later; there is no warranty, to the extent permitted by law.\n"
+
+const char *un_usage_version(const char *program)
 {
-	return "fuse-unionfs: version " UN_VERSION "\n"
-	       "License GPL-2.0-or-later; there is no warranty, to the extent permitted by law.\n";
+	const char *slash = strrchr(program, '/');
+
+	if (strcmp(slash ? slash + 1 : program, "fuse-overlayfs") == 0)
+		return "fuse-overlayfs: version " OVERLAYFS_VERSION "\n" OURS;
+	return OURS;
 }

@@ -141,6 +141,11 @@ static bool kernel_has_selinux(void)
 	       strstr(known, "selinuxfs") != NULL;
 }
 
+bool un_fs_has_selinux(const struct un_fs *fs)
+{
+	return fs->selinux;
+}
+
 struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 {
 	struct un_fs *fs = g_new0(struct un_fs, 1);

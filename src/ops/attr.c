@@ -144,11 +144,11 @@ void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node)
 	out.stat = (struct un_wire_statx){
 		.mask = st.stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
 		.blksize = st.stx_blksize,
-		.nlink = st.stx_nlink,
+		.nlink = un_shown_nlink(ops, &st),
 		.uid = st.stx_uid,
 		.gid = st.stx_gid,
 		.mode = st.stx_mode,
-		.ino = st.stx_ino,
+		.ino = un_shown_ino(ops, st.stx_ino),
 		.size = st.stx_size,
 		.blocks = st.stx_blocks,
 		.rdev_major = st.stx_rdev_major,

@@ -18,7 +18,7 @@ static bool add_plus(struct filling *f, const struct un_dirent *e)
 	if (e->inode) {
 		un_entry_fill(f->ops, e->inode, e->st, &p);
 	} else {
-		p.attr.st_ino = e->ino;
+		p.attr.st_ino = un_shown_ino(f->ops, e->ino);
 		p.attr.st_mode = (mode_t)DTTOIF(e->type);
 	}
 	need = fuse_add_direntry_plus(f->req, f->buf + f->used, room, e->name, &p,
@@ -37,7 +37,8 @@ static bool add(void *data, const struct un_dirent *e)
 {
 	struct filling *f = data;
 	size_t room = f->size - f->used, need;
-	struct stat st = { .st_ino = e->ino, .st_mode = (mode_t)DTTOIF(e->type) };
+	struct stat st = { .st_ino = un_shown_ino(f->ops, e->ino),
+			   .st_mode = (mode_t)DTTOIF(e->type) };
 
 	if (f->plus)
 		return add_plus(f, e);

@@ -78,6 +78,11 @@ static void want(struct fuse_conn_info *conn, unsigned cap)
 	conn->want |= conn->capable & cap;
 }
 
+static bool has_acl(const struct un_ops *ops)
+{
+	return un_fs_has_acl(ops->fs) && !ops->config.noxattrs && !ops->config.noacl;
+}
+
 static void init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct un_ops *ops = userdata;
@@ -88,7 +93,7 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_DONT_MASK |
 			   FUSE_CAP_IOCTL_DIR | FUSE_CAP_CACHE_SYMLINKS);
-	if (un_fs_has_acl(ops->fs) && !ops->config.noxattrs)
+	if (has_acl(ops))
 		want(conn, FUSE_CAP_POSIX_ACL);
 	if (ops->config.writeback)
 		want(conn, FUSE_CAP_WRITEBACK_CACHE);
@@ -196,12 +201,31 @@ void *un_ops_buffer(size_t size)
 	return g_private_get(&mine);
 }
 
-void un_stat_from(const struct statx *stx, struct stat *ret)
+uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino)
+{
+	uint32_t folded;
+
+	if (!ops->config.ino32)
+		return ino;
+	/* The upper half tells the file systems of layers apart. */
+	folded = (uint32_t)(ino ^ ino >> 32);
+	return folded ? folded : 1;
+}
+
+uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st)
+{
+	/* A removed directory has none. */
+	if (ops->config.static_nlink && S_ISDIR(st->stx_mode) && st->stx_nlink)
+		return 1;
+	return st->stx_nlink;
+}
+
+void un_stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret)
 {
 	*ret = (struct stat){
-		.st_ino = stx->stx_ino,
+		.st_ino = un_shown_ino(ops, stx->stx_ino),
 		.st_mode = stx->stx_mode,
-		.st_nlink = stx->stx_nlink,
+		.st_nlink = un_shown_nlink(ops, stx),
 		.st_uid = stx->stx_uid,
 		.st_gid = stx->stx_gid,
 		.st_rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
@@ -214,10 +238,10 @@ void un_stat_from(const struct statx *stx, struct stat *ret)
 	};
 }
 
-void un_wire_attr_from(const struct statx *st, struct un_wire_attr *ret)
+void un_wire_attr_from(const struct un_ops *ops, const struct statx *st, struct un_wire_attr *ret)
 {
 	*ret = (struct un_wire_attr){
-		.ino = st->stx_ino,
+		.ino = un_shown_ino(ops, st->stx_ino),
 		.size = st->stx_size,
 		.blocks = st->stx_blocks,
 		.atime = (uint64_t)st->stx_atime.tv_sec,
@@ -227,7 +251,7 @@ void un_wire_attr_from(const struct statx *st, struct un_wire_attr *ret)
 		.mtimensec = st->stx_mtime.tv_nsec,
 		.ctimensec = st->stx_ctime.tv_nsec,
 		.mode = st->stx_mode,
-		.nlink = st->stx_nlink,
+		.nlink = un_shown_nlink(ops, st),
 		.uid = st->stx_uid,
 		.gid = st->stx_gid,
 		.rdev = (uint32_t)((st->stx_rdev_minor & 0xff) | (st->stx_rdev_major << 8) |
@@ -244,7 +268,7 @@ void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct stat
 		.attr_timeout = ops->timeout,
 		.entry_timeout = ops->timeout,
 	};
-	un_stat_from(st, &ret->attr);
+	un_stat_from(ops, st, &ret->attr);
 }
 
 void un_reply_status(fuse_req_t req, int r)
@@ -254,14 +278,15 @@ void un_reply_status(fuse_req_t req, int r)
 
 void un_reply_attr(fuse_req_t req, int r, const struct statx *st)
 {
+	struct un_ops *ops = un_ops_of(req);
 	struct stat attr;
 
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
-	un_stat_from(st, &attr);
-	fuse_reply_attr(req, &attr, un_ops_of(req)->timeout);
+	un_stat_from(ops, st, &attr);
+	fuse_reply_attr(req, &attr, ops->timeout);
 }
 
 void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st)

@@ -93,7 +93,7 @@ static void tmpfile_out(struct un_ops *ops, struct un_inode *inode, const struct
 			   .attr_valid_nsec = nsec },
 		.open = { .open_flags = OPEN_KEEP_CACHE | OPEN_NOFLUSH },
 	};
-	un_wire_attr_from(st, &ret->entry.attr);
+	un_wire_attr_from(ops, st, &ret->entry.attr);
 }
 
 void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t node, uint32_t mode,

@@ -2,6 +2,7 @@
 #include "ops_i.h"
 
 #include <linux/limits.h>
+#include <string.h>
 
 #define SETXATTR_ACL_KILL_SGID (1u << 0)
 
@@ -12,6 +13,30 @@ static bool refused(fuse_req_t req)
 		return false;
 	fuse_reply_err(req, ENOSYS);
 	return true;
+}
+
+/* noacl: the kernel hands the names on like others, and asks each time. */
+static bool is_refused_acl(fuse_req_t req, const char *name)
+{
+	if (!un_ops_of(req)->config.noacl || !g_str_has_prefix(name, "system.posix_acl_"))
+		return false;
+	fuse_reply_err(req, EOPNOTSUPP);
+	return true;
+}
+
+/* Take the names of ACLs out of @list of @n bytes; returns its new length. */
+static ssize_t without_acls(char *list, ssize_t n)
+{
+	char *out = list;
+
+	for (char *p = list, *next; p < list + n; p = next) {
+		next = p + strlen(p) + 1;
+		if (g_str_has_prefix(p, "system.posix_acl_"))
+			continue;
+		memmove(out, p, (size_t)(next - p));
+		out += next - p;
+	}
+	return out - list;
 }
 
 /* Both questions of these two: how long is it, and what is it. */
@@ -32,7 +57,7 @@ void un_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 	void *buf = NULL;
 	ssize_t n;
 
-	if (refused(req))
+	if (refused(req) || is_refused_acl(req, name))
 		return;
 	inode = un_node(req, ino);
 	if (!inode)
@@ -48,8 +73,10 @@ void un_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 void un_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct un_fs *fs = un_ops_of(req)->fs;
+	bool noacl = un_ops_of(req)->config.noacl;
 	struct un_cred cred = un_cred_of(req);
 	struct un_inode *inode;
+	size_t room;
 	void *buf = NULL;
 	ssize_t n;
 
@@ -59,9 +86,15 @@ void un_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	if (!inode)
 		return;
 	size = MIN(size, (size_t)XATTR_LIST_MAX);
-	if (size > 0)
-		buf = un_ops_buffer(size);
-	n = size > 0 && !buf ? -ENOMEM : un_listxattr(fs, inode, &cred, buf, size);
+	/* What is taken out has to be read first, even for its length. */
+	room = noacl ? XATTR_LIST_MAX : size;
+	if (room > 0)
+		buf = un_ops_buffer(room);
+	n = room > 0 && !buf ? -ENOMEM : un_listxattr(fs, inode, &cred, buf, room);
+	if (noacl && n > 0)
+		n = without_acls(buf, n);
+	if (n > 0 && size > 0 && (size_t)n > size)
+		n = -ERANGE;
 	un_inode_put(fs, inode);
 	reply(req, n, buf, size);
 }
@@ -74,7 +107,7 @@ void un_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char
 	struct un_inode *inode;
 	int r;
 
-	if (refused(req))
+	if (refused(req) || is_refused_acl(req, name))
 		return;
 	inode = un_node(req, ino);
 	if (!inode)
@@ -90,7 +123,7 @@ void un_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	struct un_inode *inode;
 	int r;
 
-	if (refused(req))
+	if (refused(req) || is_refused_acl(req, name))
 		return;
 	inode = un_node(req, ino);
 	if (!inode)

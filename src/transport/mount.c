@@ -229,6 +229,19 @@ static void append_option(GString *opts, const char *name, const char *value)
 	}
 }
 
+/* SELinux takes the quotes away, which protect commas from the kernel's own parser. */
+static void append_labels(GString *opts, const char *const labels[4])
+{
+	static const char *const names[] = { "context", "fscontext", "defcontext", "rootcontext" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		g_autofree char *quoted = labels[i] ? g_strdup_printf("\"%s\"", labels[i]) : NULL;
+
+		if (quoted)
+			append_option(opts, names[i], quoted);
+	}
+}
+
 struct fuse_session *un_mount_session(const struct un_session_request *req, char **ret_err)
 {
 	g_autoptr(GString) opts = g_string_new("default_permissions");
@@ -241,6 +254,7 @@ struct fuse_session *un_mount_session(const struct un_session_request *req, char
 	append_option(opts, "subtype", req->subtype);
 	if (req->mount_opts && *req->mount_opts)
 		g_string_append_printf(opts, ",%s", req->mount_opts);
+	append_labels(opts, req->labels);
 	if (req->auto_unmount)
 		g_string_append(opts, ",auto_unmount");
 

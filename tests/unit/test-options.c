@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "command-line.h"
@@ -31,6 +32,7 @@ static void defaults(void **state)
 	assert_int_equal(o->warnings->len, 0);
 	assert_false(o->help || o->version || o->foreground || o->debug || o->read_only);
 	assert_false(o->writeback || o->noxattrs || o->userxattr || o->auto_unmount);
+	assert_false(o->noacl || o->static_nlink || o->ino32);
 	assert_true(o->clone_fd);
 	assert_int_equal(o->sync, UN_SYNC_AUTO);
 	assert_true(o->timeout == UN_TIMEOUT_FOREVER);
@@ -104,10 +106,55 @@ static void help_and_version(void **state)
 		un_options_free(o);
 	}
 	assert_non_null(strstr(un_usage_help(), "lowerdir+="));
-	assert_int_equal(strncmp(un_usage_version(), "fuse-unionfs: version " UN_VERSION "\n",
-				 strlen("fuse-unionfs: version " UN_VERSION "\n")),
-			 0);
-	assert_non_null(strstr(un_usage_version(), "GPL-2.0-or-later"));
+}
+
+static void version_by_name(void **state)
+{
+	static const char *const ours[] = { "fuse-unionfs", "/usr/bin/fuse-unionfs", "", "other",
+					    "/fuse-overlayfs/unionfs" };
+	static const char *const theirs[] = { "fuse-overlayfs", "/usr/bin/fuse-overlayfs",
+					      "./fuse-overlayfs" };
+	const char *text;
+	unsigned minor = 0;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
+		text = un_usage_version(ours[i]);
+		assert_true(g_str_has_prefix(text, "fuse-unionfs: version " UN_VERSION "\n"));
+		assert_non_null(strstr(text, "GPL-2.0-or-later"));
+	}
+	for (size_t i = 0; i < G_N_ELEMENTS(theirs); i++) {
+		text = un_usage_version(theirs[i]);
+		assert_int_equal(sscanf(text, "fuse-overlayfs: version 1.%u\n", &minor), 1);
+		assert_true(minor >= 14);
+		assert_non_null(strstr(text, "\nfuse-unionfs: version " UN_VERSION "\n"));
+	}
+}
+
+static void labels(void **state)
+{
+	struct un_options *o =
+		GOOD(U ",context=\"a:b:c:s0:c1,c2\",rootcontext=d\\,e,noatime,context=\"x,y\"");
+
+	assert_string_equal(o->labels[UN_LABEL_CONTEXT], "x,y");
+	assert_string_equal(o->labels[UN_LABEL_ROOT], "d,e");
+	assert_null(o->labels[UN_LABEL_FS]);
+	assert_null(o->labels[UN_LABEL_DEFAULT]);
+	assert_string_equal(o->mount_opts->str, "noatime");
+	assert_int_equal(o->warnings->len, 0);
+	un_options_free(o);
+	BAD(L ",context=", "context=': the value is empty");
+	BAD(L ",context=\"\"", "the value is empty");
+	BAD(L ",fscontext", "needs a value");
+	BAD(L ",defcontext=a\"b", "a label, without quotes");
+}
+
+static void no_effect(void **state)
+{
+	warned("fast_ino", "'fast_ino' has no effect");
+	warned("fast_ino=1", "'fast_ino=1' has no effect");
+	warned("plugins=a.so", "'plugins=a.so' has no effect");
+	warned("threaded=0", "'threaded=0' has no effect: the number of threads is threads=N");
+	warned("kernel_cache=0", "'kernel_cache=0' has no effect");
 }
 
 static void upper_and_work(void **state)
@@ -208,6 +255,9 @@ static void booleans(void **state)
 	} t[] = {
 		{ "writeback", offsetof(struct un_options, writeback) },
 		{ "noxattrs", offsetof(struct un_options, noxattrs) },
+		{ "noacl", offsetof(struct un_options, noacl) },
+		{ "static_nlink", offsetof(struct un_options, static_nlink) },
+		{ "ino32_t", offsetof(struct un_options, ino32) },
 		{ "clone_fd", offsetof(struct un_options, clone_fd) },
 	};
 	static const char *const values[] = { "=0", "=1", "" };
@@ -374,6 +424,10 @@ static void silent(void **state)
 		"kernel_cache",
 		"ino32_t=0",
 		"splice_read=0",
+		"splice_read",
+		"splice_write",
+		"splice_move",
+		"private",
 		"no_splice_read",
 		"nonempty",
 		"default_permissions",
@@ -387,26 +441,8 @@ static void silent(void **state)
 static void not_implemented(void **state)
 {
 	static const char *const words[] = {
-		"uidmapping=0:1:2",
-		"gidmapping=0:1:2",
-		"squash_to_root",
-		"squash_to_root=1",
-		"squash_to_uid=1",
-		"squash_to_gid=1",
-		"xattr_permissions=2",
-		"context=a",
-		"static_nlink",
-		"noacl",
-		"fast_ino=1",
-		"fast_ino",
-		"ino32_t",
-		"plugins=a.so",
-		"nooverride_creds",
-		"threaded=0",
-		"private",
-		"splice_read",
-		"splice_write",
-		"splice_move",
+		"uidmapping=0:1:2", "gidmapping=0:1:2", "squash_to_root",      "squash_to_root=1",
+		"squash_to_uid=1",  "squash_to_gid=1",  "xattr_permissions=2", "nooverride_creds",
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
@@ -440,7 +476,6 @@ static void quotes(void **state)
 {
 	struct un_options *o;
 
-	warned("context=\"system_u:object_r:t:s0:c1,c2\"", "context=system_u:object_r:t:s0:c1,c2'");
 	o = ROOT("context=\"a,b\"," U ",fsname=\"c,d\",noatime");
 	assert_string_equal(o->upper, "/u");
 	assert_string_equal(o->fsname, "c,d");
@@ -474,7 +509,8 @@ int main(void)
 		cmocka_unit_test(numbers),          cmocka_unit_test(mount_options),
 		cmocka_unit_test(suid_takes_root),  cmocka_unit_test(silent),
 		cmocka_unit_test(not_implemented),  cmocka_unit_test(unknown_and_empty),
-		cmocka_unit_test(quotes),
+		cmocka_unit_test(quotes),           cmocka_unit_test(version_by_name),
+		cmocka_unit_test(labels),           cmocka_unit_test(no_effect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
