@@ -283,6 +283,17 @@ static const struct un_transport_ops *raw_ops(const struct un_options *o)
 /* It was mounted, and unmounted before the kernel had said a word: nothing to do, and no failure. */
 #define GONE 1
 
+/*
+ * Mounts of ours may be idmapped. Requests then come without the caller's ids (un_cred), which libfuse
+ * would need to keep others out with allow_root.
+ */
+static uint32_t init_flags2(const struct app *a)
+{
+	if (strstr(a->options->mount_opts->str, "allow_root"))
+		return 0;
+	return un_ops_init_flags2(a->ops, !un_mount_inherited(a->mount));
+}
+
 static int start_transport(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -293,6 +304,7 @@ static int start_transport(struct app *a, char **ret_err)
 		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
 		.debug = o->debug,
 		.init_flags = un_ops_init_flags(a->ops),
+		.init_flags2 = init_flags2(a),
 		.ops = raw_ops(o),
 		.data = a->ops,
 	};

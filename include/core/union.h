@@ -19,7 +19,11 @@
 
 struct un_inode;
 
-/* Who asks. */
+/*
+ * Who asks. Where the mount may be idmapped the kernel tells ids only with requests that make something,
+ * and then those on the layer's side of the mapping; with others they are UN_NO_ID.
+ */
+#define UN_NO_ID ((uid_t)-1)
 struct un_cred {
 	uid_t uid;
 	gid_t gid;

@@ -36,6 +36,8 @@ int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err);
 
 /* Where: an absolute path, or /dev/fd/N. */
 const char *un_mount_path(const struct un_mount *m);
+/* Mounted by somebody else, with options we do not know. */
+bool un_mount_inherited(const struct un_mount *m);
 
 /*
  * Unmount lazily: gone from the tree at once, the connection ends when nobody uses it any more. Only

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core_i.h"
+#include "cred_i.h"
 
 #include <grp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -223,35 +223,6 @@ int un_prot_victim(struct un_fs *fs, struct un_inode *inode)
 }
 
 /* ---- set-id bits --------------------------------------------------------------------------------- */
-
-bool un_in_group(const struct un_cred *cred, gid_t gid)
-{
-	char path[64], line[4096];
-	bool found = false;
-	FILE *f;
-
-	if (cred->uid == 0 || cred->gid == gid)
-		return true;
-	snprintf(path, sizeof(path), "/proc/%ld/status", (long)cred->pid);
-	f = cred->pid > 0 ? fopen(path, "re") : NULL;
-	if (!f)
-		return false;
-	while (!found && fgets(line, sizeof(line), f)) {
-		char *p = line + strlen("Groups:"), *end;
-
-		if (!g_str_has_prefix(line, "Groups:"))
-			continue;
-		for (;; p = end) {
-			unsigned long g = strtoul(p, &end, 10);
-
-			if (end == p)
-				break;
-			found = found || g == gid;
-		}
-	}
-	(void)fclose(f);
-	return found;
-}
 
 /* As the kernel's setattr_should_drop_suidgid() for a caller without CAP_FSETID. */
 static mode_t without_setid(const struct statx *st, const struct un_cred *cred)

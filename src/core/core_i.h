@@ -344,8 +344,6 @@ int un_prot(struct un_fs *fs, struct un_inode *inode);
 /* May names in the directory change? @remove: taking one away. 0 or -EPERM, ... */
 int un_prot_dir(struct un_fs *fs, struct un_inode *dir, bool remove);
 int un_prot_victim(struct un_fs *fs, struct un_inode *inode);
-/* May @cred give a file of the group set-gid? Root may; others if they are in it, by any way. */
-bool un_in_group(const struct un_cred *cred, gid_t gid);
 /* Clear set-id bits as a change of data by @cred does. 1 cleared, 0 nothing to do, or -errno. */
 int un_kill_setid(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred);
 

@@ -4,6 +4,7 @@
  * opened it. A write to a lower file copies it up first.
  */
 #include "core_i.h"
+#include "cred_i.h"
 
 #include <unistd.h>
 
@@ -313,7 +314,7 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 	r = fs->upper->ops->fallocate(fs->upper, f->fd, mode, off, len);
 	un_fdcache_put(fs->fds, f);
 	/* The request does not say whether bits are to be cleared (zero-message.md 2.2). */
-	if (r == 0 && cred->uid != 0)
+	if (r == 0 && inode->maybe_setid && !un_is_root(cred))
 		r = kill_bits(fs, inode, cred, ret_killed);
 	return r;
 }
@@ -342,7 +343,7 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 	/* Between file systems below: the kernel then copies through the page cache itself. */
 	if (n == -EXDEV)
 		n = -EOPNOTSUPP;
-	if (n > 0 && cred->uid != 0) {
+	if (n > 0 && out->maybe_setid && !un_is_root(cred)) {
 		r = kill_bits(fs, out, cred, ret_killed);
 		if (r < 0)
 			return r;

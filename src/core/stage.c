@@ -4,6 +4,7 @@
  * the upper's own file system, in one step where it is visible, or staged in the work directory.
  */
 #include "core_i.h"
+#include "cred_i.h"
 
 #include <stdio.h>
 #include <sys/syscall.h>

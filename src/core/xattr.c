@@ -4,6 +4,7 @@
  * once a listing has said so (zero-message.md 2.2, 3).
  */
 #include "core_i.h"
+#include "cred_i.h"
 
 #include <stdlib.h>
 #include <sys/xattr.h>
@@ -26,8 +27,20 @@ static size_t visible(enum un_dialect dialect, const char *list, size_t len, boo
 	return n;
 }
 
-/* Reads the names as the user sees them; *ret is freed with g_free(). Remembers if there are none. */
-static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, bool trusted, char **ret)
+static bool has_trusted(const char *list, size_t len)
+{
+	for (const char *p = list; p < list + len; p += strlen(p) + 1)
+		if (g_str_has_prefix(p, "trusted."))
+			return true;
+	return false;
+}
+
+/*
+ * Reads the names as @cred sees them (NULL: all); *ret is freed with g_free(). Remembers if there are
+ * none. trusted.* is for root's eyes, as on any file system.
+ */
+static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
+			   char **ret)
 {
 	struct un_at at;
 	char *list;
@@ -45,7 +58,7 @@ static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, bool truste
 	*ret = g_malloc((size_t)n + 1);
 	all = visible(fs->layers->dialect, list, (size_t)n, true, *ret);
 	inode->xattrs = all ? UN_XATTR_SOME : UN_XATTR_NONE;
-	if (!trusted)
+	if (cred && has_trusted(*ret, all) && !un_is_root(cred))
 		all = visible(fs->layers->dialect, list, (size_t)n, false, *ret);
 	free(list);
 	return (ssize_t)all;
@@ -69,7 +82,7 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 	if (inode->xattrs == UN_XATTR_UNKNOWN && in_known_namespace(name)) {
 		g_autofree char *list = NULL;
 
-		n = list_locked(fs, inode, true, &list);
+		n = list_locked(fs, inode, NULL, &list);
 		if (n < 0)
 			return n;
 	}
@@ -116,9 +129,8 @@ ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_c
 	ssize_t n = 0;
 
 	un_mutex_lock(&inode->lock);
-	/* trusted.* is for root's eyes, as on any file system. */
 	if (inode->xattrs != UN_XATTR_NONE && !is_dead(inode))
-		n = list_locked(fs, inode, cred->uid == 0, &list);
+		n = list_locked(fs, inode, cred, &list);
 	un_mutex_unlock(&inode->lock);
 	if (n <= 0 || size == 0)
 		return n;

@@ -10,6 +10,7 @@
 #define FOREVER 1e9
 
 #define FLAG_HANDLE_KILLPRIV_V2 (1u << 28)
+#define FLAG2_ALLOW_IDMAP (1u << 8)
 
 struct un_ops *un_ops_new(struct un_fs *fs, const struct un_ops_config *config)
 {
@@ -26,11 +27,22 @@ void un_ops_free(struct un_ops *ops)
 	g_free(ops);
 }
 
+static bool has_acl(const struct un_ops *ops)
+{
+	return un_fs_has_acl(ops->fs) && !ops->config.noxattrs && !ops->config.noacl;
+}
+
 uint32_t un_ops_init_flags(const struct un_ops *ops)
 {
 	(void)ops;
 	/* The older form, in which every write may have to clear bits, costs a request each time. */
 	return FLAG_HANDLE_KILLPRIV_V2 | UN_WIRE_SETXATTR_EXT;
+}
+
+uint32_t un_ops_init_flags2(const struct un_ops *ops, bool permissions)
+{
+	/* The kernel refuses it unless it checks permissions by itself; with ACLs it always does. */
+	return permissions || has_acl(ops) ? FLAG2_ALLOW_IDMAP : 0;
 }
 
 void un_ops_stale(struct un_ops *ops, uint64_t id)
@@ -76,11 +88,6 @@ void un_ops_tick(struct un_ops *ops)
 static void want(struct fuse_conn_info *conn, unsigned cap)
 {
 	conn->want |= conn->capable & cap;
-}
-
-static bool has_acl(const struct un_ops *ops)
-{
-	return un_fs_has_acl(ops->fs) && !ops->config.noxattrs && !ops->config.noacl;
 }
 
 static void init(void *userdata, struct fuse_conn_info *conn)

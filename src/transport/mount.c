@@ -218,6 +218,11 @@ const char *un_mount_path(const struct un_mount *m)
 	return m->path;
 }
 
+bool un_mount_inherited(const struct un_mount *m)
+{
+	return m->inherited >= 0;
+}
+
 /* For one level of parsing by libfuse, which would take a comma or a backslash for its own. */
 static void append_option(GString *opts, const char *name, const char *value)
 {

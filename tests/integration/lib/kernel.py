@@ -23,9 +23,9 @@ FICLONE = 0x40049409
 STATX_BTIME, STATX_BASIC = 0x800, 0x7ff
 _machine = os.uname().machine
 _nr = {'x86_64': dict(renameat2=316, statx=332, io_setup=206, io_destroy=207, io_getevents=208,
-                      io_submit=209, getdents64=217),
+                      io_submit=209, getdents64=217, open_tree=428, move_mount=429, mount_setattr=442),
        'aarch64': dict(renameat2=276, statx=291, io_setup=0, io_destroy=1, io_getevents=4,
-                       io_submit=2, getdents64=61)}.get(_machine, {})
+                       io_submit=2, getdents64=61, open_tree=428, move_mount=429, mount_setattr=442)}.get(_machine, {})
 
 libc.mount.argtypes = [_c.c_char_p, _c.c_char_p, _c.c_char_p, _c.c_ulong, _c.c_char_p]
 libc.fallocate.argtypes = [_c.c_int, _c.c_int, _c.c_int64, _c.c_int64]
@@ -61,6 +61,43 @@ def mount(src, tgt, typ=None, flags=0, data=None):
 
 def umount(tgt, flags=0):
     check(libc.umount2(_b(tgt), flags), 'umount %s' % tgt)
+
+
+def user_namespace(uid_map):
+    """A descriptor of a new user namespace with this map for both kinds of ids."""
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            unshare(CLONE_NEWUSER)
+            os.write(ready[1], b'x')
+            os.close(go[1])
+            os.read(go[0], 1)
+        finally:
+            os._exit(0)
+    os.close(ready[1])
+    try:
+        if not os.read(ready[0], 1):
+            raise OSError(errno.EPERM, 'no user namespace here')
+        for name in ('uid_map', 'gid_map'):
+            with open('/proc/%d/%s' % (pid, name), 'w') as f:
+                f.write(uid_map)
+        return os.open('/proc/%d/ns/user' % pid, os.O_RDONLY)
+    finally:
+        for fd in (ready[0], go[0], go[1]):
+            os.close(fd)
+        os.waitpid(pid, 0)
+
+
+def idmapped(src, tgt, userns):
+    """Mount what is at @src once more at @tgt, with the ids of a user namespace (a descriptor)."""
+    fd = syscall('open_tree', _c.c_int(AT_FDCWD), _b(src), _c.c_uint(0x80001))     # clone, close on exec
+    try:
+        attr = struct.pack('QQQQ', 0x100000, 0, 0, userns)                         # MOUNT_ATTR_IDMAP
+        syscall('mount_setattr', _c.c_int(fd), b'', _c.c_uint(AT_EMPTY_PATH), attr, _c.c_size_t(len(attr)))
+        syscall('move_mount', _c.c_int(fd), b'', _c.c_int(AT_FDCWD), _b(tgt), _c.c_uint(4))
+    finally:
+        os.close(fd)
 
 
 def unshare(flags):
