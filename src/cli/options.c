@@ -330,6 +330,8 @@ static void format_mount_opts(struct un_parse *p, bool is_root)
 		[UN_MOUNT_DIRSYNC] = { "dirsync", NULL },
 		[UN_MOUNT_ATIME] = { "atime", "noatime" },
 	};
+	/* The flags of a descriptor are up to who has mounted it; mount.fuse3 hands them on all the same. */
+	bool mounted = g_str_has_prefix(p->o->mountpoint, "/dev/fd/");
 	GString *out = p->o->mount_opts;
 
 	if (is_root && !p->mount[UN_MOUNT_ALLOW_ROOT])
@@ -339,7 +341,8 @@ static void format_mount_opts(struct un_parse *p, bool is_root)
 			p->mount[i] = 1;
 		if (is_root || p->mount[i] <= 0)
 			continue;
-		un_parse_warn(p, "option '%s' is ignored: it takes root", names[i][0]);
+		if (!mounted)
+			un_parse_warn(p, "option '%s' is ignored: it takes root", names[i][0]);
 		p->mount[i] = 0;
 	}
 	if (p->o->read_only || !p->o->upper)
