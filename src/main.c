@@ -180,6 +180,7 @@ static bool in_initial_user_namespace(void)
  */
 static int mount_union(struct app *a, char **ret_err)
 {
+	g_autofree char *why = NULL;
 	bool labels = false;
 
 	for (int i = 0; i < UN_LABELS; i++)
@@ -193,12 +194,14 @@ static int mount_union(struct app *a, char **ret_err)
 		return try_mount(a, false, ret_err);
 	if (try_mount(a, true, ret_err) == 0)
 		return 0;
+	why = g_steal_pointer(ret_err);
 	/* Who may have them has asked for a wrong one. */
-	if (geteuid() == 0 && in_initial_user_namespace())
+	if (geteuid() == 0 && in_initial_user_namespace()) {
+		*ret_err = g_strdup_printf("%s (with SELinux labels, context= and the like)", why);
 		return -1;
+	}
 	un_log(LOG_WARNING, "SELinux labels (context= and the like) have no effect: it takes root "
 			    "to mount with them");
-	g_clear_pointer(ret_err, g_free);
 	return try_mount(a, false, ret_err);
 }
 
