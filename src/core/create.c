@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* New names: create, mkdir, mknod, symlink, O_TMPFILE. */
 #include "core_i.h"
+#include "cred_i.h"
 
 /* One creation under way; the directory's ns is held for writing. */
 struct creation {
@@ -207,6 +208,8 @@ static int create(struct un_fs *fs, struct un_inode *dir, const char *name,
 	};
 	int r;
 
+	if (un_is_nobody(cred))
+		return -EOVERFLOW;
 	if (un_name_too_long(name))
 		return -ENAMETOOLONG;
 	if (un_name_reserved(fs, name))
@@ -275,7 +278,7 @@ int un_tmpfile(struct un_fs *fs, struct un_inode *dir, const struct un_create *w
 	       const struct un_cred *cred, struct un_inode **ret, struct statx *st)
 {
 	struct un_fd *fd;
-	int r = un_dir_prepare(fs, dir, false);
+	int r = un_is_nobody(cred) ? -EOVERFLOW : un_dir_prepare(fs, dir, false);
 
 	if (r < 0)
 		return r;

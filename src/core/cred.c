@@ -41,10 +41,15 @@ static void ask_proc(const struct un_cred *cred, gid_t gid, bool *ret_root, bool
 		else if (g_str_has_prefix(line, "Gid:") && cred->uid == UN_NO_ID)
 			*ret_in_group = has_number(line + strlen("Gid:"), 3, gid);
 		else if (g_str_has_prefix(line, "Groups:"))
-			*ret_in_group = *ret_in_group ||
-					has_number(line + strlen("Groups:"), 0, gid);
+			*ret_in_group =
+				*ret_in_group || has_number(line + strlen("Groups:"), 0, gid);
 	}
 	(void)fclose(f);
+}
+
+bool un_is_nobody(const struct un_cred *cred)
+{
+	return cred->uid == UN_NO_ID || cred->gid == (gid_t)-1;
 }
 
 bool un_is_root(const struct un_cred *cred)

@@ -7,6 +7,11 @@
 
 #include "core/union.h"
 
+/*
+ * Somebody whose ids the layers cannot hold, and who makes nothing. The kernel refuses that by itself; if one
+ * does not, the object must not come to belong to the daemon.
+ */
+bool un_is_nobody(const struct un_cred *cred);
 bool un_is_root(const struct un_cred *cred);
 /* May @cred give a file of the group set-gid? Root may; others if they are in it, by any way. */
 bool un_in_group(const struct un_cred *cred, gid_t gid);

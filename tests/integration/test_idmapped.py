@@ -45,6 +45,10 @@ def _make_all(at):
     os.link(at + '/file2', at + '/file')
 
 
+def _tmpfile(d):
+    os.close(os.open(d, os.O_TMPFILE | os.O_RDWR))
+
+
 @test(identities=('root',), everywhere=True)
 def owners(t):
     """Seen, made and given through the mapping; the layers hold the other side of it."""
@@ -61,8 +65,10 @@ def owners(t):
     t.as_user(BASE, os.unlink, at + '/gone')
     t.ok(not tree.exists(u.m('gone')))
     # who is not in the map owns nothing here and makes nothing
-    for fn, args in ((os.mkdir, (at + '/no',)), (os.chown, (at + '/f', 1, 1))):
+    for fn, args in ((os.mkdir, (at + '/no',)), (os.chown, (at + '/f', 1, 1)), (_tmpfile, (at,)),
+                     (t.as_user, (BASE + 70000, _tmpfile, at + '/open'))):
         t.fails((errno.EOVERFLOW, errno.EINVAL), fn, *args)
+    t.fails(errno.EOVERFLOW, t.as_user, BASE + 1, _tmpfile, at + '/open', gid=9)
     k.umount(at)
 
 

@@ -25,6 +25,15 @@ static void told(void **state)
 	assert_false(un_in_group(&user, 7));
 }
 
+static void nobody(void **state)
+{
+	const struct un_cred none = { UN_NO_ID, (gid_t)-1, 1 }, half = { 5, (gid_t)-1, 1 };
+	const struct un_cred user = { 5, 5, 1 };
+
+	assert_true(un_is_nobody(&none) && un_is_nobody(&half));
+	assert_false(un_is_nobody(&user));
+}
+
 /* It has not, and there is nobody to ask: no rights. */
 static void unknown(void **state)
 {
@@ -93,6 +102,7 @@ static void asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nobody),
 		cmocka_unit_test(told),
 		cmocka_unit_test(unknown),
 		cmocka_unit_test(asked),
