@@ -262,9 +262,21 @@ def aligned(size, data=b''):
     return buf
 
 
+_own_drops = 0
+
+
 def drop_caches(what=2):
+    global _own_drops
     with open('/proc/sys/vm/drop_caches', 'w') as f:
         f.write(str(what))
+    _own_drops += bin(what).count('1')
+
+
+def foreign_drops():
+    """How often others on this machine have emptied the caches."""
+    with open('/proc/vmstat') as f:
+        counts = dict(line.split() for line in f)
+    return int(counts['drop_slab']) + int(counts['drop_pagecache']) - _own_drops
 
 
 def mounts(pid='self'):
