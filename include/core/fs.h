@@ -2,6 +2,7 @@
 /* The mounted union as a whole. */
 #pragma once
 
+#include "layer/owner.h"
 #include "layer/setup.h"
 
 #include <stdbool.h>
@@ -31,6 +32,8 @@ struct un_fs_config {
 	bool new_uuid;   /* give a fresh upper an identity */
 	bool any_uuid;   /* ... and one that is not fresh as well */
 	bool revalidate; /* timeout=0: ask the layers at every lookup */
+	/* Whose files are shown to be; NULL: as stored. Borrowed for as long as the layers live. */
+	const struct un_owners *owners;
 	unsigned other_fds; /* descriptors that the process needs beside the union's */
 };
 

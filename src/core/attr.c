@@ -395,8 +395,7 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 		return r;
 	if (a->valid & (UN_SET_UID | UN_SET_GID)) {
 		/* Before anything is copied up. */
-		r = un_may_own(fs, a->valid & UN_SET_UID ? a->uid : fs->uid,
-			       a->valid & UN_SET_GID ? a->gid : fs->gid);
+		r = un_may_chown(fs, a);
 		if (r < 0)
 			return r;
 	}

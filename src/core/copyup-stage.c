@@ -125,12 +125,11 @@ static const char *staged_name(const struct un_copyup_ctx *c)
 /* What is staged is the daemon's, and some directories give it their group: finish() looks. */
 static int copy_owner(struct un_copyup_ctx *c)
 {
-	struct un_layer *u = c->fs->upper;
 	int r;
 
-	if (c->st.stx_uid == c->fs->uid && c->st.stx_gid == c->fs->gid)
+	if (!c->fs->owners && c->st.stx_uid == c->fs->uid && c->st.stx_gid == c->fs->gid)
 		return 0;
-	r = u->ops->chown(u, staged_dir(c), staged_name(c), c->st.stx_uid, c->st.stx_gid);
+	r = un_own_as(c->fs, c->lower, c->ldir, c->lname, &c->st, staged_dir(c), staged_name(c));
 	/* An id that the user namespace does not map. */
 	return r == -EINVAL ? -EOVERFLOW : r;
 }
@@ -155,7 +154,7 @@ struct xattr_copy {
 
 static int copy_xattr(const struct xattr_copy *x, const char *name, char *value)
 {
-	struct un_layer *u = x->fs->upper;
+	struct un_layer *u = un_layer_owner_raw(x->fs->upper);
 	ssize_t n = x->from->ops->getxattr(x->from, x->from_dir, x->from_name, name, value,
 					   XATTR_SIZE_MAX);
 	bool acl = g_str_has_prefix(name, "system.posix_acl_");
@@ -183,7 +182,9 @@ static int copy_xattr(const struct xattr_copy *x, const char *name, char *value)
 int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
 			 const char *from_name, int dir, const char *name, bool caps)
 {
-	const struct xattr_copy x = { fs, from, from_dir, from_name, dir, name };
+	const struct xattr_copy x = {
+		fs, un_layer_owner_raw(from), from_dir, from_name, dir, name
+	};
 	g_autofree char *value = NULL;
 	char *list = NULL;
 	ssize_t n = un_xattr_list(from, from_dir, from_name, &list);

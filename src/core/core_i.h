@@ -18,6 +18,7 @@
 #include "core/fdcache.h"
 #include "core/union.h"
 #include "layer/marks.h"
+#include "layer/owner.h"
 #include "layer/setup.h"
 #include "layer/whiteout.h"
 #include "merge/merge.h"
@@ -172,9 +173,15 @@ struct un_fs {
 	bool sync, sync_strict;
 	bool revalidate;
 	bool privileged; /* may give files away */
-	uid_t uid;
+	bool any_uid;    /* ... or need not: what cannot be kept is not seen, or kept elsewhere */
+	bool any_gid;
+	bool override; /* owner and mode are in an xattr, and the real mode always lets us in */
+	uid_t uid;     /* of the daemon's own files, as shown */
 	gid_t gid;
-	int work; /* borrowed from layers */
+	uid_t euid; /* the same, as stored */
+	gid_t egid;
+	const struct un_owners *owners; /* borrowed; NULL: what is stored is what is shown */
+	int work;                       /* borrowed from layers */
 	struct un_statkey {
 		uint64_t dev, ino;
 	} traps[2];                 /* upper root, WORK/work: not in a lower */
@@ -446,6 +453,23 @@ int un_index_relative_locked(struct un_fs *fs, struct un_inode *inode);
 /* A name of it has gone from the upper: with the last one the index lets go of it. */
 void un_index_unlinked_locked(struct un_fs *fs, struct un_inode *inode);
 
+/* ---- owner.c ---------------------------------------------------------------------------------------- */
+
+/* Decorates the layers if @o (or NULL) wishes so. 0, or -1 and a sentence. */
+int un_owners_init(struct un_fs *fs, const struct un_owners *o, char **ret_err);
+/* Whom files made by @cred belong to, as stored. */
+struct un_cred un_cred_stored(struct un_fs *fs, const struct un_cred *cred);
+/* Can such ids be stored (-EOVERFLOW) by this daemon (-EPERM)? */
+int un_may_own(struct un_fs *fs, uid_t uid, gid_t gid);
+/* For a setattr: no more ids than those it sets. */
+int un_may_chown(struct un_fs *fs, const struct un_setattr *a);
+/* The owner of the new (dirfd, name) in the upper, in a directory with the attributes @parent. */
+int un_own_new(struct un_fs *fs, int dirfd, const char *name, int parent_fd,
+	       const struct statx *parent, const struct un_cred *cred);
+/* The owner of (from_dir, from_name) for (dirfd, name) in the upper; @st: of the former, as shown. */
+int un_own_as(struct un_fs *fs, struct un_layer *from, int from_dir, const char *from_name,
+	      const struct statx *st, int dirfd, const char *name);
+
 /* ---- stage.c ---------------------------------------------------------------------------------------- */
 
 #define UN_STAGE_NAME 64
@@ -500,8 +524,6 @@ bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what,
 /* O_TMPFILE in the upper directory @dirfd, owned by @cred; a descriptor or -errno. */
 int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 		    const struct un_cred *cred);
-/* May this daemon make files that belong to @cred at all? 0 or -EPERM, -EOVERFLOW. */
-int un_may_own(struct un_fs *fs, uid_t uid, gid_t gid);
 
 /* ---- file.c --------------------------------------------------------------------------------------- */
 

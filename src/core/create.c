@@ -152,7 +152,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	}
 	if (c->fd >= 0) {
 		/* A mode that forbids the daemon to open it again: the descriptor is all there is. */
-		bool pin = !fs->privileged && (st->stx_mode & 0600) != 0600;
+		bool pin = !fs->privileged && !fs->override && (st->stx_mode & 0600) != 0600;
 
 		un_fdcache_put(fs->fds,
 			       un_fdcache_add(fs->fds, &inode->io, c->fd,

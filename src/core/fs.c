@@ -183,7 +183,8 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 		if (config->new_uuid)
 			ensure_uuid(fs, config->any_uuid);
 	}
-	if ((fs->upper && make_workdir(fs, ret_err) < 0) || make_root(fs, ret_err) < 0) {
+	if (un_owners_init(fs, config->owners, ret_err) < 0 ||
+	    (fs->upper && make_workdir(fs, ret_err) < 0) || make_root(fs, ret_err) < 0) {
 		fs->layers = NULL; /* still the caller's */
 		un_fs_free(fs);
 		return NULL;

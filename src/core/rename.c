@@ -251,7 +251,7 @@ static int clear_target(struct renaming *v)
 	if (r == 0)
 		r = un_getattr(v->fs, to, &st);
 	if (r == 0)
-		r = u->ops->chown(u, v->fs->work, staged, st.stx_uid, st.stx_gid);
+		r = un_own_as(v->fs, u, v->to.fd->fd, v->to.name, &st, v->fs->work, staged);
 	if (r == 0)
 		r = un_stage_copy_xattrs(v->fs, u, v->to.fd->fd, v->to.name, v->fs->work, staged,
 					 true);

@@ -56,46 +56,23 @@ void un_stage_discard(struct un_fs *fs, const char *name)
 
 /* ---- owner ------------------------------------------------------------------------------------------ */
 
-static bool own_group(struct un_fs *fs, gid_t gid)
-{
-	gid_t groups[256];
-	int n;
-
-	if (gid == fs->gid)
-		return true;
-	n = getgroups(G_N_ELEMENTS(groups), groups);
-	for (int i = 0; i < n; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
-}
-
-int un_may_own(struct un_fs *fs, uid_t uid, gid_t gid)
-{
-	if (uid == (uid_t)-1 || gid == (gid_t)-1)
-		return -EOVERFLOW;
-	if (fs->privileged || (uid == fs->uid && own_group(fs, gid)))
-		return 0;
-	return -EPERM;
-}
-
 /*
- * The thread takes the caller's file system ids (glibc's wrappers are per thread for these two). A
- * root daemon loses its file system capabilities meanwhile, so that the upper's directory decides.
+ * The thread takes the caller's file system ids, as stored (glibc's wrappers are per thread for these
+ * two). A root daemon loses its file system capabilities meanwhile: the upper's directory decides.
  */
 static int enter(struct un_fs *fs, const struct un_cred *cred)
 {
-	if (cred->uid == fs->uid && cred->gid == fs->gid)
+	if (cred->uid == fs->euid && cred->gid == fs->egid)
 		return 0;
-	if (cred->gid != fs->gid) {
+	if (cred->gid != fs->egid) {
 		syscall(SYS_setfsgid, cred->gid);
 		if ((gid_t)syscall(SYS_setfsgid, -1) != cred->gid)
 			return -EACCES;
 	}
-	if (cred->uid != fs->uid) {
+	if (cred->uid != fs->euid) {
 		syscall(SYS_setfsuid, cred->uid);
 		if ((uid_t)syscall(SYS_setfsuid, -1) != cred->uid) {
-			syscall(SYS_setfsgid, fs->gid);
+			syscall(SYS_setfsgid, fs->egid);
 			return -EACCES;
 		}
 	}
@@ -104,10 +81,10 @@ static int enter(struct un_fs *fs, const struct un_cred *cred)
 
 static void leave(struct un_fs *fs, const struct un_cred *cred)
 {
-	if (cred->uid != fs->uid)
-		syscall(SYS_setfsuid, fs->uid);
-	if (cred->gid != fs->gid)
-		syscall(SYS_setfsgid, fs->gid);
+	if (cred->uid != fs->euid)
+		syscall(SYS_setfsuid, fs->euid);
+	if (cred->gid != fs->egid)
+		syscall(SYS_setfsgid, fs->egid);
 }
 
 /* Each worker has a umask of its own (unshare(CLONE_FS)); it is changed only when it differs. */
@@ -256,6 +233,9 @@ static int make(struct un_fs *fs, int dirfd, const char *name, const struct un_c
 
 bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what, const struct un_cred *cred)
 {
+	/* An xattr and a mode are to be set before anybody sees it. */
+	if (fs->override)
+		return true;
 	return fs->privileged && (what->mode & S_ISGID) && !S_ISDIR(what->mode) &&
 	       (cred->uid != fs->uid || cred->gid != fs->gid);
 }
@@ -263,13 +243,14 @@ bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what, const s
 int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct un_create *c,
 		   const struct un_cred *cred)
 {
-	int r = enter(fs, cred);
+	const struct un_cred as = un_cred_stored(fs, cred);
+	int r = enter(fs, &as);
 
 	if (r < 0)
 		return r;
 	set_umask(c->umask);
 	r = make(fs, dirfd, name, c);
-	leave(fs, cred);
+	leave(fs, &as);
 	return r;
 }
 
@@ -282,7 +263,7 @@ int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct u
 static int make_with_acl(struct un_fs *fs, const char *name, const struct un_create *c,
 			 const void *acl, size_t acl_len)
 {
-	struct un_layer *u = fs->upper;
+	struct un_layer *u = fs->upper, *raw = un_layer_owner_raw(u);
 	char nest[UN_STAGE_NAME];
 	int r, made = -1;
 	int dir;
@@ -294,7 +275,7 @@ static int make_with_acl(struct un_fs *fs, const char *name, const struct un_cre
 	dir = un_open_retry(fs, u, fs->work, nest, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	r = dir < 0 ? dir : 0;
 	if (r == 0)
-		r = u->ops->setxattr(u, dir, "", "system.posix_acl_default", acl, acl_len, 0);
+		r = raw->ops->setxattr(raw, dir, "", "system.posix_acl_default", acl, acl_len, 0);
 	if (r == 0)
 		r = made = make(fs, dir, "x", c);
 	if (r >= 0) {
@@ -325,19 +306,19 @@ static mode_t may_keep(mode_t mode, const struct un_create *c, const struct stat
 }
 
 /* The owner and group it would have got, set-gid of the parent included. */
-static int give_away(struct un_fs *fs, const struct statx *parent, const char *name,
+static int give_away(struct un_fs *fs, int parent_fd, const struct statx *parent, const char *name,
 		     const struct un_create *c, const struct un_cred *cred)
 {
 	struct un_layer *u = fs->upper;
-	gid_t gid = parent->stx_mode & S_ISGID ? parent->stx_gid : cred->gid;
 	struct statx st;
 	mode_t mode;
 	int r = u->ops->stat(u, fs->work, name, &st);
 
 	if (r < 0)
 		return r;
-	if (st.stx_uid != cred->uid || st.stx_gid != gid) {
-		r = u->ops->chown(u, fs->work, name, cred->uid, gid);
+	if (fs->owners || st.stx_uid != cred->uid ||
+	    st.stx_gid != (parent->stx_mode & S_ISGID ? parent->stx_gid : cred->gid)) {
+		r = un_own_new(fs, fs->work, name, parent_fd, parent, cred);
 		if (r < 0)
 			return r;
 	}
@@ -355,7 +336,7 @@ static int give_away(struct un_fs *fs, const struct statx *parent, const char *n
 int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct un_create *c,
 		   const struct un_cred *cred)
 {
-	struct un_layer *u = fs->upper;
+	struct un_layer *u = fs->upper, *raw = un_layer_owner_raw(u);
 	g_autofree char *acl = g_malloc(XATTR_SIZE_MAX);
 	ssize_t acl_len = -ENODATA;
 	struct statx pst;
@@ -367,8 +348,8 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 	if (r < 0)
 		return r;
 	if (u->caps.acl && !S_ISLNK(c->mode))
-		acl_len = u->ops->getxattr(u, parent, "", "system.posix_acl_default", acl,
-					   XATTR_SIZE_MAX);
+		acl_len = raw->ops->getxattr(raw, parent, "", "system.posix_acl_default", acl,
+					     XATTR_SIZE_MAX);
 	if (acl_len < 0 && acl_len != -ENODATA && acl_len != -EOPNOTSUPP)
 		return (int)acl_len;
 	set_umask(c->umask);
@@ -378,7 +359,7 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 		made = make(fs, fs->work, name, c);
 	if (made < 0)
 		return made;
-	r = give_away(fs, &pst, name, c, cred);
+	r = give_away(fs, parent, &pst, name, c, cred);
 	if (r < 0) {
 		if (S_ISREG(c->mode))
 			un_close(made);
@@ -410,8 +391,7 @@ static int tmpfile_for(struct un_fs *fs, int dirfd, const struct un_create *what
 		return fd;
 	r = u->ops->stat(u, fd, "", &st);
 	if (r == 0)
-		r = u->ops->chown(u, fd, "", cred->uid,
-				  parent.stx_mode & S_ISGID ? parent.stx_gid : cred->gid);
+		r = un_own_new(fs, fd, "", dirfd, &parent, cred);
 	/* After the owner: chown takes set-id bits away. */
 	if (r == 0 && (st.stx_mode & 07000))
 		r = u->ops->chmod(u, fd, "", may_keep(st.stx_mode & 07777, what, &parent, cred));
@@ -421,13 +401,14 @@ static int tmpfile_for(struct un_fs *fs, int dirfd, const struct un_create *what
 int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 		    const struct un_cred *cred)
 {
-	int fd, r = un_make_needs_stage(fs, what, cred) ? -EACCES : enter(fs, cred);
+	const struct un_cred as = un_cred_stored(fs, cred);
+	int fd, r = un_make_needs_stage(fs, what, cred) ? -EACCES : enter(fs, &as);
 
 	if (r == 0) {
 		set_umask(what->umask);
 		fd = un_open_retry(fs, fs->upper, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
 				   what->mode & 07777);
-		leave(fs, cred);
+		leave(fs, &as);
 		if (fd != -EACCES || !fs->privileged)
 			return fd;
 	}

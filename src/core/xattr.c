@@ -174,6 +174,8 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 	struct un_at at;
 	int r = un_xattr_to_layer(fs->layers->dialect, name, real);
 
+	if (r == 0 && fs->owners && un_layer_owner_hides(fs->owners, real))
+		r = -EPERM;
 	if (r == 0)
 		r = prepare(fs, inode);
 	if (r < 0)
