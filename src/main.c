@@ -3,6 +3,7 @@
 #include "cli/options.h"
 #include "core/fs.h"
 #include "core/union.h"
+#include "layer/owner.h"
 #include "layer/setup.h"
 #include "ops/ops.h"
 #include "transport/daemon.h"
@@ -32,6 +33,7 @@
 struct app {
 	struct un_options *options;
 	struct un_mount *mount;
+	struct un_owners owners; /* maps are those of options */
 	struct un_fs *fs;
 	struct un_ops *ops;
 	struct fuse_session *se;
@@ -77,6 +79,33 @@ static int prepare_process(char **ret_err)
 	return 0;
 }
 
+static void find_owners(struct app *a)
+{
+	const struct un_options *o = a->options;
+
+	a->owners = (struct un_owners){
+		.uids = o->uidmap,
+		.gids = o->gidmap,
+		.squash_uid = o->squash_uid_set,
+		.squash_gid = o->squash_gid_set,
+		.uid = o->squash_uid,
+		.gid = o->squash_gid,
+	};
+	switch (o->xattr_permissions) {
+	case UN_PERMISSIONS_INODE:
+		a->owners.override = UN_OVERRIDE_NONE;
+		break;
+	case UN_PERMISSIONS_SECURITY:
+		a->owners.override = UN_OVERRIDE_SECURITY;
+		break;
+	case UN_PERMISSIONS_USER:
+		a->owners.override = UN_OVERRIDE_USER;
+		break;
+	}
+	if (un_owners_any(&a->owners))
+		un_owners_set_overflow(&a->owners);
+}
+
 static int open_union(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -104,6 +133,7 @@ static int open_union(struct app *a, char **ret_err)
 		.any_uuid = o->uuid == UN_UUID_ON,
 		.metacopy_follow = o->metacopy,
 		.metacopy_create = o->metacopy && o->redirect_dir == UN_REDIRECT_ON,
+		.owners = &a->owners,
 		.other_fds = threads(o) * UN_TRANSPORT_FDS,
 	};
 	const struct un_ops_config ops = {
@@ -117,6 +147,7 @@ static int open_union(struct app *a, char **ret_err)
 		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
 	};
 
+	find_owners(a);
 	switch (o->verity) {
 	case UN_VERITY_OFF:
 		break;

@@ -11,6 +11,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "util/idmap.h"
+
 #define UN_MAX_LOWERS 500
 #define UN_DEFAULT_SPIN 50
 #define UN_TIMEOUT_FOREVER (-1.0)
@@ -62,6 +64,13 @@ enum un_label {
 	UN_LABELS,
 };
 
+/* Where owner and mode are kept. */
+enum un_xattr_permissions {
+	UN_PERMISSIONS_INODE,
+	UN_PERMISSIONS_SECURITY, /* security.fuseoverlayfs.override_stat */
+	UN_PERMISSIONS_USER,     /* user.containers.override_stat */
+};
+
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */
 	/*
@@ -106,6 +115,12 @@ struct un_options {
 	enum un_xino xino;
 	enum un_verity verity;
 	enum un_uuid uuid;
+	struct un_idmap uidmap, gidmap; /* empty: ids are shown as stored */
+	/* All files are shown to belong to one user, to one group. With squash_to_root both are 0. */
+	bool squash_to_root;
+	bool squash_uid_set, squash_gid_set;
+	unsigned squash_uid, squash_gid;
+	enum un_xattr_permissions xattr_permissions;
 	enum un_sync sync;
 	double timeout;     /* seconds; UN_TIMEOUT_FOREVER */
 	unsigned threads;   /* 0: as many as CPUs */

@@ -351,6 +351,31 @@ static int set_max_write(struct un_parse *p, const struct option *opt, const cha
 	return 0;
 }
 
+/* Ids of users or groups: MAP. */
+static int set_idmap(struct un_parse *p, const struct option *opt, const char *value)
+{
+	struct un_idmap map = { 0 };
+	const char *why = un_idmap_parse(value, &map);
+
+	if (why)
+		return un_parse_fail(p, "option '%s=%s': the value %s", opt->name, value, why);
+	un_idmap_done(&FIELD(opt, p->o, struct un_idmap));
+	FIELD(opt, p->o, struct un_idmap) = map;
+	return 0;
+}
+
+static int set_id(struct un_parse *p, const struct option *opt, const char *value)
+{
+	guint64 n;
+
+	/* The one that is left out means "none" to the kernel. */
+	if (!g_ascii_string_to_unsigned(value, 10, 0, G_MAXUINT32 - 1, &n, NULL))
+		return bad_value(p, opt, value, "an id, 0 to 4294967294");
+	FIELD(opt, p->o, unsigned) = (unsigned)n;
+	note_given(p, opt);
+	return 0;
+}
+
 #define ON_OFF "on|off"
 #define O(field) offsetof(struct un_options, field)
 #define FLAG(name_, field, arg_)                                                                   \
@@ -399,6 +424,13 @@ static const struct option options[] = {
 	{ "verity", TAKES_VALUE, set_word, .words = "off|on|require", .at = O(verity) },
 	{ "uuid", TAKES_VALUE, set_word, .words = "auto|on|off|null", .at = O(uuid) },
 	{ "nfs_export", TAKES_VALUE, set_nfs_export, .words = ON_OFF },
+	/* whose files are */
+	{ "uidmapping", TAKES_VALUE, set_idmap, .at = O(uidmap) },
+	{ "gidmapping", TAKES_VALUE, set_idmap, .at = O(gidmap) },
+	BOOL("squash_to_root", squash_to_root),
+	{ "squash_to_uid", TAKES_VALUE, set_id, .at = O(squash_uid), .set_at = O(squash_uid_set) },
+	{ "squash_to_gid", TAKES_VALUE, set_id, .at = O(squash_gid), .set_at = O(squash_gid_set) },
+	{ "xattr_permissions", TAKES_VALUE, set_word, .words = "0|1|2", .at = O(xattr_permissions) },
 	/* how safe, how fresh, how fast */
 	{ "volatile", TAKES_NONE, set_sync },
 	{ "fsync", TAKES_VALUE, set_sync },
@@ -443,12 +475,6 @@ static const struct option options[] = {
 	QUIET("group"), QUIET("nogroup"), QUIET("_netdev"), QUIET("comment"), QUIET("uhelper"),
 	QUIET("helper"), QUIET("loud"), QUIET("silent"), QUIET("x-*"), QUIET("X-*"),
 	/* fuse-overlayfs; an empty value in the list stands for the bare name */
-	LATER("uidmapping", NULL),
-	LATER("gidmapping", NULL),
-	LATER("squash_to_root", "0"),
-	LATER("squash_to_uid", NULL),
-	LATER("squash_to_gid", NULL),
-	LATER("xattr_permissions", "0"),
 	{ "context", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_CONTEXT]) },
 	{ "fscontext", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_FS]) },
 	{ "defcontext", TAKES_VALUE, set_label, .at = O(labels[UN_LABEL_DEFAULT]) },

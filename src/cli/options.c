@@ -374,6 +374,10 @@ static int parse(struct un_parse *p, int argc, char **argv, bool is_root)
 	r = finish_rest(p);
 	if (r < 0)
 		return r;
+	if (p->o->squash_to_root) {
+		p->o->squash_uid_set = true;
+		p->o->squash_gid_set = true;
+	}
 	format_mount_opts(p, is_root);
 	return 0;
 }
@@ -428,6 +432,8 @@ void un_options_free(struct un_options *o)
 	g_string_free(o->mount_opts, TRUE);
 	for (int i = 0; i < UN_LABELS; i++)
 		g_free(o->labels[i]);
+	un_idmap_done(&o->uidmap);
+	un_idmap_done(&o->gidmap);
 	g_free(o->upper);
 	g_free(o->work);
 	g_free(o->source);

@@ -91,7 +91,7 @@ def warned_about_and_ignored(t):
     """Unknown options, empty items, and options of the peers that are not implemented: a line on
     stderr each, and the mount works."""
     u = t.union(text='f f hello')
-    for o in ('nonsense', 'nonsense=1', '', 'nfs_export=on', 'squash_to_root', 'uidmapping=0:1000:1', 'fast_ino',
+    for o in ('nonsense', 'nonsense=1', '', 'nfs_export=on', 'nooverride_creds', 'fast_ino',
               'plugins=x'):
         p = subprocess.run(u.command((o, 'noatime'), foreground=False), stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30 * t.slow)

@@ -343,6 +343,37 @@ static void without_upper(void **state)
 	un_options_free(o);
 }
 
+static void owners(void **state)
+{
+	struct un_options *o = GOOD("lowerdir=/l,uidmapping=:0:1000:5000,gidmapping=0:1:7001:7001:0:1");
+
+	assert_int_equal(o->uidmap.n, 1);
+	assert_int_equal(o->uidmap.v[0].shown, 1000);
+	assert_int_equal(o->gidmap.n, 2);
+	assert_int_equal(o->gidmap.v[1].stored, 7001);
+	assert_false(o->squash_uid_set || o->squash_gid_set);
+	assert_int_equal(o->xattr_permissions, UN_PERMISSIONS_INODE);
+	assert_int_equal(o->warnings->len, 0);
+	un_options_free(o);
+
+	/* The last one counts; the more special one wins whatever the order. */
+	o = GOOD("lowerdir=/l,uidmapping=0:1:2,uidmapping=,squash_to_uid=5,squash_to_root,"
+		 "xattr_permissions=2");
+	assert_int_equal(o->uidmap.n, 0);
+	assert_true(o->squash_uid_set && o->squash_gid_set);
+	assert_int_equal(o->squash_uid, 5);
+	assert_int_equal(o->squash_gid, 0);
+	assert_int_equal(o->xattr_permissions, UN_PERMISSIONS_USER);
+	un_options_free(o);
+
+	BAD("lowerdir=/l,uidmapping", "needs a value");
+	BAD("lowerdir=/l,uidmapping=1", "'uidmapping=1': the value must be triples");
+	BAD("lowerdir=/l,gidmapping=0:0:2:1:5:1", "overlap");
+	BAD("lowerdir=/l,squash_to_uid=-1", "squash_to_uid=-1': the value must be an id");
+	BAD("lowerdir=/l,xattr_permissions", "needs a value: 0, 1 or 2");
+	BAD("lowerdir=/l,xattr_permissions=3", "must be 0, 1 or 2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +391,7 @@ int main(void)
 		cmocka_unit_test(verity_and_metacopy),
 		cmocka_unit_test(nfs_export),
 		cmocka_unit_test(without_upper),
+		cmocka_unit_test(owners),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

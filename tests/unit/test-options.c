@@ -445,8 +445,7 @@ static void silent(void **state)
 static void not_implemented(void **state)
 {
 	static const char *const words[] = {
-		"uidmapping=0:1:2", "gidmapping=0:1:2", "squash_to_root",      "squash_to_root=1",
-		"squash_to_uid=1",  "squash_to_gid=1",  "xattr_permissions=2", "nooverride_creds",
+		"nooverride_creds", "override_creds=off",
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
