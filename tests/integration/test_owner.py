@@ -336,6 +336,11 @@ def permissions_of_all(t):
          ('%d:%d:06711' % (other, other), 0, 0))
     os.chown(u.m('f'), 0, 0)
     t.eq(_mode(u.m('f')), oct(stat.S_IFREG | 0o711))
+    if t.root:                                  # others make files, too, which are the daemon's below
+        for n, fn in (('of7', tree.write), ('dir7', os.mkdir)):
+            t.as_user(7, fn, u.m('tmp/' + n), *(('x',) if fn is tree.write else ()), gid=8)
+            t.eq((_owner(u.m('tmp/' + n)), _owner(u.up('tmp/' + n))), ((7, 8), (0, 0)), n)
+        t.fails(errno.EPERM, t.as_user, 8, os.unlink, u.m('tmp/of7'))
     os.utime(u.m('null'))                       # copies up
     os.utime(u.m('etc/passwd'))
     tree.append(u.m('plain'), '2')

@@ -392,6 +392,7 @@ static void learn(struct run *v)
 
 void fault_loop(void **state)
 {
+	static const struct un_owners override = { .override = UN_OVERRIDE_USER };
 	const struct fault_case *c = *state;
 	char *lower, *lower_after;
 	struct run v = { .c = c };
@@ -409,6 +410,7 @@ void fault_loop(void **state)
 	v.s.sync = c->flags & SYNC;
 	v.s.revalidate = c->flags & REVALIDATE;
 	v.s.format = c->flags & FORMAT;
+	v.s.owners = c->flags & OVERRIDE ? &override : NULL;
 	v.complaints = g_string_new("");
 	v.told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	lower = stack_disk(&v.s, "1");

@@ -31,6 +31,7 @@ enum {
 	IN_TWO = 1 << 8,      /* two steps, the state between is documented */
 	REVALIDATE = 1 << 10, /* timeout=0 */
 	FORMAT = 1 << 11,     /* with redirects, metadata-only copy-up, the index */
+	OVERRIDE = 1 << 12,   /* owner and mode in user.containers.override_stat */
 	CLEARS = 1 << 9,      /* an empty target directory is prepared first */
 };
 

@@ -47,6 +47,7 @@ struct un_fs *stack_fs_on(const struct stack *s, struct un_layers *ls)
 		.redirect_create = s->format,
 		.metacopy_follow = s->format,
 		.metacopy_create = s->format,
+		.owners = s->owners,
 	};
 	char *err = NULL;
 	struct un_fs *fs = un_fs_new(&config, &err);

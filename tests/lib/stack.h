@@ -37,6 +37,7 @@ struct stack {
 	bool sync;
 	bool revalidate;
 	bool format; /* redirects, metadata-only copy-up, the index */
+	const struct un_owners *owners;
 };
 
 /* UN_TEST_DIR in the environment says where; otherwise memory if that will do, or /tmp. */
