@@ -157,6 +157,14 @@ static void close_union(struct run *v)
 
 	un_inode_put(v->fs, v->held);
 	v->held = NULL;
+	/* What the union has put on top begins with the layer as it was before, as all decorators do. */
+	while (v->upper->ops_data != &v->rec) {
+		struct un_layer *top = v->upper->ops_data;
+
+		v->upper->ops = top->ops;
+		v->upper->ops_data = top->ops_data;
+		g_free(top);
+	}
 	un_layer_unrecord(v->upper, &v->rec);
 	un_layer_unfault(v->upper);
 	un_fs_free(v->fs);
