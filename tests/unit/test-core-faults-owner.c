@@ -8,14 +8,15 @@
 #define IMAGE                                                                                      \
 	"1 d/ mode=0700 " CARRIES "0:0:0755\n"                                                     \
 	"1 d/f = data mode=0700 " CARRIES "5:6:04640:file acl=7:6 time=900000000\n"                \
-	"1 d/c = mode=0700 " CARRIES "0:0:0666:char-1-3\n"                                           \
+	"1 d/c = mode=0700 " CARRIES "0:0:0666:char-1-3\n"                                         \
 	"1 d/old = x mode=0750\n"
 
 static const struct fault_case cases[] = {
 	{ "create", IMAGE, "create d/new 0600", OVERRIDE },
 	{ "create-closed", IMAGE, "create d/new 00", OVERRIDE },
 	{ "create-acl", "u d/ defacl=9:7", "create d/w 0666", OVERRIDE },
-	{ "create-as-stranger", "u d/ mode=0777", "create d/w 02755 as=1000:1000", OVERRIDE | ROOT },
+	{ "create-as-stranger", "u d/ mode=0777", "create d/w 02755 as=1000:1000",
+	  OVERRIDE | ROOT },
 	{ "create-over-whiteout", "1 d/w = lower\nu d/w whiteout", "create d/w 0604", OVERRIDE },
 	{ "mkdir", IMAGE, "mkdir d/new 0500", OVERRIDE },
 	{ "mkdir-over-whiteout", "1 d/w/x = lower\nu d/w whiteout", "mkdir d/w 0", OVERRIDE },
