@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rootless podman with the program as its mount_program."""
+import os
+import subprocess
+
+from . import image, inputs
+from .room import Fail, Skip
+
+
+def run(room):
+    inputs.storage(room)
+    env = inputs.environment(room)
+
+    def step(name, script, **args):
+        return room.step(name, script, needs=('podman', 'crun', 'newuidmap'), env=env, **args)
+
+    tar = inputs.busybox(room)
+    step('import busybox', 'podman import %s localhost/busybox; podman images' % tar)
+    step('info', 'podman info > info; grep -q "graphDriverName: overlay" info; grep -q "$PROGRAM" info',
+         after=('import busybox',))
+    step('run', 'test "$(podman run --rm localhost/busybox sh -c "echo x > /f; rm /etc/passwd; test ! -e /etc/passwd; cat /f")" = x',
+         after=('import busybox',))
+    room.step('nothing left', room.nothing_left, after=('run',))
+    if not room.quick:
+        containers(room, step)
+        build(room, step)
+        mapped(room, step)
+        ends(room, step)
+    room.sh('podman rm -af -t 0; podman rmi -af; podman system migrate', env=env, limit=120) \
+        if 'podman.import busybox' in room.passed else None
+    room.step('nothing left at the end', room.nothing_left)
+
+
+def containers(room, step):
+    step('four containers at once', r'''
+for i in 1 2 3 4; do
+  podman run --name four$i localhost/busybox sh -ec "for j in 1 2 3 4 5 6 7 8 9; do mkdir /d\$j; echo $i > /d\$j/f; mv /d\$j /e\$j; done;
+    rm /etc/passwd; chown -R 5:6 /e1; cat /e9/f; ln /e1/f /e1/g; test ! -e /etc/passwd" > out$i 2>&1 & pids="${pids-} $!"
+done
+for p in $pids; do wait $p; done
+for i in 1 2 3 4; do test "$(cat out$i)" = $i; done''', after=('import busybox',))
+    step('diff', r'''
+podman diff four1 | sort > diff; cat diff
+for l in 'D /etc/passwd' 'C /etc' 'A /e1' 'A /e1/f' 'A /e1/g' 'A /e9/f'; do grep -qx "$l" diff; done
+test "$(wc -l < diff)" = 21''', after=('four containers at once',))
+    step('commit', r'''
+podman commit -q four1 localhost/committed
+test "$(podman run --rm localhost/committed sh -c 'stat -c "%u:%g %h" /e1/f; cat /e9/f; test ! -e /etc/passwd')" = "5:6 2
+1"''', after=('diff',))
+    step('start twice', r'''
+podman create --name twice localhost/busybox sh -c 'echo x >> /f; cat /f'
+test "$(podman start -a twice)" = x
+test "$(podman start -a twice)" = "x
+x"
+podman rm -af -t 0''', after=('import busybox',))
+    step('exec in a running container', r'''
+podman run -d --name long localhost/busybox sleep 1000
+podman exec long sh -c 'echo hi > /tmp/x; chmod 600 /tmp/x'
+test "$(podman exec long cat /tmp/x)" = hi
+podman cp long:/tmp/x copied; test "$(cat copied)" = hi
+podman cp diff long:/tmp/; podman exec long ls -l /tmp/diff
+podman kill long; podman wait long || true; podman rm -f -t 0 long''', after=('import busybox',))
+    room.step('nothing left after kill', room.nothing_left, after=('exec in a running container',))
+    step('an overlay volume', r'''
+mkdir -p vol; echo low > vol/f
+test "$(podman run --rm -v "$PWD/vol:/v:O" localhost/busybox sh -c 'echo x >> /v/f; echo y > /v/n; cat /v/f /v/n')" = "low
+x
+y"
+test "$(cat vol/f)" = low; test ! -e vol/n''', after=('import busybox',))
+
+
+def build(room, step):
+    try:
+        where, tar = inputs.context(room), inputs.debian(room)
+    except Skip as e:
+        raise Skip('build: %s' % e)
+    step('import debian', 'podman import -q %s localhost/debian' % tar, limit=300)
+    step('build', 'podman build -q --network=none --pull=never -t localhost/built %s' % where, limit=900, after=('import debian',))
+    step('save', 'rm -f built.tar; podman save -q -o built.tar localhost/built', limit=300, after=('build',))
+    step('load', 'podman rmi -f localhost/built; podman load -q -i built.tar; test "$(podman run --rm localhost/built '
+         'hello-union)" = hello; podman run --rm localhost/built sh -ec "test ! -e /etc/debian_version; '
+         'test -d /etc/apt.moved; test ! -e /etc/apt; ls /links | grep -qx again"', limit=300, after=('save',))
+    reference(room)
+    room.step('layers as with the kernel', lambda: compare(room, room.path('home/built.tar')), after=('save',))
+    step('run what is in a layer twice', r'''
+podman run --name again localhost/built sh -c 'rm /etc/issue/in; touch /etc/issue/in2'
+podman diff again | grep -x 'D /etc/issue/in'; podman diff again | grep -x 'A /etc/issue/in2'
+podman rm again''', after=('build',))
+
+
+def reference(room):
+    """The same image made by root with the kernel's overlayfs, once for podman and buildah."""
+    out = room.path('root/kernel.tar')
+    if not os.path.exists(out):
+        # No OCI runtime: buildah gives root's containers limits that need CAP_SYS_RESOURCE.
+        script = ('podman import -q %s localhost/debian; podman info | grep -q "Native Overlay Diff";'
+                  'podman build --isolation=chroot --network=host -q --pull=never -t localhost/built %s;'
+                  'podman save -q -o %s localhost/built; chmod 644 %s; podman rmi -f localhost/built'
+                  % (room.path('debian.tar'), room.path('context'), out, out))
+        room.step("the kernel's overlayfs for comparison", script, limit=900, user=False,
+                  env=inputs.environment(room, user=False))
+
+
+def compare(room, mine):
+    there = room.path('root/kernel.tar')
+    if not os.path.exists(there):
+        raise Skip('no image made with the kernel')
+    said = image.difference(image.layers(mine, room.begin), image.layers(there, room.begin))
+    if said:
+        raise Fail('%d differences\n%s' % (len(said), '\n'.join(said[:40])))
+
+
+def mapped(room, step):
+    """Id mapping by the program: needs the options uidmapping and gidmapping."""
+    def check():
+        out = subprocess.run([room.program, '--help'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+        if 'unionfs' in room.program and 'uidmapping' not in out:
+            raise Skip('the program has no option uidmapping')
+    for name, flags, want in (('own ids', '--uidmap 0:1000:5000 --gidmap 0:1000:5000', '0:0 0:0 3:4'),
+                              ('keep-id', '--userns=keep-id --user 0:0', '0:0 0:0 3:4')):
+        def go(flags=flags, want=want):
+            check()
+            room.sh('test "$(podman run --rm %s localhost/busybox sh -c "touch /tmp/n; chown 3:4 /tmp/n; '
+                    'stat -c %%u:%%g /etc /etc/passwd /tmp/n" | tr "\\n" " ")" = "%s "' % (flags, want),
+                    env=inputs.environment(room))
+        room.step('ids: ' + name, go, after=('import busybox',))
+
+
+def ends(room, step):
+    """Nothing is left over."""
+    step('killed containers', r'''
+for i in 1 2 3; do podman run -d --name k$i localhost/busybox sh -c 'while :; do echo x > /f; rm /f; done'; done
+podman kill k1 k2 k3; podman wait k1 k2 k3 || true; podman rm -f -t 0 k1 k2 k3''', after=('import busybox',))
+    room.step('nothing left after killing', room.nothing_left, after=('killed containers',))
+    step('100 mounts of a container', r'''
+podman create --name m localhost/busybox true
+podman unshare bash -euc 'for i in $(seq 100); do d=$(podman mount m); echo $i > $d/f; test "$(cat $d/f)" = $i; podman umount m >/dev/null; done'
+podman rm m''', limit=400, after=('import busybox',))
+    room.step('nothing left after 100 mounts', room.nothing_left, after=('100 mounts of a container',))
