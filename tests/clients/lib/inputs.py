@@ -58,9 +58,9 @@ RUN rm /etc/debian_version
 RUN mv /etc/apt /etc/apt.moved && mv /usr/share/perl5 /usr/share/perl5.moved
 RUN chown -R 7:8 /usr/share/base-files /var/lib/pam && chmod 700 /usr/share/base-files
 COPY hello.deb /tmp/
-RUN dpkg -i /tmp/hello.deb && rm /tmp/hello.deb
+RUN dpkg -i /tmp/hello.deb && rm /tmp/hello.deb /var/log/dpkg.log /var/log/alternatives.log
 RUN mkdir /links && cd /links && echo data > a && ln a b && ln a c && ln -s a s && ln /etc/hello.conf /links/conf
-RUN cd /links && rm a && echo more >> b
+RUN cd /links && rm a && ln b e
 COPY setfattr /tmp/
 RUN cd /links && touch x y && mkdir d && /tmp/setfattr -n user.one -v 1 x && /tmp/setfattr -n user.two -v 2 d && \
     /tmp/setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 y && rm /tmp/setfattr
@@ -93,7 +93,7 @@ def context(room):
 
 
 def storage(room):
-    """Settings for podman and buildah: ours for the user, the kernel's overlayfs for root."""
+    """Settings for podman and buildah: one store with the program, one with the kernel's overlayfs."""
     where = room.path('conf')
     if os.path.isdir(where):
         return
@@ -101,8 +101,8 @@ def storage(room):
     for name, text in {
         'user.conf': '[storage]\ndriver = "overlay"\nrunroot = "%s/containers"\ngraphroot = "%s/storage"\n'
                      '[storage.options.overlay]\nmount_program = "%s"\n' % (room.runtime, room.home, room.program),
-        'root.conf': '[storage]\ndriver = "overlay"\nrunroot = "%s"\ngraphroot = "%s"\n'
-                     % (room.path('root/run'), room.path('root/storage')),
+        'kernel.conf': '[storage]\ndriver = "overlay"\nrunroot = "%s/other/containers"\ngraphroot = "%s/other/storage"\n'
+                       % (room.runtime, room.home),
         'containers.conf': '[containers]\nnetns = "none"\ncgroups = "disabled"\n[engine]\nruntime = "crun"\n'
                            'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n[network]\n',
         'registries.conf': 'unqualified-search-registries = []\n',
@@ -115,10 +115,7 @@ def storage(room):
         subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', d], check=True)
     shutil.copy(where + '/policy.json', '/etc/containers/policy.json')
     shutil.copy(where + '/registries.conf', '/etc/containers/registries.conf')
-    os.makedirs(room.path('root'), exist_ok=True)
 
 
-def environment(room, user=True):
-    return {'CONTAINERS_CONF': room.path('conf/containers.conf'),
-            'CONTAINERS_STORAGE_CONF': room.path('conf', 'user.conf' if user else 'root.conf'),
-            'BUILDAH_ISOLATION': 'oci' if not user else 'rootless'}
+def environment(room, conf='user.conf'):
+    return {'CONTAINERS_CONF': room.path('conf/containers.conf'), 'CONTAINERS_STORAGE_CONF': room.path('conf', conf)}

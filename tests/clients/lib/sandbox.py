@@ -112,7 +112,7 @@ def plain(room):
 def namespace(room):
     """Root of a namespace with one id; the daemon mounts by itself."""
     def inner(work):
-        return 'cat > work.sh <<"END"\nset -eu\n%s\n%s\nEND\nunshare -Urm bash -ec ". ./work.sh"' % (MOUNT % '', work)
+        return 'cat > work.sh <<"END"\nset -u\n%s\nEND\nunshare -Urm bash -ec ". ./work.sh"' % wrap(MOUNT % '', work, 'cd; umount mnt')
     each(room, 'user namespace', LAYERS, inner=inner, more=[('dpkg unpack', (('dpkg',), DPKG_PLAIN))])
     room.step('user namespace: nothing left', room.nothing_left)
 
@@ -141,6 +141,7 @@ set -eu
 %s
 for d in null zero urandom; do touch mnt/dev/$d; mount --bind /dev/$d mnt/dev/$d; done; mount --rbind /proc mnt/proc
 %s
+umount -R mnt
 END
 %s' . ./work.sh; rm -rf up wk' ''' % (MOUNT.replace('lower,', 'tree,') % '', DPKG_CHROOT, enter), limit=300, after=('chroot: unpack',))
     room.sh(enter + "'rm -rf tree up wk'")
@@ -155,6 +156,12 @@ def cycles(room):
     room.step('100 mounts in a namespace', LAYERS + '\ncat > work.sh <<"END"\n' + loop % (MOUNT % '', 'umount mnt') +
               '\nEND\nunshare -Urm bash -euc ". ./work.sh"', limit=200)
     room.step('100 mounts in a namespace: nothing left', room.nothing_left)
-    room.step('a killed sandbox', LAYERS + '\ncat > work.sh <<"END"\n' + MOUNT % '' + '\nwhile :; do echo x > mnt/f; rm mnt/f; done\nEND\n'
-              'unshare -Urm --kill-child -f bash -euc ". ./work.sh" & sleep 1; kill -KILL $!; wait $! || true')
+    write = '\ncat > work.sh <<"END"\n' + MOUNT % '' + '\n%s\nEND\n'
+    room.step('a killed sandbox', LAYERS + write % 'while :; do echo x > mnt/f; rm mnt/f; done' +
+              'unshare -Urmpf --kill-child bash -euc ". ./work.sh" & sleep 1; kill -KILL $!; wait $! || true')
     room.step('a killed sandbox: nothing left', room.nothing_left)
+    room.step('a namespace that ends without unmounting', LAYERS + write % 'echo x > mnt/f' +
+              'unshare -Urm bash -euc ". ./work.sh"')
+    room.step('a namespace that ends without unmounting: nothing left', room.nothing_left,
+              known='the daemon keeps its own mount namespace, and so the mount, alive')
+    room.end_daemons()
