@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# Bash completion for fuse-unionfs: copy to /usr/share/bash-completion/completions/fuse-unionfs, or
+# `source` it. The options come from `fuse-unionfs --help`, so they are those of the installed version.
+
+_fuse_unionfs_options() { # every name in the lists of the help text, with = where it takes a value
+	"$1" --help 2>/dev/null | awk '
+		!/^  [a-z[]/ { next }
+		/^  debug / { print "debug"; next }
+		{
+			sub(/^  /, "")
+			name = ""
+			n = split($0, words, / +/)
+			for (i = 1; i <= n; i++) {          # names stand apart by commas, text after spaces
+				word = words[i]
+				more = word ~ /,$/
+				sub(/,$/, "", word)
+				if (word ~ /^\[no\]/) {
+					sub(/^\[no\]/, "", word)
+					print word; print "no" word
+				} else if (word ~ /\[=/) {
+					sub(/\[=.*/, "", word)
+					print word
+				} else if (word ~ /=/) {
+					match(word, /\+?=/)
+					name = substr(word, 1, RSTART + RLENGTH - 1)
+					value = substr(word, RSTART + RLENGTH)
+					if (value ~ /^[a-z0-9|]+$/) {
+						m = split(value, values, "|")
+						for (j = 1; j <= m; j++) print name values[j]
+					} else print name
+				} else if (word ~ /^[a-z_]+$/) print name word        # `name=one, two`
+				if (!more) break
+			}
+		}' | sort -u
+}
+
+_fuse_unionfs() {
+	local cur before item
+	cur=${COMP_WORDS[COMP_CWORD]}
+	COMPREPLY=()
+
+	# Readline breaks words at = and :, so look at the line to know whether this is an option string.
+	before=${COMP_LINE:0:COMP_POINT}
+	if [[ $before =~ (^|[[:space:]])-o[[:space:]]*([^[:space:]]*)$ ]]; then
+		item=${BASH_REMATCH[2]##*,}
+		case $item in
+		*dir=* | *dir+=*)
+			item=${item#*=} item=${item##*:}
+			compopt -o nospace 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -d -S / -- "$item")
+			_fuse_unionfs_cut "$item" "$cur"
+			return
+			;;
+		esac
+		compopt -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -W "$(_fuse_unionfs_options "${COMP_WORDS[0]}")" -- "$item")
+		_fuse_unionfs_cut "$item" "$cur"
+		return
+	fi
+	case $cur in
+	-*) mapfile -t COMPREPLY < <(compgen -W '-f -d -s -o --debug --help --version -h -V' -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+	esac
+}
+
+# Replies are whole items; readline replaces only the word @2, a tail of what has been typed of @1.
+# Where the word also has earlier options in it, they are put before the replies.
+_fuse_unionfs_cut() {
+	local item=$1 cur=$2 i head
+	case $cur in = | :) cur= ;; esac
+	for i in "${!COMPREPLY[@]}"; do
+		if [[ $cur == *"$item" ]]; then
+			head=${cur%"$item"}
+			COMPREPLY[i]=$head${COMPREPLY[i]}
+		elif [[ $item == *"$cur" ]]; then
+			head=${item%"$cur"}
+			COMPREPLY[i]=${COMPREPLY[i]#"$head"}
+		fi
+	done
+}
+
+complete -F _fuse_unionfs fuse-unionfs
