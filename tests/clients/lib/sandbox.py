@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Builds of a plain user on a union: through fusermount3, in a user namespace, in bubblewrap."""
+import os
+import shutil
+
 from . import inputs
 from .room import Skip
 
@@ -74,7 +77,7 @@ sqlite3 db 'create table t (w, i, s); insert into t values (0, 0, 0)'
 
 def run(room):
     inputs.package(room)
-    missing = [t for t in ('git', 'sqlite3') if not __import__('shutil').which(t)]
+    missing = [t for t in ('git', 'sqlite3') if not shutil.which(t)]
     if missing:
         raise Skip('%s missing' % ', '.join(missing))
     room.sh(LOWER)
@@ -83,6 +86,7 @@ def run(room):
     bubblewrap(room)
     chroot(room)
     cycles(room)
+    examples(room)
 
 
 def wrap(before, work, after):
@@ -165,3 +169,23 @@ def cycles(room):
     room.step('a namespace that ends without unmounting: nothing left', room.nothing_left,
               known='the daemon keeps its own mount namespace, and so the mount, alive')
     room.end_daemons()
+
+
+def examples(room):
+    """What contrib/examples has, and the command line of containerd's snapshotter."""
+    shutil.copytree(os.path.join(os.path.dirname(os.path.realpath(__file__)), '../../../contrib/examples'),
+                    room.path('examples'))
+    for name, needs in (('sandbox-bwrap', ('bwrap',)), ('sandbox-unshare', ())):
+        room.step('example: ' + name, r'''
+export FUSE_UNIONFS=$PROGRAM; rm -rf proj kept; mkdir proj; echo one > proj/a; echo two > proj/b
+%(name)s proj sh -euc 'rm a; echo x > c; test "$(ls | tr "\n" " ")" = "b c "'; test "$(ls proj | tr '\n' ' ')" = "a b "
+UPPER=$PWD/kept %(name)s proj sh -c 'echo y > b'; test "$(cat kept/b proj/b | tr '\n' ' ')" = "y two "
+status=0; %(name)s proj sh -c 'exit 3' || status=$?; test $status = 3''' % {'name': room.path('examples', name)}, needs=needs)
+    room.step('examples: nothing left', room.nothing_left)
+    room.step('mount.fuse3, as containerd calls it', r'''
+mkdir -p c/bin c/l1 c/l2 c/u c/w c/m; ln -sf "$PROGRAM" c/bin/fuse-overlayfs; echo 1 > c/l1/f; echo 2 > c/l2/g
+export PATH=$PWD/c/bin:$PATH
+mount.fuse3 overlay c/m -o lowerdir=$PWD/c/l1:$PWD/c/l2 -t fuse-overlayfs; ls c/m | grep -x g; umount c/m
+mount.fuse3 overlay c/m -o workdir=$PWD/c/w,upperdir=$PWD/c/u,lowerdir=$PWD/c/l1:$PWD/c/l2,dev,suid -t fuse-overlayfs
+echo 3 >> c/m/f; umount c/m; test "$(cat c/l1/f c/u/f | tr '\n' ' ')" = "1 1 3 "''', user=False, needs=('mount.fuse3',))
+    room.step('mount.fuse3: nothing left', room.nothing_left)
