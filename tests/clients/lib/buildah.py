@@ -43,5 +43,11 @@ test "$(podman run --rm localhost/outside sh -c "stat -c %u /etc/passwd")" = 9''
 buildah unshare bash -euc 'c=$(buildah from scratch); m=$(buildah mount $c); cp -a %s $m/; mkdir -m 1777 $m/tmp
 buildah umount $c; buildah commit -q $c localhost/scratched; buildah rm $c'
 buildah images | grep scratched''' % room.path('hello.deb'))
+    step('chroot isolation, thirty layers', r'''
+mkdir -p many; { echo FROM localhost/busybox
+for i in $(seq 30); do echo "RUN echo $i > /f$i; rm -f /f$((i - 2)); mkdir -p /d; mv /d /d.$i; mv /d.$i /d; echo $i >> /d/log"; done; } > many/Containerfile
+buildah build --isolation=chroot --network=host --layers --pull-never -q -t localhost/many many
+test "$(podman run --rm localhost/many sh -c 'echo /f*; while read l; do n=$l; done < /d/log; echo $n')" = "/f29 /f30
+30"''', limit=400, after=('import',))
     room.sh('buildah rm -a; podman rmi -af; podman system migrate', env=env)
     room.step('nothing left at the end', room.nothing_left)
