@@ -44,7 +44,7 @@ _fuse_unionfs() {
 	if [[ $before =~ (^|[[:space:]])-o[[:space:]]*([^[:space:]]*)$ ]]; then
 		item=${BASH_REMATCH[2]##*,}
 		case $item in
-		*dir=* | *dir+=*)
+		lowerdir=* | lowerdir+=* | datadir+=* | upperdir=* | workdir=*)
 			item=${item#*=} item=${item##*:}
 			compopt -o nospace 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -d -S / -- "$item")

@@ -189,3 +189,23 @@ mount.fuse3 overlay c/m -o lowerdir=$PWD/c/l1:$PWD/c/l2 -t fuse-overlayfs; ls c/
 mount.fuse3 overlay c/m -o workdir=$PWD/c/w,upperdir=$PWD/c/u,lowerdir=$PWD/c/l1:$PWD/c/l2,dev,suid -t fuse-overlayfs
 echo 3 >> c/m/f; umount c/m; test "$(cat c/l1/f c/u/f | tr '\n' ' ')" = "1 1 3 "''', user=False, needs=('mount.fuse3',))
     room.step('mount.fuse3: nothing left', room.nothing_left)
+    completion(room)
+
+
+def completion(room):
+    """Every option in the help text can be completed."""
+    def check():
+        if os.path.basename(room.program) != 'fuse-unionfs':
+            raise Skip('not our program')
+        room.sh(r'''
+set +ex; . %s
+names=$(_fuse_unionfs_options "$PROGRAM")
+for o in lowerdir= upperdir= workdir= lowerdir+= metacopy=off redirect_dir=off index=on noatime ro fsync=strict userxattr threads= debug; do
+  grep -qxF -- "$o" <<< "$names" || { echo "missing: $o"; exit 1; }
+done
+try() { COMP_LINE="fuse-unionfs -o $1" COMP_POINT=${#1}; COMP_POINT=$((COMP_POINT + 16)); COMP_WORDS=("$PROGRAM" -o "$2") COMP_CWORD=2
+  COMPREPLY=(); _fuse_unionfs; test "${COMPREPLY[*]}" = "$3" || { echo "$1: ${COMPREPLY[*]}, expected $3"; exit 1; }; }
+try upp upp upperdir=; try lowerdir=/usr,upp /usr,upp /usr,upperdir=; try lowerdir=/us /us /usr/
+try lowerdir=/usr:/us /us /usr/; try metacopy= = 'off on'; try ro,noat ro,noat ro,noatime''' % room.path('examples/../completion.bash'))
+    shutil.copy(os.path.join(os.path.dirname(os.path.realpath(__file__)), '../../../contrib/completion.bash'), room.dir)
+    room.step('bash completion', check)
