@@ -25,6 +25,7 @@ def run(room):
         containers(room, step)
         build(room, step)
         mapped(room, step)
+        rootful(room, env, tar)
         ends(room, step)
     room.sh('podman rm -af -t 0; podman rmi -af; podman system migrate', env=env, limit=120) \
         if 'podman.import busybox' in room.passed else None
@@ -142,6 +143,14 @@ def mapped(room, step):
                     'stat -c %%u:%%g /etc /etc/passwd /tmp/n" | tr "\\n" " ")" = "%s "' % (flags, want),
                     env=inputs.environment(room))
         room.step('ids: ' + name, go, after=('import busybox',))
+
+
+def rootful(room, env, tar):
+    room.step('as root', r'''
+p="podman --root $DIR/root --runroot $DIR/rootrun --storage-driver overlay --storage-opt overlay.mount_program=$PROGRAM"
+$p import -q %s localhost/busybox
+test "$($p run --rm localhost/busybox sh -c 'echo x > /f; rm /etc/passwd; mv /tmp /tmp2; stat -c %%u:%%g /f')" = 0:0
+$p rmi -af''' % tar, user=False, needs=('podman', 'crun'), env={k: v for k, v in env.items() if 'STORAGE' not in k})
 
 
 def ends(room, step):
