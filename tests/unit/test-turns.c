@@ -17,6 +17,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
 #define WORKERS 3
 #define SPIN_NS 50000
 
