@@ -85,6 +85,7 @@ def run(room):
     namespace(room)
     bubblewrap(room)
     chroot(room)
+    one_id(room)
     cycles(room)
     examples(room)
 
@@ -150,6 +151,26 @@ END
 %s' . ./work.sh; rm -rf up wk' ''' % (MOUNT.replace('lower,', 'tree,') % '', DPKG_CHROOT, enter), limit=300, after=('chroot: unpack',))
     room.sh(enter + "'rm -rf tree up wk'")
     room.step('chroot: nothing left', room.nothing_left)
+
+
+def one_id(room):
+    """A Debian tree that is root's, changed by a plain user in a namespace with one id."""
+    tree = room.path('roots')
+    room.sh('mkdir %s; tar --xattrs -C %s -xpf %s --exclude=./dev/*' % (tree, tree, inputs.debian(room)), limit=300, user=False)
+    room.step('one id, squash_to_root: dpkg and apt', LAYERS.replace('export', 'export DIR;export') + r'''
+cat > work.sh <<"END"
+set -eu
+%s
+for d in null zero urandom; do touch mnt/dev/$d; mount --bind /dev/$d mnt/dev/$d; done
+%s
+chroot $M apt-get -o APT::Sandbox::User=root install -y /tmp/hello.deb; chroot $M hello-union | grep -qx hello
+chroot $M apt-get -o APT::Sandbox::User=root remove -y hello-union; test ! -e $M/usr/bin/hello-union
+rm -r $M/usr/share/doc/apt; mv $M/usr/share/info $M/usr/share/moved; chmod 600 $M/etc/passwd; echo x >> $M/etc/passwd
+umount -R mnt
+END
+unshare -Urm bash -euc '. ./work.sh'; rm -rf up wk''' % (MOUNT.replace('$PWD/lower', tree) % ',squash_to_root', DPKG_CHROOT), limit=300)
+    room.sh('rm -r ' + tree, user=False)
+    room.step('one id: nothing left', room.nothing_left)
 
 
 def cycles(room):
