@@ -89,7 +89,6 @@ struct un_layer_caps {
 	bool acl;             /* POSIX ACLs */
 	bool handles;         /* name_to_handle_at works */
 	bool d_type;          /* getdents tells the type */
-	bool slim_xattrs;     /* xattrs of a file add at most one block to its blocks */
 };
 
 struct un_layer {

@@ -106,27 +106,8 @@ static void probe_uuid(struct un_layer *l)
 		memcpy(l->uuid, info.fsid, sizeof(l->uuid));
 }
 
-/* ext4 has one block for them, others keep them where st_blocks does not look; XFS has no limit. */
-static bool probe_slim_xattrs(const struct un_layer *l)
-{
-	struct statfs fs;
-
-	if (fstatfs(l->root, &fs) < 0)
-		return false;
-	switch ((uint32_t)fs.f_type) {
-	case EXT4_SUPER_MAGIC:
-	case BTRFS_SUPER_MAGIC:
-	case TMPFS_MAGIC:
-	case SQUASHFS_MAGIC:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static void probe_any(const struct un_setup *s, struct un_layer *l)
 {
-	l->caps.slim_xattrs = probe_slim_xattrs(l);
 	l->caps.acl = probe_acl(l);
 	l->caps.handles = probe_handles(l);
 	l->caps.d_type = true;

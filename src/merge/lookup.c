@@ -162,15 +162,6 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 /* Beside the bits of UN_HAS(). */
 #define NOT_ASKED (1u << 30)
 
-/*
- * The data of a metacopy file is a hole: what has more blocks than its xattrs can take is none, and
- * need not be asked.
- */
-static bool has_data_here(const struct un_layer *l, const struct statx *st)
-{
-	return l->caps.slim_xattrs && st->stx_blocks * 512 > MAX(st->stx_blksize, 4096u);
-}
-
 /* All marks of an object by one question. What a lower's daemon may not ask, there is none of. */
 static int scan_marks(const struct un_search *s, const struct un_where *w, const char *name,
 		      unsigned *marks)
@@ -193,8 +184,9 @@ static int is_metacopy(const struct un_search *s, const struct un_where *w, cons
 
 	if (!S_ISREG(st->stx_mode))
 		return 0;
+	/* Asked of every one: blocks tell nothing (squashfs counts holes, bigalloc xattrs by clusters). */
 	if (*marks & NOT_ASKED) {
-		int r = has_data_here(w->layer, st) ? 0 : scan_marks(s, w, name, marks);
+		int r = scan_marks(s, w, name, marks);
 
 		if (r < 0)
 			return r;

@@ -537,6 +537,23 @@ def digests_are_kept(t):
     t.eq((tree.text(u.m('a')), tree.text(u.m('b2'))), ('A', 'B+'))
 
 
+@test(identities=('root', 'user'))
+def blocks_tell_nothing(t):
+    """A marked lower file that takes up blocks (squashfs says so of any, bigalloc of one with xattrs):
+    its data is below all the same."""
+    u = t.union(lowers=2)
+    for n, size in (('small', 100), ('large', 300000)):
+        with open(u.low(n, 1), 'wb') as f:
+            f.write(b'data' * (size // 4))
+        with open(u.low(n), 'wb') as f:
+            f.truncate(size)
+            k.fallocate(f.fileno(), 0, 0, size)
+        os.setxattr(u.low(n), t.ns + '.overlay.metacopy', b'')
+    u.mount()
+    for n, size in (('small', 100), ('large', 300000)):
+        t.eq(tree.read(u.m(n)), b'data' * (size // 4), n)
+
+
 @test()
 def bad_marks(t):
     """A metacopy mark that is not one: EIO, as in the kernel; no data is guessed."""
