@@ -122,12 +122,16 @@ static const char *staged_name(const struct un_copyup_ctx *c)
 	return c->tmp >= 0 ? "" : c->name;
 }
 
-/* What is staged is the daemon's, and some directories give it their group: finish() looks. */
+/* What is staged is the daemon's, but a set-gid work directory gives it its group. */
 static int copy_owner(struct un_copyup_ctx *c)
 {
-	int r;
+	struct un_layer *u = c->fs->upper;
+	struct statx now;
+	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &now);
 
-	if (!c->fs->owners && c->st.stx_uid == c->fs->uid && c->st.stx_gid == c->fs->gid)
+	if (r < 0)
+		return r;
+	if (!c->fs->owners && now.stx_uid == c->st.stx_uid && now.stx_gid == c->st.stx_gid)
 		return 0;
 	r = un_own_as(c->fs, c->lower, c->ldir, c->lname, &c->st, staged_dir(c), staged_name(c));
 	/* An id that the user namespace does not map. */
@@ -309,17 +313,13 @@ static mode_t final_mode(const struct un_copyup_ctx *c)
 	return mode;
 }
 
-/* Owner, mode and times as they have to be; c->ust is what the object is like then, but for ctime. */
+/* Mode and times as they have to be; c->ust is what the object is like then, but for these. */
 static int finish(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
 	mode_t mode = final_mode(c);
 	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust);
 
-	if (r == 0 && (c->ust.stx_uid != c->st.stx_uid || c->ust.stx_gid != c->st.stx_gid)) {
-		r = u->ops->chown(u, staged_dir(c), staged_name(c), c->st.stx_uid, c->st.stx_gid);
-		c->ust.stx_mode &= (uint16_t) ~(S_ISUID | S_ISGID);
-	}
 	if (r == 0 && c->inode->type != DT_LNK && (c->ust.stx_mode & 07777) != mode)
 		r = u->ops->chmod(u, staged_dir(c), staged_name(c), mode);
 	/* A file that is cut off has been changed now, and appears so. */

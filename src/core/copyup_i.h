@@ -30,7 +30,7 @@ struct un_copyup_ctx {
 	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */
 	bool named;
 
-	struct statx ust; /* the staged object, when complete; its ctime is not final */
+	struct statx ust; /* the staged object; number and kind of what is published */
 	bool hidden;      /* the parent's change is not shown (un_attr_hide_change) */
 };
 

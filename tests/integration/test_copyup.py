@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import struct
 
 from lib import k, test, tree
 
@@ -440,3 +441,29 @@ def _the_kernel_reads(t, opts, kernel_opts):
     u.mount(*opts)
     t.same_tree(seen, tree.snapshot(u.mnt), 'ours after the kernel')
     u.umount()
+
+
+@test(identities=('root',))
+def groups_of_directories(t):
+    """A file system that gives new files their directory's group (grpid): owner, mode and capabilities
+    are the lower's all the same."""
+    t.need('mkfs.ext4')
+    cap = struct.pack('<5I', 0x02000001, 0x400, 0, 0, 0)
+    d = t.dir + '/grpid'
+    os.mkdir(d)
+    t.sh('truncate -s 64M grpid.img; mkfs.ext4 -q grpid.img; mount -o loop,grpid grpid.img grpid', cwd=t.dir)
+    u = t.union(root=d + '/u', text='f f hello 755; f data hello 755; d d')
+    for n in ('f', 'data'):
+        os.setxattr(u.low(n), 'security.capability', cap)
+    os.chown(u.work, 0, 1000)
+    u.mount()
+    os.utime(u.m('f'), ns=(1, 2))
+    os.link(u.m('data'), u.m('other'))
+    os.chmod(u.m('d'), 0o700)
+    for n in ('f', 'data', 'd'):
+        st = os.lstat(u.up(n))
+        t.eq((st.st_uid, st.st_gid), (0, 0), n)
+    for n in ('f', 'data', 'other'):
+        t.eq(os.getxattr(u.m(n), 'security.capability'), cap, n)
+    u.umount()
+    k.umount(d)
