@@ -56,12 +56,8 @@ def _life(t, u, more=LINKS, plain='plain', xattrs=True):
     u.umount()
 
 
-@test(identities=('root',), timeout=120)
-def without_d_type(t):
-    """ext4 without `filetype`: as lower, as upper and work, and as both."""
-    at = _image(t, 'untyped', ['mkfs.ext4', '-q', '-F', '-O', '^filetype'])
-    tree.write(at + '/probe', '')
-    t.eq([ty for _, ty, n in k.listing(at) if n == 'probe'], [0], 'it does have d_type')
+def _lower_upper_both(t, at):
+    """The file system at @at as lower, as upper and work, and as both."""
     for i, where in enumerate(('lower', 'upper', 'both')):
         u = t.union(lowers=2, name=where)
         if where != 'upper':
@@ -71,6 +67,15 @@ def without_d_type(t):
         for d in u.lowers + [u.upper, u.work]:
             os.makedirs(d, exist_ok=True)
         _life(t, u, plain='plain%d' % i)
+
+
+@test(identities=('root',), timeout=120)
+def without_d_type(t):
+    """ext4 without `filetype`: as lower, as upper and work, and as both."""
+    at = _image(t, 'untyped', ['mkfs.ext4', '-q', '-F', '-O', '^filetype'])
+    tree.write(at + '/probe', '')
+    t.eq([ty for _, ty, n in k.listing(at) if n == 'probe'], [0], 'it does have d_type')
+    _lower_upper_both(t, at)
     k.umount(at)
 
 
@@ -132,15 +137,7 @@ def on_the_kernels_overlay(t):
         k.mount('overlay', at, 'overlay', 0, 'lowerdir=%s/low,upperdir=%s/up,workdir=%s/work' % (base, base, base))
     except OSError as e:
         t.skip('no kernel overlayfs here: %s' % e)
-    for i, where in enumerate(('lower', 'upper', 'both')):
-        u = t.union(lowers=2, name=where)
-        if where != 'upper':
-            u.lowers = [os.path.join(at, where + n) for n in 'ab']
-        if where != 'lower':
-            u.upper, u.work = os.path.join(at, where + 'u'), os.path.join(at, where + 'w')
-        for d in u.lowers + [u.upper, u.work]:
-            os.makedirs(d, exist_ok=True)
-        _life(t, u, plain='plain%d' % i)
+    _lower_upper_both(t, at)
     k.umount(at)
 
 
