@@ -180,6 +180,8 @@ struct un_fs {
 	gid_t gid;
 	uid_t euid; /* the same, as stored */
 	gid_t egid;
+	gid_t *groups; /* of the daemon, besides egid */
+	unsigned n_groups;
 	const struct un_owners *owners; /* borrowed; NULL: what is stored is what is shown */
 	int work;                       /* borrowed from layers */
 	struct un_statkey {

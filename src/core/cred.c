@@ -27,7 +27,8 @@ static bool has_number(const char *numbers, unsigned first, unsigned long id)
  */
 static void ask_proc(const struct un_cred *cred, gid_t gid, bool *ret_root, bool *ret_in_group)
 {
-	char path[64], line[4096];
+	char path[64], *line = NULL;
+	size_t room = 0;
 	FILE *f;
 
 	*ret_root = *ret_in_group = false;
@@ -35,7 +36,8 @@ static void ask_proc(const struct un_cred *cred, gid_t gid, bool *ret_root, bool
 	f = cred->pid > 0 ? fopen(path, "re") : NULL;
 	if (!f)
 		return;
-	while (fgets(line, sizeof(line), f)) {
+	/* Of any length: there may be 65,536 groups. */
+	while (getline(&line, &room, f) >= 0) {
 		if (g_str_has_prefix(line, "Uid:"))
 			*ret_root = has_number(line + strlen("Uid:"), 3, 0);
 		else if (g_str_has_prefix(line, "Gid:") && cred->uid == UN_NO_ID)
@@ -44,6 +46,7 @@ static void ask_proc(const struct un_cred *cred, gid_t gid, bool *ret_root, bool
 			*ret_in_group =
 				*ret_in_group || has_number(line + strlen("Groups:"), 0, gid);
 	}
+	free(line);
 	(void)fclose(f);
 }
 

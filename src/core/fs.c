@@ -233,6 +233,7 @@ void un_fs_free(struct un_fs *fs)
 	pthread_cond_destroy(&fs->copied);
 	un_mutex_done(&fs->copying);
 	un_mutex_done(&fs->tree);
+	g_free(fs->groups);
 	g_free(fs->stage_prefix);
 	un_layers_close(fs->layers);
 	g_free(fs);

@@ -25,10 +25,23 @@ static int decorate(struct un_fs *fs, char **ret_err)
 	return 0;
 }
 
+/* The daemon's own, which nobody changes while it runs, as many as there are (65,536 at most). */
+static void find_groups(struct un_fs *fs)
+{
+	int n = getgroups(0, NULL);
+
+	if (n <= 0)
+		return;
+	fs->groups = g_new(gid_t, n);
+	n = getgroups(n, fs->groups);
+	fs->n_groups = n < 0 ? 0 : (unsigned)n;
+}
+
 int un_owners_init(struct un_fs *fs, const struct un_owners *o, char **ret_err)
 {
 	fs->euid = fs->uid;
 	fs->egid = fs->gid;
+	find_groups(fs);
 	if (!o || !un_owners_any(o))
 		return 0;
 	fs->owners = o;
@@ -54,16 +67,12 @@ struct un_cred un_cred_stored(struct un_fs *fs, const struct un_cred *cred)
 
 static bool own_group(struct un_fs *fs, gid_t gid)
 {
-	gid_t groups[256];
-	int n;
-
 	if (gid == fs->gid)
 		return true;
 	if (fs->owners && !un_owners_store_gid(fs->owners, gid, &gid))
 		return false;
-	n = getgroups(G_N_ELEMENTS(groups), groups);
-	for (int i = 0; i < n; i++)
-		if (groups[i] == gid)
+	for (unsigned i = 0; i < fs->n_groups; i++)
+		if (fs->groups[i] == gid)
 			return true;
 	return false;
 }

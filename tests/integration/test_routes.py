@@ -151,14 +151,14 @@ def _device(u, opts='allow_other,default_permissions'):
     return fd
 
 
-def _on_descriptor(t, u, fd, *opts, as_uid=None):
+def _on_descriptor(t, u, fd, *opts, as_uid=None, groups=()):
     where, u.mnt = u.mnt, '/dev/fd/%d' % fd
     cmd = u.command(opts)
     u.mnt = where
 
     def drop():
         if as_uid is not None:
-            os.setgroups([])
+            os.setgroups(list(groups))
             os.setresgid(as_uid, as_uid, as_uid)
             os.setresuid(as_uid, as_uid, as_uid)
     with open(u.log, 'ab') as log:
@@ -190,6 +190,33 @@ def descriptor(t):
     t.eq(len(k.mounted_at(u.mnt)), 1)
     t.fails(errno.ENOTCONN, os.mkdir, u.m('new'))
     k.umount(u.mnt)
+
+
+@test(identities=('root',))
+def very_many_groups(t):
+    """A plain user in 65,000 groups: files of the last of them are copied up, made, changed and given away."""
+    uid, last = 1000, 2000000 + 65000 - 1
+    groups = range(2000000, last + 1)
+    u = t.union(text='f f hello 664; d d 2775')
+    for n in (u.low('f'), u.low('d')):
+        os.chown(n, uid, last)
+    for d in (u.upper, u.work):
+        os.chown(d, uid, uid)
+    _on_descriptor(t, u, _device(u), as_uid=uid, groups=groups)
+
+    def use():
+        tree.append(u.m('f'), ' world')
+        tree.write(u.m('d/new'), 'x')
+        tree.write(u.m('mine'), 'x')
+        os.chown(u.m('mine'), -1, last)
+        os.chmod(u.m('mine'), 0o2750)
+    t.as_user(uid, use, groups=groups)
+    t.eq(tree.text(u.up('f')), 'hello world')
+    for n in ('f', 'd/new', 'mine'):
+        st = os.lstat(u.up(n))
+        t.eq((st.st_uid, st.st_gid), (uid, last), n)
+    t.eq(os.lstat(u.up('mine')).st_mode & 0o7777, 0o2750)
+    u.umount()
 
 
 @test()

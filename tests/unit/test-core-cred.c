@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <glib.h>
 #include <grp.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -99,6 +100,29 @@ static void asked(void **state)
 	waitpid(root.pid, NULL, 0);
 }
 
+/* More than a page of them: all count, and a number is not torn in two. */
+static void many_groups(void **state)
+{
+	gid_t groups[3000];
+	struct un_cred user = { UN_NO_ID, (gid_t)-1, 0 };
+	size_t found = 0;
+	bool none;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(groups); i++)
+		groups[i] = (gid_t)(1000000 + 10 * i);
+	user.pid = sleeper(10, 20, G_N_ELEMENTS(groups), groups);
+	if (!user.pid)
+		skip();
+	for (size_t i = 0; i < G_N_ELEMENTS(groups); i++)
+		found += un_in_group(&user, groups[i]);
+	none = !un_in_group(&user, 1000005) && !un_in_group(&user, 1000) &&
+	       !un_in_group(&user, 100) && !un_is_root(&user);
+	kill(user.pid, SIGKILL);
+	waitpid(user.pid, NULL, 0);
+	assert_int_equal(found, G_N_ELEMENTS(groups));
+	assert_true(none);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -106,6 +130,7 @@ int main(void)
 		cmocka_unit_test(told),
 		cmocka_unit_test(unknown),
 		cmocka_unit_test(asked),
+		cmocka_unit_test(many_groups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
