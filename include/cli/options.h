@@ -16,6 +16,8 @@
 #define UN_MAX_LOWERS 500
 #define UN_DEFAULT_SPIN 50
 #define UN_TIMEOUT_FOREVER (-1.0)
+/* More than that is that. */
+#define UN_TIMEOUT_MAX 1e9
 
 enum un_sync {
 	UN_SYNC_AUTO,   /* data is on disk before a copied-up file becomes visible */
@@ -122,7 +124,7 @@ struct un_options {
 	unsigned squash_uid, squash_gid;
 	enum un_xattr_permissions xattr_permissions;
 	enum un_sync sync;
-	double timeout;     /* seconds; UN_TIMEOUT_FOREVER */
+	double timeout;     /* seconds, up to UN_TIMEOUT_MAX; UN_TIMEOUT_FOREVER */
 	unsigned threads;   /* 0: as many as CPUs */
 	unsigned spin;      /* microseconds a thread keeps asking before it sleeps */
 	unsigned max_write; /* bytes; 0: default */

@@ -302,7 +302,8 @@ static int set_timeout(struct un_parse *p, const struct option *opt, const char 
 	if (!*value || *end || !isfinite(t) || signbit(t) ||
 	    value[strspn(value, "0123456789.eE+-")])
 		return bad_value(p, opt, value, "a number of seconds, 0 or more");
-	p->o->timeout = t;
+	/* The protocol has nanoseconds, and 64 bits of seconds: what is beyond is never, or for ever. */
+	p->o->timeout = t < 1e-9 ? 0 : MIN(t, UN_TIMEOUT_MAX);
 	return 0;
 }
 

@@ -226,9 +226,15 @@ static void timeouts(void **state)
 		const char *opts;
 		double t;
 	} t[] = {
-		{ L ",timeout=0", 0 },           { L ",timeout=0.5", 0.5 },
-		{ L ",timeout=1e9", 1e9 },       { L ",timeout=1000000000.0", 1e9 },
+		{ L ",timeout=0", 0 },
+		{ L ",timeout=0.5", 0.5 },
+		{ L ",timeout=1e9", 1e9 },
+		{ L ",timeout=1000000000.0", 1e9 },
 		{ L ",timeout=3,timeout=4", 4 },
+		{ L ",timeout=1e300", 1e9 },
+		{ L ",timeout=18446744073709551616", 1e9 },
+		{ L ",timeout=1e-300", 0 },
+		{ L ",timeout=0.000000001", 1e-9 },
 	};
 	static const char *const bad[] = { "",    "-1",    "-0", "x",    "1x", "inf",
 					   "nan", "1e999", " 1", "0x10", "1 ", "-" };
@@ -445,7 +451,8 @@ static void silent(void **state)
 static void not_implemented(void **state)
 {
 	static const char *const words[] = {
-		"nooverride_creds", "override_creds=off",
+		"nooverride_creds",
+		"override_creds=off",
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
