@@ -14,6 +14,7 @@ WHERE = '/usr/local/bin'        # mount(8) and mount.fuse3 look there
 def _programs(t, *names):
     """The program under @names where mount(8) finds it; in this test's namespace only."""
     k.mount('tmpfs', WHERE, 'tmpfs')
+    os.environ['PATH'] = WHERE + ':' + os.environ['PATH']
     for n in names:
         os.symlink(t.binary, WHERE + '/' + n)
 

@@ -346,6 +346,8 @@ class Job:
         if self.identity == 'user':
             if not shutil.which('fusermount3'):
                 raise Skip('fusermount3 is missing')
+            if not os.path.exists('/etc/mtab'):
+                raise Skip('fusermount3 cannot unmount without /etc/mtab')
             if self.env not in self.binary and not os.access('/dev/fuse', os.R_OK | os.W_OK):
                 raise Skip('/dev/fuse is closed to this user')
             return
