@@ -100,6 +100,7 @@ struct un_layer {
 	void *ops_data;       /* of a decorator */
 	void *owner;          /* whoever uses the layer may leave a pointer here */
 	atomic_int handle_fd; /* for open_by_handle_at(2), owned; 0: not opened yet */
+	atomic_bool no_handle_open; /* that call was refused: what a handle says has to do */
 	uint64_t dev;         /* st_dev of the root (makedev form) */
 	uint8_t uuid[16];     /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;

@@ -380,6 +380,27 @@ static int setattr_dead(struct un_inode *dir, const struct un_setattr *a, struct
 	return 0;
 }
 
+/* Of what is in the upper. */
+static int change(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a,
+		  const struct un_cred *cred, struct statx *st)
+{
+	int r = a->valid & UN_SET_SIZE ? truncate_upper(fs, inode, a->size) : 0;
+
+	if (r >= 0 && (a->valid & UN_SET_KILL))
+		r = un_kill_setid(fs, inode, cred);
+	if (r >= 0) {
+		un_mutex_lock(&inode->lock);
+		r = apply_locked(fs, inode, a);
+		if (r == 0)
+			r = un_getattr_locked(fs, inode, st);
+		un_mutex_unlock(&inode->lock);
+	}
+	/* Some of it may have been done: what the kernel has of it is not true any more. */
+	if (r < 0 && fs->stale)
+		fs->stale(fs->stale_data, inode->id, UN_STALE_ATTRS);
+	return r;
+}
+
 int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a,
 	       const struct un_cred *cred, struct statx *st)
 {
@@ -416,16 +437,5 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 		keep = (off_t)st->stx_size == a->size;
 	}
 	r = un_copyup(fs, inode, !size ? UN_COPY_META : keep ? UN_COPY_ALL : a->size);
-	if (r == 0 && size)
-		r = truncate_upper(fs, inode, a->size);
-	if (r >= 0 && (a->valid & UN_SET_KILL))
-		r = un_kill_setid(fs, inode, cred);
-	if (r < 0)
-		return r;
-	un_mutex_lock(&inode->lock);
-	r = apply_locked(fs, inode, a);
-	if (r == 0)
-		r = un_getattr_locked(fs, inode, st);
-	un_mutex_unlock(&inode->lock);
-	return r;
+	return r < 0 ? r : change(fs, inode, a, cred, st);
 }

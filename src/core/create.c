@@ -167,6 +167,21 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	return 0;
 }
 
+/* A failed call leaves nothing behind: the name is free, or a whiteout, as it was before. */
+static void undo(struct creation *c)
+{
+	struct un_layer *u = c->fs->upper;
+	bool dir = S_ISDIR(c->what->mode);
+	bool whiteout = c->state.whiteout && !un_whiteout_is_beside(c->fs->whiteouts);
+
+	if (!whiteout)
+		un_ignore(u->ops->unlink(u, c->dirfd, c->name, dir ? AT_REMOVEDIR : 0));
+	else if (dir)
+		un_ignore(un_clear_dir(c->fs, c->dirfd, c->name, true));
+	else
+		un_ignore(un_whiteout_place(c->fs->whiteouts, c->dirfd, c->name));
+}
+
 static int create_locked(struct creation *c, bool exclusive, struct un_inode **ret,
 			 struct statx *st)
 {
@@ -188,11 +203,8 @@ static int create_locked(struct creation *c, bool exclusive, struct un_inode **r
 	r = create_object(c);
 	if (r == 0) {
 		r = adopt_new(c, ret, st);
-		/* A failed call leaves nothing behind. */
-		if (r < 0 && !c->state.whiteout)
-			un_ignore(c->fs->upper->ops->unlink(c->fs->upper, c->dirfd, c->name,
-							    S_ISDIR(c->what->mode) ? AT_REMOVEDIR
-										   : 0));
+		if (r < 0)
+			undo(c);
 	}
 	un_close(c->fd);
 	un_fdcache_put(c->fs->fds, fd);

@@ -110,6 +110,7 @@ static int keep_data(struct un_fs *fs, struct un_inode *inode)
 int un_link(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
 	    struct statx *st)
 {
+	struct statx after;
 	int r;
 
 	if (un_name_too_long(name))
@@ -127,10 +128,17 @@ int un_link(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, cons
 		r = un_copyup(fs, inode, UN_COPY_META);
 	if (r == 0)
 		r = keep_data(fs, inode);
+	/* Asked before as well: once the name is made the call must not fail any more. */
+	if (r == 0)
+		r = un_getattr(fs, inode, st);
 	if (r < 0)
 		return r;
 	un_ns_write(dir);
 	r = link_into(fs, inode, dir, name);
 	un_ns_unlock(dir);
-	return r < 0 ? r : un_getattr(fs, inode, st);
+	if (r == 0 && un_getattr(fs, inode, &after) == 0)
+		*st = after;
+	else if (r == 0)
+		st->stx_nlink++;
+	return r;
 }

@@ -147,8 +147,11 @@ int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 		r = un_lookup_locked(fs, dir, e->name, &inode, NULL);
 		if (r == 0)
 			un_inode_put(fs, inode);
-		if (r != -ENOENT)
+		/* -EPERM: something is there, a mark of it that is not followed; it is listed, too. */
+		if (r == 0 || r == -EPERM)
 			return 0;
+		if (r != -ENOENT)
+			return r;
 	}
 }
 

@@ -157,11 +157,14 @@ static int adopt(struct un_layer *l, int dirfd, const char *name, mode_t type, d
 {
 	struct owned *w = owned(l);
 	struct statx st;
+	struct un_override_stat o;
 	int r = w->inner.ops->stat(&w->inner, dirfd, name, &st);
-	struct un_override_stat o = { st.stx_uid, st.stx_gid, type | (st.stx_mode & 07777),
-				      major(rdev), minor(rdev) };
 
-	return r < 0 || !may_carry(w, &st) ? r : write_override(w, dirfd, name, &st, &o);
+	if (r < 0 || !may_carry(w, &st))
+		return r;
+	o = (struct un_override_stat){ st.stx_uid, st.stx_gid, type | (st.stx_mode & 07777),
+				       major(rdev), minor(rdev) };
+	return write_override(w, dirfd, name, &st, &o);
 }
 
 /* ---- stat, chown, chmod ------------------------------------------------------------------------------ */

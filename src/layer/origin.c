@@ -135,13 +135,12 @@ static int handle_fd(struct un_layer *l)
 
 int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *ret)
 {
-	static atomic_bool no_privilege;
 	union handle fh = { 0 };
 	un_autofd int fd = -1;
 
 	memset(ret, 0, sizeof(*ret));
 	ret->stx_ino = ino_in_fid(o);
-	if (atomic_load_explicit(&no_privilege, memory_order_relaxed))
+	if (atomic_load_explicit(&l->no_handle_open, memory_order_relaxed))
 		return ret->stx_ino ? 0 : -ENOENT;
 	fh.h.handle_bytes = o->fid_len;
 	fh.h.handle_type = o->type;
@@ -151,8 +150,9 @@ int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *
 	if (fd < 0) {
 		if (errno == ESTALE)
 			return -ESTALE;
+		/* Not allowed in this mount; in that of another layer it may be. */
 		if (errno == EPERM)
-			no_privilege = true;
+			l->no_handle_open = true;
 		return ret->stx_ino ? 0 : -ENOENT;
 	}
 	return l->ops->stat(l, fd, "", ret);

@@ -114,7 +114,8 @@ static int watch_fd(int epoll, int fd, uint32_t events)
 
 int un_turns_join(struct un_turns *t, struct un_turn *me, int device)
 {
-	un_autofd int epoll = epoll_create1(EPOLL_CLOEXEC), kick = -1;
+	un_autofd int epoll = epoll_create1(EPOLL_CLOEXEC);
+	un_autofd int kick = -1;
 	int r = epoll < 0 ? -errno : 0;
 
 	if (r == 0) {
@@ -124,10 +125,8 @@ int un_turns_join(struct un_turns *t, struct un_turn *me, int device)
 	/* Exclusive: of those who wait the kernel wakes one, the same one as long as it is free. */
 	if (r == 0)
 		r = watch_fd(epoll, device, EPOLLIN | EPOLLEXCLUSIVE);
-	if (r < 0) {
-		un_close(kick);
+	if (r < 0)
 		return r;
-	}
 	*me = (struct un_turn){ .epoll = un_take_fd(&epoll), .kick = un_take_fd(&kick) };
 	set_state(me, LISTENS);
 	un_mutex_lock(&t->lock);

@@ -18,19 +18,33 @@ static inline struct un_layer *inner(struct un_layer *l)
 }
 
 /* 0, or what the caller shall return instead of doing anything. */
-static int trip(struct un_layer *l, bool changes)
+static int count(struct un_fault *f)
 {
-	struct un_fault *f = ((struct fault *)l->ops_data)->f;
-
-	if (f->changes_only && !changes)
-		return 0;
 	__atomic_add_fetch(&f->calls, 1, __ATOMIC_RELAXED);
+	if (f->hit && f->lasting)
+		return -f->err;
 	if (__atomic_load_n(&f->countdown, __ATOMIC_RELAXED) <= 0)
 		return 0;
 	if (__atomic_sub_fetch(&f->countdown, 1, __ATOMIC_RELAXED) != 0)
 		return 0;
 	f->hit = true;
 	return -f->err;
+}
+
+static int trip(struct un_layer *l, bool changes)
+{
+	struct un_fault *f = ((struct fault *)l->ops_data)->f;
+
+	if ((f->changes_only && !changes) || f->stats_only)
+		return 0;
+	return count(f);
+}
+
+static int trip_stat(struct un_layer *l)
+{
+	struct un_fault *f = ((struct fault *)l->ops_data)->f;
+
+	return f->changes_only ? 0 : count(f);
 }
 
 /* Parameter lists and argument lists without the layer. */
@@ -47,8 +61,13 @@ static int trip(struct un_layer *l, bool changes)
 FAULT(int, open, (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE,
       (struct un_layer * l, int dirfd, const char *name, int flags, mode_t mode),
       (inner(l), dirfd, name, flags, mode))
-FAULT(int, stat, false, (struct un_layer * l, int dirfd, const char *name, struct statx *ret),
-      (inner(l), dirfd, name, ret))
+static int fault_stat(struct un_layer *l, int dirfd, const char *name, struct statx *ret)
+{
+	int r = trip_stat(l);
+
+	return r < 0 ? r : inner(l)->ops->stat(inner(l), dirfd, name, ret);
+}
+
 FAULT(ssize_t, readlink, false,
       (struct un_layer * l, int dirfd, const char *name, char *buf, size_t size),
       (inner(l), dirfd, name, buf, size))

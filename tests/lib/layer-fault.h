@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A layer decorator that makes the Nth operation fail, once. */
+/* A layer decorator that makes the Nth operation fail, once or from then on. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,6 +10,8 @@ struct un_fault {
 	int countdown;     /* the Nth call from now fails (1: the next); below 0 never */
 	int err;           /* with this errno (positive) */
 	bool changes_only; /* count and fail only what changes the layer */
+	bool stats_only;   /* count and fail only stat, ... */
+	bool lasting;      /* ... and all that come after the first that failed */
 	unsigned calls;    /* counted so far */
 	bool hit;          /* it has failed */
 };

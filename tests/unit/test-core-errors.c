@@ -13,7 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../../src/core/core_i.h"
 #include "../lib/core-fixture.h"
+#include "../lib/layer-fault.h"
 #include "../lib/stack.h"
 
 static void long_names(void **state)
@@ -190,12 +192,76 @@ static void read_only_union(void **state)
 	assert_string_equal(disk, after);
 }
 
+/*
+ * Making something, while from some moment on nothing can be asked any more: the call fails, and the
+ * name is free, or a whiteout, as before.
+ */
+static void nothing_stays_of_a_failed_making(void **state)
+{
+	static const char *const ops[] = {
+		"create w 0600",  "create d/w 0644", "mkdir w 0755",    "mkdir d/w 0700",
+		"symlink w x",    "symlink d/w x",   "fifo w 0644",     "create new 0600",
+		"mkdir new 0700", "symlink new x",   "create d/n 0644", "tmpfile d text d/w",
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(ops); i++) {
+		bool hit = true;
+
+		for (int n = 1; hit; n++) {
+			struct un_fs *fs = start(f, "1 w/x = low\n1 d/w = low\nu w whiteout\n"
+						    "u d/ overlay.origin=\nu d/w whiteout\n");
+			struct un_fault fault = {
+				.countdown = n, .err = EIO, .stats_only = true, .lasting = true
+			};
+			int r;
+
+			must(fs, "list ");
+			must(fs, "list d");
+			un_layer_fault(fs->upper, &fault);
+			r = stack_do(fs, ops[i]);
+			un_layer_unfault(fs->upper);
+			hit = fault.hit;
+			assert_true(hit || r == 0);
+			if (r < 0)
+				upper_has(f, "d/ d/w~ w~");
+			core_teardown(state);
+			core_setup(state);
+			f = *state;
+		}
+	}
+}
+
+/* A question that fails is no answer: whoever asks whether a directory is empty hears of it. */
+static void unanswered_is_not_full(void **state)
+{
+	struct fixture *f = *state;
+	struct un_fs *fs = start(f, "1 d/x = low\n1 e/\nu d/\n");
+	bool hit = true;
+
+	must(fs, "list d");
+	for (int n = 1; hit; n++) {
+		struct un_fault fault = {
+			.countdown = n, .err = EIO, .stats_only = true, .lasting = true
+		};
+		int r;
+
+		un_layer_fault(&fs->layers->v[1], &fault);
+		r = stack_do(fs, "rmdir d");
+		un_layer_unfault(&fs->layers->v[1]);
+		hit = fault.hit;
+		assert_int_equal(r, hit ? -EIO : -ENOTEMPTY);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(long_names),
 		T(expected_errors),
 		T(read_only_union),
+		T(nothing_stays_of_a_failed_making),
+		T(unanswered_is_not_full),
 	};
 
 	umask(022);

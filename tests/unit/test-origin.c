@@ -119,6 +119,33 @@ static void without_handles(void **state)
 	stack_done(&s);
 }
 
+/* What one layer's mount does not allow is asked of the others all the same. */
+static void refused_for_one_layer(void **state)
+{
+	struct un_layers *ls;
+	struct stack s;
+
+	(void)state;
+	stack_init(&s, "1 f = x\n2 g = y\n");
+	ls = stack_layers(&s);
+	for (unsigned i = 1; i <= 2 && ls->v[1].caps.handles && ls->v[2].caps.handles; i++) {
+		struct un_layer *l = &ls->v[i];
+		uint8_t v[UN_ORIGIN_MAX];
+		struct un_origin o;
+		struct statx st;
+		ssize_t n = un_origin_format(l, l->root, i == 1 ? "f" : "g", v);
+
+		ls->v[1].no_handle_open = true;
+		assert_int_equal(un_origin_parse(v, (size_t)n, &o), 0);
+		assert_int_equal(un_origin_stat(l, &o, &st), 0);
+		/* Only from the object itself. */
+		if (geteuid() == 0 && s.root)
+			assert_int_equal(st.stx_nlink, i == 1 ? 0 : 1);
+	}
+	un_layers_close(ls);
+	stack_done(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -126,6 +153,7 @@ int main(void)
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(of_real_objects),
 		cmocka_unit_test(without_handles),
+		cmocka_unit_test(refused_for_one_layer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #if defined(__has_feature)
@@ -25,6 +26,18 @@
 
 #define WORKERS 3
 #define SPIN_NS 50000
+
+/* In the place of the libc's: what is closed twice could be somebody else's by then. */
+static atomic_uint closed_in_vain;
+
+int close(int fd)
+{
+	long r = syscall(SYS_close, fd);
+
+	if (r < 0 && errno == EBADF)
+		closed_in_vain++;
+	return (int)r;
+}
 
 enum { PLAIN, STUCK, RELEASE };
 
@@ -217,12 +230,31 @@ static void the_idle_sleep(void **state)
 	stop(f);
 }
 
+static void failed_join(void **state)
+{
+	struct un_turns *t = un_turns_new(1, 0);
+	struct un_turn me;
+	int last;
+
+	(void)state;
+	closed_in_vain = 0;
+	assert_int_equal(un_turns_join(t, &me, -1), -EBADF);
+	assert_int_equal(closed_in_vain, 0);
+	last = dup(0);
+	assert_int_equal(un_turns_join(t, &me, -1), -EBADF);
+	close(last);
+	assert_int_equal(dup(0), last);
+	close(last);
+	un_turns_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_request_is_taken_once),
 		cmocka_unit_test(the_stuck_are_replaced),
 		cmocka_unit_test(the_idle_sleep),
+		cmocka_unit_test(failed_join),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
