@@ -105,6 +105,7 @@ struct un_layer {
 	uint8_t uuid[16];     /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
+	bool fresh; /* an upper that was empty: no `.wh.` name in it is a mark, but for tar_names */
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
 

@@ -26,6 +26,7 @@ enum un_mark {
 	UN_MARK_UUID,     /* upper root: identity of the union */
 	UN_MARK_NLINK,    /* indexed file: how its link count is to be told */
 	UN_MARK_UPPER,    /* index directory: handle of the upper root */
+	UN_MARK_ORDINARY, /* regular file named `.wh.*` that is no mark: made through a union */
 	UN_MARK_LEGACY_OPAQUE, /* user.fuseoverlayfs.opaque */
 	UN_N_MARKS,
 };

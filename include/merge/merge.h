@@ -94,12 +94,28 @@ int un_merge_lookup(const struct un_merge_dir *d, const char *name, unsigned fro
  */
 int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool has_upper);
 
+/* ---- the tar form of marks ----------------------------------------------------------------------- */
+
+/* Does @name begin with `.wh.`? */
+bool un_merge_tar_name(const char *name);
+
+/*
+ * The object @name in @w, which begins with `.wh.`: is it a mark, and no name that is shown? 1, 0 or
+ * -errno. A regular file is one unless it was made through a union (UN_MARK_ORDINARY); in an upper it
+ * is empty as well.
+ */
+int un_merge_tar_mark(const struct un_where *w, enum un_dialect dialect, const char *name,
+		      const struct statx *st);
+
+/* Does `.wh..wh..opq` in the directory @w hide what is below? 1, 0 or -errno. */
+int un_merge_tar_opaque(const struct un_where *w, enum un_dialect dialect);
+
 /* ---- listings ---------------------------------------------------------------------------------- */
 
 enum un_entry_flags {
 	UN_ENTRY_LOWER = 1 << 0,    /* lower positive: removing it takes a whiteout */
 	UN_ENTRY_MORE = 1 << 1,     /* directory that has directories below it */
-	UN_ENTRY_WHITEOUT = 1 << 2, /* hidden: the upper has a whiteout here */
+	UN_ENTRY_WHITEOUT = 1 << 2, /* hidden: the upper has a whiteout here, or a mark */
 	UN_ENTRY_STOP = 1 << 3,     /* while building: what is below is hidden */
 	UN_ENTRY_DECIDED = 1 << 4,  /* while building: UN_ENTRY_LOWER is final */
 	UN_ENTRY_HIDDEN = 1 << 5,   /* not shown */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core_i.h"
 #include "cred_i.h"
+#include "tar_i.h"
 
 #include <grp.h>
 #include <stdlib.h>
@@ -354,8 +355,15 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 static int truncate_upper(struct un_fs *fs, struct un_inode *inode, off_t size)
 {
 	struct un_fd *f;
-	int r = un_file_get(fs, inode, UN_FD_WRITE, &f);
+	int r = 0;
 
+	if (size == 0) {
+		un_mutex_lock(&inode->lock);
+		r = un_mark_emptied_locked(fs, inode);
+		un_mutex_unlock(&inode->lock);
+	}
+	if (r == 0)
+		r = un_file_get(fs, inode, UN_FD_WRITE, &f);
 	if (r < 0)
 		return r;
 	r = fs->upper->ops->truncate(fs->upper, f->fd, size);

@@ -5,6 +5,7 @@
  * on a file that is already read-only; and everything disturbs times.
  */
 #include "copyup_i.h"
+#include "tar_i.h"
 
 #include "layer/origin.h"
 #include "util/copy.h"
@@ -285,8 +286,11 @@ static int set_origin(struct un_copyup_ctx *c)
 	return r;
 }
 
-/* "No data here", with what the lower's own mark says of the data; and the count of the index. */
-static int set_meta_and_index(struct un_copyup_ctx *c)
+/*
+ * "No data here", with what the lower's own mark says of the data; that it is no whiteout, whatever it
+ * is called; and the count of the index.
+ */
+static int set_other_marks(struct un_copyup_ctx *c)
 {
 	enum un_dialect dialect = c->fs->layers->dialect;
 	struct un_layer *u = c->fs->upper;
@@ -296,6 +300,9 @@ static int set_meta_and_index(struct un_copyup_ctx *c)
 	if (c->meta)
 		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY,
 				c->digest, c->digest_len);
+	/* What it was told from a mark by below is not copied. */
+	if (r == 0 && un_name_ordinary(c->fs, c->lname) && un_kind_ordinary(c->fs, c->inode->type))
+		r = un_mark_ordinary(c->fs, staged_dir(c), staged_name(c));
 	if (r < 0 || !c->index)
 		return r;
 	g_snprintf(count, sizeof(count), "L%+d", c->inode->ix->delta);
@@ -441,7 +448,7 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 	if (r == 0)
 		r = set_origin(c);
 	if (r == 0)
-		r = set_meta_and_index(c);
+		r = set_other_marks(c);
 	if (r == 0)
 		r = finish(c);
 	if (r == 0)

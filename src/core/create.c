@@ -2,6 +2,7 @@
 /* New names: create, mkdir, mknod, symlink, O_TMPFILE. */
 #include "core_i.h"
 #include "cred_i.h"
+#include "tar_i.h"
 
 /* One creation under way; the directory's ns is held for writing. */
 struct creation {
@@ -15,6 +16,7 @@ struct creation {
 	struct un_state state;
 	int fd; /* regular file: open for reading and writing; else -1 */
 	bool opaque;
+	bool ordinary; /* a file that could be taken for a mark: marked before it is seen */
 };
 
 static int keep_fd(struct creation *c, int made)
@@ -70,7 +72,9 @@ static int create_staged(struct creation *c)
 	r = keep_fd(c, un_make_staged(c->fs, c->dirfd, staged, c->what, c->cred));
 	if (r < 0)
 		return r;
-	if (dir && c->state.whiteout) {
+	if (c->ordinary)
+		r = un_mark_ordinary(c->fs, c->fs->work, staged);
+	if (r == 0 && dir && c->state.whiteout) {
 		if (u->tar_names)
 			r = un_whiteout_beside(u, c->dirfd, c->name);
 		else
@@ -99,7 +103,7 @@ static int create_object(struct creation *c)
 {
 	int r;
 
-	if (!c->state.whiteout && !un_make_needs_stage(c->fs, c->what, c->cred)) {
+	if (!c->ordinary && !c->state.whiteout && !un_make_needs_stage(c->fs, c->what, c->cred)) {
 		r = keep_fd(c, un_make_direct(c->fs, c->dirfd, c->name, c->what, c->cred));
 		/* Supplementary groups, or ids this daemon cannot take on. */
 		if (r != -EACCES && r != -EPERM)
@@ -191,7 +195,9 @@ static int create_locked(struct creation *c, bool exclusive, struct un_inode **r
 	if (c->dir->d->dead)
 		return -ENOENT;
 	c->updir = un_dir_upper(c->fs, c->dir);
-	r = un_name_state(c->fs, c->dir, c->name, true, &c->state);
+	r = un_name_settle(c->fs, c->dir, c->name);
+	if (r == 0)
+		r = un_name_state(c->fs, c->dir, c->name, true, &c->state);
 	if (r < 0)
 		return r;
 	if (c->state.exists)
@@ -232,6 +238,7 @@ static int create(struct un_fs *fs, struct un_inode *dir, const char *name,
 	r = un_dir_prepare(fs, dir, false);
 	if (r < 0)
 		return r;
+	c.ordinary = un_name_ordinary(fs, name) && un_kind_ordinary(fs, IFTODT(what->mode));
 	un_ns_write(dir);
 	r = create_locked(&c, exclusive, ret, st);
 	un_ns_unlock(dir);

@@ -44,6 +44,7 @@ static void ensure_uuid(struct un_fs *fs, bool any)
 /* A layer's root: opaque marks have no effect on it, xattr whiteouts and tar's opaque name do. */
 static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **ret, bool *ret_opaque)
 {
+	const struct un_where w = { .layer = l, .fd = l->root };
 	struct un_realdir *rd;
 	struct statx st;
 	unsigned marks;
@@ -51,8 +52,11 @@ static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **re
 
 	if (r == 0)
 		r = un_marks_scan(l, fs->layers->dialect, l->root, "", &marks);
+	if (r == 0)
+		r = un_merge_tar_opaque(&w, fs->layers->dialect);
 	if (r < 0)
 		return r;
+	*ret_opaque = r > 0;
 	rd = un_realdir_new(l, NULL, "", &st);
 	rd->fd = g_new0(struct un_fd, 1);
 	rd->fd->fd = l->root;
@@ -65,7 +69,6 @@ static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **re
 	} else {
 		un_ignore(un_marks_opaque(l, fs->layers->dialect, l->root, "", marks,
 					  &rd->xwhiteouts));
-		*ret_opaque = l->ops->stat(l, l->root, ".wh..wh..opq", &st) == 0;
 	}
 	*ret = rd;
 	return 0;
@@ -157,6 +160,9 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->sync = config->sync;
 	fs->sync_strict = config->sync_strict;
 	fs->revalidate = config->revalidate;
+	/* Whoever else puts something into it is to be seen. */
+	if (fs->upper && fs->revalidate)
+		fs->upper->fresh = false;
 	fs->redirect_follow = config->redirect_follow;
 	fs->redirect_create = config->redirect_create && fs->upper && fs->upper->caps.xattr;
 	fs->metacopy_follow = config->metacopy_follow;

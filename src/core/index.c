@@ -13,6 +13,7 @@
  *   the last name goes: the link in the index goes. After a crash before that: a mount does it.
  */
 #include "core_i.h"
+#include "tar_i.h"
 
 #include "layer/origin.h"
 
@@ -319,7 +320,9 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 	if (r < 0)
 		return r;
 	un_mutex_lock(&inode->lock);
-	r = un_lifted(fs, dirfd, "", alias_lifted, &a);
+	r = un_name_ordinary(fs, name) ? un_mark_ordinary_locked(fs, inode) : 0;
+	if (r == 0)
+		r = un_lifted(fs, dirfd, "", alias_lifted, &a);
 	un_mutex_unlock(&inode->lock);
 	if (r < 0)
 		return r == -EEXIST ? -ESTALE : r;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core_i.h"
+#include "tar_i.h"
 
 /* A new name for @inode (in the upper); its lock is held. @name in @dirfd is free or a whiteout. */
 static int link_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name,
@@ -59,7 +60,9 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 
 	if (dir->d->dead)
 		return -ENOENT;
-	r = un_name_state(fs, dir, name, true, &state);
+	r = un_name_settle(fs, dir, name);
+	if (r == 0)
+		r = un_name_state(fs, dir, name, true, &state);
 	if (r < 0)
 		return r;
 	if (state.exists)
@@ -75,6 +78,8 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 		/* Only a file made nameless may get its first name late (linkat(2), O_TMPFILE). */
 		if (inode->unlinked && !inode->tmpfile)
 			r = -ENOENT;
+		if (r == 0 && un_name_ordinary(fs, name))
+			r = un_mark_ordinary_locked(fs, inode);
 		if (r == 0)
 			r = link_locked(fs, inode, fd->fd, name,
 					state.whiteout && !un_whiteout_is_beside(fs->whiteouts));

@@ -14,6 +14,7 @@
  * it is made before; while there is an object as well it does not hide that.
  */
 #include "rename_i.h"
+#include "tar_i.h"
 
 /* A directory whose contents come from below as well can only be moved with a redirect. */
 static bool needs_redirect(struct un_inode *inode)
@@ -145,7 +146,9 @@ static int open_side(struct un_fs *fs, struct side *s)
 	if (s->dir->d->dead)
 		return -ENOENT;
 	s->updir = un_dir_upper(fs, s->dir);
-	r = un_name_state(fs, s->dir, s->name, true, &s->state);
+	r = un_name_settle(fs, s->dir, s->name);
+	if (r == 0)
+		r = un_name_state(fs, s->dir, s->name, true, &s->state);
 	return r < 0 ? r : un_realdir_open(fs, s->updir, &s->fd);
 }
 
@@ -195,6 +198,19 @@ static int mark_opaque(struct un_fs *fs, struct side *s, struct side *new)
 		return -EXDEV;
 	rd->opaque = true;
 	return 0;
+}
+
+/* What comes to a name like a mark's is told from one before. */
+static int mark_ordinary(struct renaming *v, struct un_inode *child, const char *name)
+{
+	int r;
+
+	if (!un_name_ordinary(v->fs, name))
+		return 0;
+	un_mutex_lock(&child->lock);
+	r = un_mark_ordinary_locked(v->fs, child);
+	un_mutex_unlock(&child->lock);
+	return r;
 }
 
 /* The directory behind @to is another one now: opaque, empty, with nothing below. */
@@ -469,6 +485,10 @@ static int rename_locked(struct renaming *v)
 		r = check_again(v);
 	if (r == 0)
 		r = mark_impure(v);
+	if (r == 0)
+		r = mark_ordinary(v, v->from.child, v->to.name);
+	if (r == 0 && v->exchange)
+		r = mark_ordinary(v, to, v->from.name);
 	if (r == 0)
 		r = mark_opaque(v->fs, &v->from, &v->to);
 	if (r == 0 && v->exchange)

@@ -27,7 +27,7 @@ static const char *const names[][UN_N_MARKS] = {
 		[UN_MARK_IMPURE] = p "impure", [UN_MARK_WHITEOUT] = p "whiteout",                  \
 		[UN_MARK_PROTATTR] = p "protattr", [UN_MARK_UUID] = p "uuid",                      \
 		[UN_MARK_NLINK] = p "nlink", [UN_MARK_UPPER] = p "upper",                          \
-		[UN_MARK_LEGACY_OPAQUE] = LEGACY "opaque",                                         \
+		[UN_MARK_ORDINARY] = p "ordinary", [UN_MARK_LEGACY_OPAQUE] = LEGACY "opaque",      \
 	}
 	[UN_DIALECT_TRUSTED] = TABLE("trusted.overlay."),
 	[UN_DIALECT_USER] = TABLE("user.overlay."),

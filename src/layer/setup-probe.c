@@ -195,10 +195,26 @@ static int probe_mknod(struct un_setup *s, struct probe *p)
 	return r;
 }
 
-/* Without either, marks are names: see whiteout.h. */
+/*
+ * Without either, marks are names: see whiteout.h. With them there are such marks only if somebody has put
+ * them into it.
+ */
 static int probe_tar_names(struct un_setup *s, struct probe *p)
 {
+	char buf[1024] __attribute__((aligned(8)));
+	un_autofd int fd = p->l->ops->open(p->l, p->l->root, "", O_RDONLY | O_DIRECTORY, 0);
+	ssize_t n = fd < 0 ? fd : p->l->ops->getdents(p->l, fd, buf, sizeof(buf));
+
 	p->l->tar_names = !p->l->caps.xattr;
+	/* What cannot be read may hold some. The first block tells: "." and ".." at most. */
+	p->l->fresh = n >= 0;
+	for (ssize_t at = 0; at < n;) {
+		const struct dirent64 *d = (const void *)(buf + at);
+
+		at += d->d_reclen;
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+			p->l->fresh = false;
+	}
 	return 0;
 }
 

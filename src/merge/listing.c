@@ -351,6 +351,21 @@ static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *t
 	return un_whiteout_probe(b->w->layer, b->d->dialect, b->w->fd, name, &st);
 }
 
+/* The same of a name of the tar form: is it a mark? */
+static int entry_is_tar_mark(const struct build *b, const char *name, uint8_t *type)
+{
+	struct statx st;
+	int r;
+
+	if (un_merge_tar_reserved(b->w, name))
+		return 1;
+	r = b->w->layer->ops->stat(b->w->layer, b->w->fd, name, &st);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	*type = IFTODT(st.stx_mode);
+	return un_merge_tar_mark(b->w, b->d->dialect, name, &st);
+}
+
 static void found_below(struct un_entry *e, uint8_t type, bool whiteout)
 {
 	if (!(e->flags & UN_ENTRY_DECIDED)) {
@@ -374,13 +389,15 @@ static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t i
 	uint8_t flags;
 	int wh;
 
-	if (un_merge_hidden_name(b->w, name)) {
-		if ((!upper || b->w->layer->tar_names) &&
-		    strncmp(name, UN_WH_META, strlen(UN_WH_META)) != 0 && name[strlen(UN_WH)])
+	wh = un_merge_tar_name(name) ? entry_is_tar_mark(b, name, &type) : 0;
+	if (wh > 0) {
+		if (strncmp(name, UN_WH_META, strlen(UN_WH_META)) != 0 && name[strlen(UN_WH)])
 			g_ptr_array_add(b->tar, g_strdup(name + strlen(UN_WH)));
-		return 0;
+		if (un_merge_tar_reserved(b->w, name))
+			return 0;
 	}
-	wh = entry_is_whiteout(b, name, &type);
+	if (wh == 0)
+		wh = entry_is_whiteout(b, name, &type);
 	if (wh < 0)
 		return wh;
 	e = un_listing_find(b->l, name);

@@ -15,17 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool un_merge_hidden_name(const struct un_where *w, const char *name)
-{
-	if (strncmp(name, UN_WH, strlen(UN_WH)) != 0)
-		return false;
-	/* In a lower all such names are the format's own. */
-	if (w->layer->index > 0 || w->layer->tar_names)
-		return true;
-	/* In an upper they are ordinary files, but for what fuse-overlayfs leaves beside its mark. */
-	return w->opaque && (strcmp(name, UN_WH_OPAQUE) == 0 || strcmp(name, ".wh..opq") == 0);
-}
-
 /* ---- what was found ----------------------------------------------------------------------------- */
 
 static void hit_done(const struct un_found *f, struct un_hit *h)
@@ -80,40 +69,6 @@ static struct un_hit *add_hit(struct un_search *s, const struct un_where *w, con
 	return h;
 }
 
-/* ---- the tar form ------------------------------------------------------------------------------- */
-
-int un_merge_tar_whiteout(const struct un_where *w, const char *name)
-{
-	char wh[NAME_MAX + 1];
-	struct statx st;
-	int r;
-
-	if ((w->layer->index == 0 && !w->layer->tar_names) ||
-	    strlen(name) + strlen(UN_WH) > NAME_MAX)
-		return 0;
-	snprintf(wh, sizeof(wh), "%s%s", UN_WH, name);
-	r = w->layer->ops->stat(w->layer, w->fd, wh, &st);
-	return r == 0 ? 1 : r == -ENOENT || r == -ENAMETOOLONG ? 0 : r;
-}
-
-/*
- * `.wh..wh..opq` in the directory @name. Two components at once: @name was seen to be a directory
- * and not a mountpoint, and opening it first would cost two more system calls per directory.
- */
-static int tar_opaque(const struct un_where *w, const char *name)
-{
-	char path[NAME_MAX + 1 + sizeof(UN_WH_OPAQUE) + 1];
-	struct statx st;
-	int r;
-
-	if (w->layer->index == 0)
-		return 0;
-	snprintf(path, sizeof(path), "%s/%s", name, UN_WH_OPAQUE);
-	r = w->layer->ops->stat(w->layer, w->fd, path, &st);
-	/* EACCES: a directory this daemon may not search; nobody will see anything in it. */
-	return r == 0 ? 1 : r == -ENOENT || r == -EACCES || r == -ENOTDIR ? 0 : r;
-}
-
 /* ---- directories -------------------------------------------------------------------------------- */
 
 int un_merge_directory(struct un_search *s, const struct un_where *w, const char *name,
@@ -133,7 +88,7 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 		return r;
 	r = un_marks_opaque(w->layer, d->dialect, w->fd, name, marks, &xwhiteouts);
 	if (r == 0 && deeper)
-		r = tar_opaque(w, name);
+		r = un_merge_tar_opaque_in(w, d->dialect, name);
 	if (r < 0)
 		return r;
 	opaque = r > 0;
@@ -145,7 +100,7 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 	}
 	/* `.wh.NAME` beside NAME: the one below is gone, this one is new. */
 	if (!opaque && deeper) {
-		r = un_merge_tar_whiteout(w, name);
+		r = un_merge_tar_whiteout(w, d->dialect, name);
 		if (r < 0)
 			return r;
 		opaque = r > 0;
@@ -247,6 +202,12 @@ static int look_at_marks(const struct un_search *s, const struct un_where *w, co
 	int r;
 
 	*ret_marks = NOT_ASKED;
+	/* The format's own takes the name, whatever else it says. */
+	if (un_merge_tar_name(name)) {
+		r = un_merge_tar_mark(w, s->d->dialect, name, st);
+		if (r != 0)
+			return r;
+	}
 	if (!S_ISREG(st->stx_mode) || (w->layer->index > 0 && st->stx_size > 0))
 		return un_whiteout_probe(w->layer, s->d->dialect, w->fd, name, st);
 	r = scan_marks(s, w, name, ret_marks);
@@ -264,12 +225,12 @@ int un_merge_look(struct un_search *s, const struct un_where *w, const char *nam
 	struct statx st;
 	int r;
 
-	if (w->fd < 0 || un_merge_hidden_name(w, name))
+	if (w->fd < 0 || un_merge_tar_reserved(w, name))
 		return 0;
 	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
 	missing = r == -ENOENT || r == -ENAMETOOLONG;
 	if (missing)
-		r = deeper || upper ? un_merge_tar_whiteout(w, name) : 0;
+		r = deeper ? un_merge_tar_whiteout(w, s->d->dialect, name) : 0;
 	else if (r == 0)
 		r = look_at_marks(s, w, name, &st, &marks);
 	if (r < 0)
@@ -346,31 +307,40 @@ int un_merge_lookup(const struct un_merge_dir *d, const char *name, unsigned fro
 	return r;
 }
 
+/* Does the layer decide whether @name shows through? *ret: whether it does. 1, 0 or -errno. */
+static int decides(const struct un_merge_dir *d, const struct un_where *w, const char *name,
+		   bool deeper, int *ret)
+{
+	struct statx st;
+	int r;
+
+	*ret = 0;
+	if (w->fd < 0 || un_merge_tar_reserved(w, name))
+		return 0;
+	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
+	if (r == -ENOENT)
+		return deeper ? un_merge_tar_whiteout(w, d->dialect, name) : 0;
+	if (r < 0)
+		return r == -ENAMETOOLONG ? 0 : r;
+	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, d->dialect, name, &st) : 0;
+	if (r == 0)
+		r = un_whiteout_probe(w->layer, d->dialect, w->fd, name, &st);
+	*ret = r == 0;
+	return r < 0 ? r : 1;
+}
+
 int un_merge_lower_positive(const struct un_merge_dir *d, const char *name, bool has_upper)
 {
 	for (unsigned pos = has_upper ? 1 : 0; pos < d->n; pos++) {
 		struct un_where w;
-		struct statx st;
-		int r = d->open(d->ctx, pos, &w), hidden = 0;
+		int r = d->open(d->ctx, pos, &w), shows;
 
 		if (r < 0)
 			return r;
-		if (w.fd < 0 || un_merge_hidden_name(&w, name))
-			r = -ENOENT;
-		else
-			r = w.layer->ops->stat(w.layer, w.fd, name, &st);
-		if (r == 0) {
-			r = un_whiteout_probe(w.layer, d->dialect, w.fd, name, &st);
-			d->close(d->ctx, pos, &w);
-			return r < 0 ? r : !r;
-		}
-		if (r == -ENOENT && w.fd >= 0 && pos + 1 < d->n)
-			hidden = un_merge_tar_whiteout(&w, name);
+		r = decides(d, &w, name, pos + 1 < d->n, &shows);
 		d->close(d->ctx, pos, &w);
-		if (hidden)
-			return hidden < 0 ? hidden : 0;
-		if (r != -ENOENT && r != -ENAMETOOLONG)
-			return r;
+		if (r != 0)
+			return r < 0 ? r : shows;
 	}
 	return 0;
 }

@@ -25,11 +25,17 @@ struct un_rest {
 	size_t name_len; /* of the component */
 };
 
-/* Is @name one that this layer's format keeps for itself? */
-bool un_merge_hidden_name(const struct un_where *w, const char *name);
+/* An upper that cannot hold our mark: all such names are the format's, and none is ever shown. */
+static inline bool un_merge_tar_reserved(const struct un_where *w, const char *name)
+{
+	return w->layer->tar_names && un_merge_tar_name(name);
+}
 
 /* One more name to look at: does `.wh.NAME` in this layer hide what is below? 1, 0 or -errno. */
-int un_merge_tar_whiteout(const struct un_where *w, const char *name);
+int un_merge_tar_whiteout(const struct un_where *w, enum un_dialect dialect, const char *name);
+
+/* The same as un_merge_tar_opaque(), of the directory @name in @w. */
+int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, const char *name);
 
 /*
  * lookup.c: the last component of what is searched, in one layer. Adds to s->f, sets s->stop if the

@@ -96,11 +96,11 @@ static int descend(struct un_search *s, const struct un_where *w, const char *na
 	struct statx st;
 	int r;
 
-	if (w->fd < 0 || un_merge_hidden_name(w, name))
+	if (w->fd < 0 || un_merge_tar_reserved(w, name))
 		return 0;
 	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
 	if (r == -ENOENT || r == -ENAMETOOLONG) {
-		r = un_merge_tar_whiteout(w, name);
+		r = un_merge_tar_whiteout(w, s->d->dialect, name);
 		s->stop = s->stop || r > 0;
 		return r < 0 ? r : 0;
 	}
@@ -110,6 +110,11 @@ static int descend(struct un_search *s, const struct un_where *w, const char *na
 		/* A whiteout, or something else that has taken its place. */
 		s->stop = true;
 		return 0;
+	}
+	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, s->d->dialect, name, &st) : 0;
+	if (r != 0) {
+		s->stop = true;
+		return r < 0 ? r : 0;
 	}
 	r = un_merge_directory(s, w, name, &st, rest, deeper, NULL);
 	if (r == 0)

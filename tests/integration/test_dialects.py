@@ -144,7 +144,7 @@ def fuse_overlayfs_opaque(t):
 @test()
 def fuse_overlayfs_sentinels(t):
     """An upper that fuse-overlayfs wrote: its sentinel files are hidden and do not keep a
-    directory from being removed; without an opaque mark the names are ordinary."""
+    directory from being removed; a file with data is ordinary."""
     u = t.union(text='f d/low 1; f p/low 1; f r/low 1')
     u.put('o d; f d/.wh..wh..opq; f d/own 1; f p/.wh.thing 1; o r; f r/.wh..wh..opq', 'upper')
     if t.root:
@@ -159,6 +159,138 @@ def fuse_overlayfs_sentinels(t):
     _gone(t, u, 'r')
     os.mkdir(u.m('r'))
     t.eq(tree.names(u.m('r')), [])
+
+
+@test(everywhere=True)
+def tar_marks_in_the_upper(t):
+    """Empty regular .wh.NAME and .wh..wh..opq in an upper are marks, as image tools leave them there;
+    with data, and of other kinds, they are ordinary."""
+    low = 'f a 1; f b 1; f k 1; f s 1; f d/x 1; f d/y 1; f e/old 1; f n/z 1; f deep/e/old 1; f u 1; f only/x 1'
+    for first in ('look', 'list'):
+        u = t.union(text=low)
+        u.put('wh a; wh d/x; woq e; f e/new 1; wh n; f n/own 1; f .wh.k data; d .wh.s; woq deep/e; d deep/e/sub;'
+              'wh u; f u 2; wh only/x; f .wh..wh.aufs; wh nothing', 'upper')
+        u.check_layers = False
+        u.mount()
+        shown = ['.wh.k', '.wh.s', 'b', 'd', 'deep', 'e', 'k', 'n', 'only', 's', 'u']
+        if first == 'list':
+            t.eq(tree.names(u.mnt), shown)
+        for n in ('a', '.wh.a', 'd/x', 'd/.wh.x', 'e/old', 'e/.wh..wh..opq', 'n/z', '.wh.n', 'deep/e/old',
+                  'only/x', '.wh..wh.aufs', '.wh.nothing'):
+            t.fails(errno.ENOENT, os.lstat, u.m(n))
+        t.eq(tree.names(u.mnt), shown)
+        t.eq([tree.names(u.m(n)) for n in ('d', 'e', 'n', 'deep/e', 'only')],
+             [['y'], ['new'], ['own'], ['sub'], []])
+        t.eq((tree.text(u.m('u')), tree.text(u.m('.wh.k')), tree.text(u.m('k'))), ('2', 'data', '1'))
+        # What is made there hides what is below as it did; what goes away leaves nothing behind.
+        os.mkdir(u.m('a'))
+        os.rename(u.m('n'), u.m('moved'))
+        os.rename(u.m('e'), u.m('d/e'))
+        os.rename(u.m('deep/e'), u.m('e'))
+        os.unlink(u.m('u'))
+        os.rmdir(u.m('only'))
+        os.unlink(u.m('d/e/new'))
+        os.rmdir(u.m('d/e'))
+        for i in range(2):
+            t.eq(tree.names(u.mnt), ['.wh.k', '.wh.s', 'a', 'b', 'd', 'deep', 'e', 'k', 'moved', 's'])
+            t.eq([tree.names(u.m(n)) for n in ('a', 'd', 'deep', 'e', 'moved')],
+                 [[], ['y'], [], ['sub'], ['own']])
+            u.remount()
+        u.umount()
+
+
+@test(everywhere=True)
+def tar_marks_made_into_names(t):
+    """A name that a mark in the upper has can be used: what the mark hid stays hidden."""
+    u = t.union(text='f a 1; f b/x 1; f c 1; f e/old 1; f g 1; f h 1; f move 1; f i 1')
+    u.put('wh a; wh b; d b; wh c; woq e; wh g; f g 2; wh h; wh i; f old 1', 'upper')
+    u.check_layers = False
+    u.mount()
+    tree.write(u.m('.wh.a'), '')
+    os.mkdir(u.m('.wh.b'))
+    os.rename(u.m('old'), u.m('.wh.c'))
+    tree.write(u.m('e/.wh..wh..opq'), '')
+    os.link(u.m('.wh.a'), u.m('.wh.g'))
+    os.rename(u.m('move'), u.m('.wh.h'))
+    os.symlink('to', u.m('.wh.i'))
+    os.unlink(u.m('g'))
+    for _ in range(2):
+        t.eq(tree.names(u.mnt), ['.wh.a', '.wh.b', '.wh.c', '.wh.g', '.wh.h', '.wh.i', 'b', 'e'])
+        t.eq((tree.names(u.m('b')), tree.names(u.m('e')), tree.names(u.m('.wh.b'))), ([], ['.wh..wh..opq'], []))
+        t.fails(errno.ENOENT, os.lstat, u.m('a'))
+        t.eq((tree.text(u.m('.wh.c')), tree.text(u.m('.wh.h'))), ('1', '1'))
+        u.remount()
+    for n in ('.wh.a', '.wh.c', '.wh.g', '.wh.h', '.wh.i', 'e/.wh..wh..opq'):
+        os.unlink(u.m(n))
+    os.rmdir(u.m('.wh.b'))
+    for _ in range(2):
+        t.eq((tree.names(u.mnt), tree.names(u.m('b')), tree.names(u.m('e'))), (['b', 'e'], [], []))
+        u.remount()
+
+
+@test(everywhere=True)
+def tar_names_are_kept(t):
+    """Files made through the mount under names of marks are files, there and where the upper is a
+    lower later: engines that run inside keep their data."""
+    u = t.union(text='f lower 1; f from 1; f x 1; f h1 1; h h2 h1')
+    u.check_layers = False
+    for fresh in (True, False):
+        u.mount()
+        names = ['.wh.' + n for n in ('cut', 'link', 'low', 'made', 'moved', 'node', 'x')]
+        if fresh:
+            for n in ('.wh.x', '.wh.made', 'plain', 'second', 'd/.wh..wh..opq'):
+                os.makedirs(os.path.dirname(u.m(n)), exist_ok=True)
+                tree.write(u.m(n), '')
+            os.mknod(u.m('.wh.node'), 0o600)
+            os.rename(u.m('plain'), u.m('.wh.moved'))
+            os.link(u.m('second'), u.m('.wh.link'))
+            os.truncate(u.m('from'), 0)
+            os.rename(u.m('from'), u.m('.wh.low'))
+            tree.write(u.m('.wh.cut'), 'data')
+            os.truncate(u.m('.wh.cut'), 0)
+            os.chmod(u.m('.wh.made'), 0o400)
+            with open(u.m('h1'), 'w'):
+                pass
+            os.mkdir(u.m('hard'))
+            os.link(u.m('h1'), u.m('hard/.wh.h'))
+            os.rename(u.m('h2'), u.m('hard/.wh.h2'))
+        t.eq(tree.names(u.mnt), names + ['d', 'h1', 'hard', 'lower', 'second', 'x'])
+        t.eq((tree.names(u.m('d')), tree.names(u.m('hard'))), (['.wh..wh..opq'], ['.wh.h', '.wh.h2']))
+        for n in names:
+            t.eq((os.stat(u.m(n)).st_size, os.listxattr(u.m(n))), (0, []))
+        u.umount()
+    v = t.union(lowers=2)
+    v.lowers = [u.upper, v.lowers[1]]
+    for d in ('', 'd/'):
+        tree.build(v.lowers[1], 'f %sx 1; f %scut 1; f %sbelow 1' % (d, d, d))
+    v.check_layers = False
+    v.mount()
+    for i in range(2):
+        t.eq(tree.names(v.mnt), names + ['below', 'cut', 'd', 'h1', 'hard', 'second', 'x'])
+        t.eq((tree.names(v.m('d')), tree.text(v.m('x'))), (['.wh..wh..opq', 'below', 'cut', 'x'], '1'))
+        os.chmod(v.m('.wh.x'), 0o640)
+        os.chmod(v.m('d/.wh..wh..opq'), 0o640)
+        os.utime(v.m('.wh.made'))
+        v.remount()
+    os.unlink(v.m('.wh.x'))
+    os.unlink(v.m('d/.wh..wh..opq'))
+    v.remount()
+    t.eq(tree.names(v.mnt), names[:-1] + ['below', 'cut', 'd', 'h1', 'hard', 'second', 'x'])
+    t.eq(tree.names(v.m('d')), ['below', 'cut', 'x'])
+
+
+@test()
+def tar_name_with_data_is_cut_off(t):
+    """A file of such a name that somebody else put into the upper does not become a mark by being emptied."""
+    u = t.union(text='f a 1')
+    u.put('f .wh.a data', 'upper')
+    u.check_layers = False
+    u.mount()
+    with open(u.m('.wh.a'), 'w'):
+        pass
+    for _ in range(2):
+        t.eq((tree.names(u.mnt), tree.text(u.m('a'))), (['.wh.a', 'a'], '1'))
+        u.remount()
 
 
 @test()

@@ -8,6 +8,9 @@
 
 static const struct fault_case cases[] = {
 	{ "write", RICH, "write d/e/f XXX 2", .held = "d/e/f" },
+	{ "write-tar-name", "1 d/.wh.f = f overlay.ordinary=y\n2 d/f = x", "write d/.wh.f XXX 2",
+	  .held = "d/.wh.f" },
+	{ "truncate-tar-name", "u d/.wh.f = f\n1 d/f = x", "truncate d/.wh.f 0" },
 	{ "write-in-clone", RICH, "write d/e/f XXX 2", CLONE, .held = "d/e/f" },
 	{ "write-big", BIG, "write d/e/f2 XXX 1100000", .held = "d/e/f2" },
 	{ "write-sync", RICH, "write d/e/f XXX", SYNC },

@@ -39,6 +39,12 @@ static const struct fault_case cases[] = {
 	{ "tmpfile-link", "1 d/a = x", "tmpfile d text d/new" },
 	{ "tmpfile-link-over-whiteout", "1 d/w = x\nu d/w whiteout", "tmpfile d text d/w" },
 
+	{ "create-tar-name", "1 d/a = x", "create d/.wh.a 0640" },
+	{ "create-tar-name-over-mark", "1 d/a = x\nu d/.wh.a =", "create d/.wh.a 0640" },
+	{ "create-tar-opaque-over-mark", "1 d/a = x\nu d/.wh..wh..opq =\nu d/b = b",
+	  "create d/.wh..wh..opq 0640" },
+	{ "mkdir-tar-name-over-mark", "1 d/a/x = x\nu d/.wh.a =\nu d/a/y = y",
+	  "mkdir d/.wh.a 0750" },
 	{ "create-over-whiteout-revalidate", "1 d/w = lower\nu d/w whiteout", "create d/w 0600",
 	  REVALIDATE },
 };

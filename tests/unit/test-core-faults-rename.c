@@ -6,6 +6,9 @@
 
 static const struct fault_case cases[] = {
 	{ "rename-upper", "u d/f = upper\n1 d/g = l", "rename d/f d/n", .held = "d/f" },
+	{ "rename-upper-to-tar-name", "u d/f =\n1 d/g = l", "rename d/f d/.wh.g", .held = "d/f" },
+	{ "rename-over-tar-mark", "u d/f =\n1 d/g = l\nu d/.wh.g =", "rename d/f d/.wh.g",
+	  .held = "d/f" },
 	{ "rename-upper-noreplace", "u d/f = upper\n1 d/g = l", "rename d/f d/n noreplace" },
 	{ "rename-upper-over-upper", "u d/f = f\nu d/g = g", "rename d/f d/g", .held = "d/g" },
 	{ "rename-upper-over-lower", PLAIN, "rename d/g d/f", .held = "d/f" },

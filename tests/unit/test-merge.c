@@ -153,7 +153,7 @@ static const struct {
 	{ "1 n = x overlay.whiteout=\n2 n = 2\n3 z = z", "1", 1, "1L" }, /* has data */
 	{ "u n -> x\n1 n/a = 1\n3 z = z", "0", 1, "0L" },
 	{ "u n fifo\n3 z = z", "0", 0, "0" },
-	/* the tar form: hides what is below its layer, not in it; upper names of that kind are names */
+	/* the tar form: hides what is below its layer, not in it; in an upper with data it is a name */
 	{ "1 .wh.n = x\n2 n = 2\n3 z = z", "-", 0, "" },
 	{ "1 .wh.n = x\n1 n = 1\n2 n = 2\n3 z = z", "1", 1, "1L" },
 	{ "1 .wh.n = x\n1 n/a = 1\n2 n/b = 2\n3 z = z", "1", 1, "1L" },
@@ -162,6 +162,15 @@ static const struct {
 	{ "u .wh.n = x\n1 n = 1\n3 z = z", "1", 1, "1L" },
 	{ "1 n/.wh..wh..opq = x\n2 n/b = 2\n3 z = z", "1!", 1, "1ML" },
 	{ "u n/.wh..wh..opq = x\n1 n/b = 2\n3 z = z", "01", 1, "0ML" },
+	{ "u .wh.n =\n1 n = 1\n3 z = z", "-", 1, "" },
+	{ "u .wh.n =\nu n/x = u\n1 n/y = 1\n3 z = z", "0", 1, "0L" },
+	{ "u .wh.n/\n1 n = 1\n3 z = z", "1", 1, "1L" },
+	{ "u n/.wh..wh..opq =\n1 n/b = 2\n3 z = z", "0!", 1, "0ML" },
+	/* and one that was made through a union is a name anywhere */
+	{ "u .wh.n = overlay.ordinary=y\n1 n = 1\n3 z = z", "1", 1, "1L" },
+	{ "1 .wh.n = overlay.ordinary=y\n2 n = 2\n3 z = z", "2", 1, "2L" },
+	{ "u n/.wh..wh..opq = overlay.ordinary=y\n1 n/b = 2\n3 z = z", "01", 1, "0ML" },
+	{ "1 n/.wh..wh..opq = overlay.ordinary=y\n2 n/b = 2\n3 z = z", "12", 1, "1ML" },
 	/* marks that are not followed */
 	{ "u n/ overlay.redirect=m\n1 n/x = 1\n3 z = z", "E1", 1, "0ML" },
 	{ "2 n/ overlay.redirect=m\n3 z = z", "E1", 1, "2L" },
@@ -259,14 +268,15 @@ static void without_upper(void **state)
 static void sentinels_of_the_upper(void **state)
 {
 	struct fixture *f =
-		start("u .wh..wh..opq = x\nu .wh..opq = x\nu .wh.a = b\n1 .wh..wh.plnk/x = 1");
+		start("u .wh..wh..opq =\nu .wh..opq = x\nu .wh.a = b\n1 .wh..wh.plnk/x = 1");
 	struct un_listing *l;
 
 	assert_int_equal(un_merge_list(&f->d, &l), 0);
 	assert_non_null(un_listing_find(l, ".wh.a"));
 	assert_non_null(un_listing_find(l, ".wh..opq"));
 	assert_null(un_listing_find(l, ".wh..wh.plnk"));
-	assert_int_equal(un_listing_shown(l), 3);
+	assert_int_equal(un_listing_shown(l), 2);
+	assert_true(un_listing_has_whiteouts(l));
 	un_listing_free(l);
 	finish(f);
 }
@@ -280,6 +290,8 @@ static void failures(void **state)
 		"u n/\n1 n/ overlay.opaque=y\n2 n = 2",
 		"u z = z\n1 z xwhiteout\n2 n = 2",
 		"1 .wh.n = w\n2 n = 2",
+		"u .wh.n =\n1 n = 1\n2 n = 2",
+		"u n/.wh..wh..opq =\n1 n/.wh..wh..opq = x\n2 n/b = 2",
 		"u n = u\n1 n = 1\n2 n = 2",
 		"1 n xwhiteout\n2 n = 2",
 	};
