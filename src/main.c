@@ -323,9 +323,8 @@ static const struct un_transport_ops *raw_ops(const struct un_options *o)
  */
 static uint32_t init_flags2(const struct app *a)
 {
-	if (strstr(a->options->mount_opts->str, "allow_root"))
-		return 0;
-	return un_ops_init_flags2(a->ops, !un_mount_inherited(a->mount));
+	return un_ops_init_flags2(a->ops, !strstr(a->options->mount_opts->str, "allow_root"),
+				  !un_mount_inherited(a->mount));
 }
 
 static int start_transport(struct app *a, char **ret_err)

@@ -28,8 +28,11 @@ const struct un_transport_ops *un_ops_raw(void);
 
 /* What un_transport_config.init_flags should hold. */
 uint32_t un_ops_init_flags(const struct un_ops *ops);
-/* ... and init_flags2. @permissions: the mount is known to have default_permissions. */
-uint32_t un_ops_init_flags2(const struct un_ops *ops, bool permissions);
+/*
+ * ... and init_flags2. @idmap: it may be idmapped; @permissions: the mount is known to have
+ * default_permissions.
+ */
+uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissions);
 
 /* After un_transport_new(), before un_transport_init(). */
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport);

@@ -9,7 +9,17 @@
 /* What the kernel may keep for ever; it is told when something changes. */
 #define FOREVER 1e9
 
+/* FUSE_* of linux/fuse.h, in flags and flags2 of INIT. */
+#define FLAG_ASYNC_READ (1u << 0)
+#define FLAG_DONT_MASK (1u << 6)
+#define FLAG_AUTO_INVAL_DATA (1u << 12)
+#define FLAG_DO_READDIRPLUS (1u << 13)
+#define FLAG_WRITEBACK_CACHE (1u << 16)
+#define FLAG_PARALLEL_DIROPS (1u << 18)
+#define FLAG_POSIX_ACL (1u << 20)
+#define FLAG_CACHE_SYMLINKS (1u << 23)
 #define FLAG_HANDLE_KILLPRIV_V2 (1u << 28)
+#define FLAG2_NO_EXPORT_SUPPORT (1u << 6)
 #define FLAG2_ALLOW_IDMAP (1u << 8)
 
 struct un_ops *un_ops_new(struct un_fs *fs, const struct un_ops_config *config)
@@ -32,17 +42,28 @@ static bool has_acl(const struct un_ops *ops)
 	return un_fs_has_acl(ops->fs) && !ops->config.noxattrs && !ops->config.noacl;
 }
 
+/*
+ * Everything that is wanted, whether libfuse puts it into its answer or not (3.14 does not hand on
+ * PARALLEL_DIROPS). Not ASYNC_DIO: with it a buffered read after an asynchronous direct write may find
+ * the old data. Not HANDLE_KILLPRIV, in which every write may have to clear bits, at a request each time.
+ */
 uint32_t un_ops_init_flags(const struct un_ops *ops)
 {
-	(void)ops;
-	/* The older form, in which every write may have to clear bits, costs a request each time. */
-	return FLAG_HANDLE_KILLPRIV_V2 | UN_WIRE_SETXATTR_EXT;
+	return FLAG_ASYNC_READ | FLAG_DONT_MASK | FLAG_AUTO_INVAL_DATA | FLAG_DO_READDIRPLUS |
+	       FLAG_PARALLEL_DIROPS | FLAG_CACHE_SYMLINKS | FLAG_HANDLE_KILLPRIV_V2 |
+	       UN_WIRE_SETXATTR_EXT | (has_acl(ops) ? FLAG_POSIX_ACL : 0) |
+	       (ops->config.writeback ? FLAG_WRITEBACK_CACHE : 0);
 }
 
-uint32_t un_ops_init_flags2(const struct un_ops *ops, bool permissions)
+uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissions)
 {
+	/* Handles of ours do not last: exporters are to refuse at once, not to find them stale later. */
+	uint32_t flags = FLAG2_NO_EXPORT_SUPPORT;
+
 	/* The kernel refuses it unless it checks permissions by itself; with ACLs it always does. */
-	return permissions || has_acl(ops) ? FLAG2_ALLOW_IDMAP : 0;
+	if (idmap && (permissions || has_acl(ops)))
+		flags |= FLAG2_ALLOW_IDMAP;
+	return flags;
 }
 
 void un_ops_stale(struct un_ops *ops, uint64_t id)
@@ -94,12 +115,12 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct un_ops *ops = userdata;
 
-	conn->want &= ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ |
-				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_HANDLE_KILLPRIV);
-	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-			   FUSE_CAP_READDIRPLUS | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_DONT_MASK |
-			   FUSE_CAP_IOCTL_DIR | FUSE_CAP_CACHE_SYMLINKS);
+	conn->want &=
+		~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+			    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS_AUTO |
+			    FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ASYNC_DIO);
+	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+			   FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_DONT_MASK | FUSE_CAP_CACHE_SYMLINKS);
 	if (has_acl(ops))
 		want(conn, FUSE_CAP_POSIX_ACL);
 	if (ops->config.writeback)

@@ -25,9 +25,11 @@ FICLONE = 0x40049409
 STATX_BTIME, STATX_BASIC = 0x800, 0x7ff
 _machine = os.uname().machine
 _nr = {'x86_64': dict(renameat2=316, statx=332, io_setup=206, io_destroy=207, io_getevents=208,
-                      io_submit=209, getdents64=217, open_tree=428, move_mount=429, mount_setattr=442),
+                      io_submit=209, getdents64=217, name_to_handle_at=303,
+                      open_tree=428, move_mount=429, mount_setattr=442),
        'aarch64': dict(renameat2=276, statx=291, io_setup=0, io_destroy=1, io_getevents=4,
-                       io_submit=2, getdents64=61, open_tree=428, move_mount=429, mount_setattr=442)}.get(_machine, {})
+                       io_submit=2, getdents64=61, name_to_handle_at=264,
+                       open_tree=428, move_mount=429, mount_setattr=442)}.get(_machine, {})
 
 libc.mount.argtypes = [_c.c_char_p, _c.c_char_p, _c.c_char_p, _c.c_ulong, _c.c_char_p]
 libc.fallocate.argtypes = [_c.c_int, _c.c_int, _c.c_int64, _c.c_int64]
