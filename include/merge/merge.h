@@ -123,11 +123,14 @@ enum un_entry_flags {
 };
 
 /*
- * A name of a merged directory. Cookies are a function of the name alone, so that an offset stays
- * good when the listing changes or is built anew, without any state for an open directory.
+ * A name of a merged directory. Cookies are a function of the name, so that an offset stays good when the
+ * listing changes or is built anew, without any state for an open directory; but for the few names that
+ * must be told apart, where the order counts in which they came. So what is built anew for a directory
+ * that may be open is given the listing before, and keeps its cookies.
  */
 struct un_entry {
-	uint64_t cookie; /* > 2, < 2^63, unique in the listing */
+	uint32_t cookie; /* > 2, unique in the listing; < 2^31, but for what does not happen */
+	uint32_t hash;
 	uint64_t ino;    /* d_ino of the topmost layer that has it */
 	uint16_t pos;    /* in the directory's stack */
 	uint8_t type;    /* DT_* */
@@ -173,5 +176,6 @@ void un_listing_shift(struct un_listing *l);
 void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
 			      void *data);
 
-/* Reads all layers. 0 or -errno; *ret is owned by the caller. */
-int un_merge_list(const struct un_merge_dir *d, struct un_listing **ret);
+/* Reads all layers. 0 or -errno; *ret is owned by the caller. @was: the listing it replaces, or NULL. */
+int un_merge_list(const struct un_merge_dir *d, const struct un_listing *was,
+		  struct un_listing **ret);

@@ -9,6 +9,8 @@
  */
 #include "core_i.h"
 
+#include "util/hash.h"
+
 static guint mix(uint64_t x)
 {
 	x ^= x >> 33;
@@ -43,7 +45,7 @@ static gboolean key_equal(gconstpointer a, gconstpointer b)
 
 static guint hash_of_name(const struct un_inode *dir, const char *name)
 {
-	return mix(dir->id) ^ g_str_hash(name);
+	return (guint)un_hash_name_in(dir->id, name);
 }
 
 static guint name_hash(gconstpointer p)

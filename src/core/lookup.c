@@ -457,12 +457,12 @@ int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 	if (dir->d->listing && !fs->revalidate)
 		return 0;
 	un_dir_merge(fs, dir, &md);
-	r = un_merge_list(&md, &l);
+	r = un_merge_list(&md, dir->d->listing, &l);
 	/* Want of descriptors is ours, not the caller's. */
 	for (int i = 0; (r == -EMFILE || r == -ENFILE) && i < 16; i++) {
 		if (!un_fdcache_squeeze(fs->fds))
 			g_usleep(1000u << MIN(i, 7));
-		r = un_merge_list(&md, &l);
+		r = un_merge_list(&md, dir->d->listing, &l);
 	}
 	if (r < 0)
 		return r == -EMFILE ? -ENFILE : r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Names are found through a hash table of pointers (open addressing, keyed by the cookie's base) and
+ * Names are found through a hash table of pointers (open addressing, keyed by the hash) and
  * walked in cookie order through a sorted array. Changes go to the table at once; the array follows
  * when somebody next lists: removed entries are flagged dead in it, new ones wait in `fresh`. So a
  * directory that is filled or emptied while nobody lists it costs no sorting at all.
@@ -11,6 +11,7 @@
 
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/hash.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,9 +19,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The low bits of a cookie tell names of the same hash apart. */
-#define SEQ_BITS 4
-#define SEQ_MASK ((1ull << SEQ_BITS) - 1)
+/*
+ * A cookie has 31 bits, for programs whose off_t has no more: 28 of the name's hash, and 3 that tell
+ * names apart which agree in those (among a million about 2,000 pairs). A ninth name of one hash, of
+ * which there is none among a hundred million, is numbered from 2^31 on.
+ */
+#define BASE_BITS 28
+#define BASE_MASK ((1u << BASE_BITS) - 1)
+#define SEQ_BITS 3
+#define SEQ_MASK ((1u << SEQ_BITS) - 1)
+#define EXTRA (1u << 31)
 
 struct un_listing {
 	struct un_entry **slots;
@@ -33,24 +41,17 @@ struct un_listing {
 	size_t n_sorted;
 	GPtrArray *fresh;
 	GPtrArray *dead; /* to be freed when the order is made anew */
+	uint32_t extra;  /* cookies given from EXTRA on */
 };
 
 static struct un_entry tombstone;
 
-/* FNV-1a, then a finalizer so that all bits depend on all of the name. */
-static uint64_t hash_name(const char *name)
+static uint32_t hash_name(const char *name)
 {
-	uint64_t h = 0xcbf29ce484222325ull;
+	uint32_t h = (uint32_t)un_hash_name(name);
 
-	for (const unsigned char *p = (const unsigned char *)name; *p; p++)
-		h = (h ^ *p) * 0x100000001b3ull;
-	h ^= h >> 33;
-	h *= 0xff51afd7ed558ccdull;
-	h ^= h >> 33;
-	h *= 0xc4ceb9fe1a85ec53ull;
-	h ^= h >> 33;
-	h = (h >> 1) & ~SEQ_MASK;
-	return h ? h : SEQ_MASK + 1;
+	/* Of base 0 some cookies are those of "." and "..". */
+	return h & BASE_MASK ? h : h | 1;
 }
 
 struct un_listing *un_listing_new(void)
@@ -77,9 +78,10 @@ struct un_listing *un_listing_free(struct un_listing *l)
 	return NULL;
 }
 
-static size_t slot_of(uint64_t base, size_t cap)
+/* By the base alone: who shares one is found on one way. */
+static size_t slot_of(uint32_t hash, size_t cap)
 {
-	return (size_t)(base >> SEQ_BITS) & (cap - 1);
+	return (hash & BASE_MASK) & (cap - 1);
 }
 
 static void grow(struct un_listing *l)
@@ -96,7 +98,7 @@ static void grow(struct un_listing *l)
 
 		if (!e || e == &tombstone)
 			continue;
-		for (s = slot_of(e->cookie & ~SEQ_MASK, cap); slots[s]; s = (s + 1) & (cap - 1))
+		for (s = slot_of(e->hash, cap); slots[s]; s = (s + 1) & (cap - 1))
 			;
 		slots[s] = e;
 	}
@@ -106,31 +108,57 @@ static void grow(struct un_listing *l)
 	l->used = l->live;
 }
 
-/* The slot that holds @name, or -1; *ret_taken gets the sequence numbers in use for its hash. */
-static ssize_t find_slot(const struct un_listing *l, const char *name, uint64_t base,
-			 unsigned *ret_taken)
+/* The slot that holds @name, or -1. */
+static ssize_t find_slot(const struct un_listing *l, const char *name, uint32_t hash)
+{
+	if (l->cap == 0)
+		return -1;
+	for (size_t s = slot_of(hash, l->cap); l->slots[s]; s = (s + 1) & (l->cap - 1)) {
+		struct un_entry *e = l->slots[s];
+
+		if (e != &tombstone && e->hash == hash && strcmp(e->name, name) == 0)
+			return (ssize_t)s;
+	}
+	return -1;
+}
+
+/* The sequence numbers in use with the base of @hash, as bits. */
+static unsigned taken_with(const struct un_listing *l, uint32_t hash)
 {
 	unsigned taken = 0;
 
 	if (l->cap == 0)
-		return -1;
-	for (size_t s = slot_of(base, l->cap); l->slots[s]; s = (s + 1) & (l->cap - 1)) {
+		return 0;
+	for (size_t s = slot_of(hash, l->cap); l->slots[s]; s = (s + 1) & (l->cap - 1)) {
 		struct un_entry *e = l->slots[s];
 
-		if (e == &tombstone || (e->cookie & ~SEQ_MASK) != base)
-			continue;
-		if (strcmp(e->name, name) == 0)
-			return (ssize_t)s;
-		taken |= 1u << (e->cookie & SEQ_MASK);
+		if (e != &tombstone && ((e->hash ^ hash) & BASE_MASK) == 0 && e->cookie < EXTRA)
+			taken |= 1u << (e->cookie & SEQ_MASK);
 	}
-	if (ret_taken)
-		*ret_taken = taken;
-	return -1;
+	return taken;
+}
+
+/*
+ * As @was has it, whose positions somebody may hold. What is new takes the place of nothing that is in
+ * either.
+ */
+static uint32_t new_cookie(struct un_listing *l, const struct un_listing *was, const char *name,
+			   uint32_t hash)
+{
+	ssize_t at = was ? find_slot(was, name, hash) : -1;
+	unsigned taken;
+
+	if (at >= 0)
+		return was->slots[at]->cookie;
+	taken = taken_with(l, hash) | (was ? taken_with(was, hash) : 0);
+	if (taken == (1u << (SEQ_MASK + 1)) - 1)
+		return EXTRA + l->extra++;
+	return (hash & BASE_MASK) << SEQ_BITS | (uint32_t)__builtin_ctz(~taken);
 }
 
 struct un_entry *un_listing_find(const struct un_listing *l, const char *name)
 {
-	ssize_t s = find_slot(l, name, hash_name(name), NULL);
+	ssize_t s = find_slot(l, name, hash_name(name));
 
 	return s < 0 ? NULL : l->slots[s];
 }
@@ -146,12 +174,11 @@ static void count(struct un_listing *l, const struct un_entry *e, int by)
 	l->whiteouts += e->flags & UN_ENTRY_WHITEOUT ? (size_t)by : 0;
 }
 
-struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned pos, uint8_t type,
-				uint8_t flags, uint64_t ino)
+static struct un_entry *put(struct un_listing *l, const struct un_listing *was, const char *name,
+			    unsigned pos, uint8_t type, uint8_t flags, uint64_t ino)
 {
-	uint64_t base = hash_name(name);
-	unsigned taken = 0;
-	ssize_t at = find_slot(l, name, base, &taken);
+	uint32_t hash = hash_name(name);
+	ssize_t at = find_slot(l, name, hash);
 	struct un_entry *e;
 	size_t len = strlen(name) + 1;
 
@@ -165,9 +192,9 @@ struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned
 			grow(l);
 		e = g_malloc(sizeof(*e) + len);
 		memcpy(e->name, name, len);
-		/* 16 names of one 59-bit hash do not happen by themselves; then the last two share. */
-		e->cookie = base | MIN((uint64_t)__builtin_ctz(~taken), SEQ_MASK);
-		for (s = slot_of(base, l->cap); l->slots[s] && l->slots[s] != &tombstone;
+		e->hash = hash;
+		e->cookie = new_cookie(l, was, name, hash);
+		for (s = slot_of(hash, l->cap); l->slots[s] && l->slots[s] != &tombstone;
 		     s = (s + 1) & (l->cap - 1))
 			;
 		if (!l->slots[s])
@@ -184,9 +211,15 @@ struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned
 	return e;
 }
 
+struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned pos, uint8_t type,
+				uint8_t flags, uint64_t ino)
+{
+	return put(l, NULL, name, pos, type, flags, ino);
+}
+
 void un_listing_remove(struct un_listing *l, const char *name)
 {
-	ssize_t s = find_slot(l, name, hash_name(name), NULL);
+	ssize_t s = find_slot(l, name, hash_name(name));
 	struct un_entry *e;
 
 	if (s < 0)
@@ -218,20 +251,22 @@ bool un_listing_has_whiteouts(const struct un_listing *l)
  */
 static void sort_by_cookie(struct un_entry **f, size_t n)
 {
-	unsigned shift = 63;
+	unsigned shift = 31;
 	uint32_t *start;
 	struct un_entry **out;
+	size_t buckets;
 
-	while (shift > 0 && (1ull << (63 - shift)) < n)
+	while (shift > 0 && (1ull << (31 - shift)) < n)
 		shift--;
-	start = g_new0(uint32_t, (1ull << (63 - shift)) + 1);
+	buckets = (1ull << (31 - shift)) + 1; /* the last for those from EXTRA on */
+	start = g_new0(uint32_t, buckets + 1);
 	out = g_new(struct un_entry *, n);
 	for (size_t i = 0; i < n; i++)
-		start[(f[i]->cookie >> shift) + 1]++;
-	for (size_t b = 1; b <= 1ull << (63 - shift); b++)
+		start[MIN(f[i]->cookie >> shift, buckets - 1) + 1]++;
+	for (size_t b = 1; b <= buckets; b++)
 		start[b] += start[b - 1];
 	for (size_t i = 0; i < n; i++)
-		out[start[f[i]->cookie >> shift]++] = f[i];
+		out[start[MIN(f[i]->cookie >> shift, buckets - 1)]++] = f[i];
 	for (size_t i = 0; i < n; i++) {
 		struct un_entry *e = out[i];
 		size_t at = i;
@@ -329,6 +364,7 @@ void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char 
 struct build {
 	const struct un_merge_dir *d;
 	struct un_listing *l;
+	const struct un_listing *was;
 	const struct un_where *w;
 	unsigned pos;
 	GPtrArray *tar; /* NAMEs of this layer's `.wh.NAME`, char * */
@@ -410,7 +446,7 @@ static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t i
 		flags |= UN_ENTRY_HIDDEN | UN_ENTRY_STOP | (upper ? UN_ENTRY_WHITEOUT : 0);
 	else if (type != DT_DIR)
 		flags |= UN_ENTRY_STOP;
-	un_listing_put(b->l, name, b->pos, type, flags, ino);
+	put(b->l, b->was, name, b->pos, type, flags, ino);
 	return 0;
 }
 
@@ -427,8 +463,8 @@ static void apply_tar_whiteouts(struct build *b, bool upper)
 		if (e)
 			e->flags |= UN_ENTRY_STOP | decided;
 		else
-			un_listing_put(b->l, name, b->pos, DT_UNKNOWN,
-				       UN_ENTRY_HIDDEN | UN_ENTRY_STOP | decided, 0);
+			put(b->l, b->was, name, b->pos, DT_UNKNOWN,
+			    UN_ENTRY_HIDDEN | UN_ENTRY_STOP | decided, 0);
 	}
 	g_ptr_array_set_size(b->tar, 0);
 }
@@ -485,10 +521,13 @@ static void finish(struct un_listing *l)
 	un_listing_settle(l);
 }
 
-int un_merge_list(const struct un_merge_dir *d, struct un_listing **ret)
+int un_merge_list(const struct un_merge_dir *d, const struct un_listing *was,
+		  struct un_listing **ret)
 {
-	struct build b = { .d = d, .l = un_listing_new() };
+	struct build b = { .d = d, .l = un_listing_new(), .was = was };
 	int r = 0;
+
+	b.l->extra = was ? was->extra : 0;
 
 	b.tar = g_ptr_array_new_with_free_func(g_free);
 	for (unsigned pos = 0; pos < d->n && r == 0; pos++) {

@@ -2,7 +2,9 @@
 """Listings: stable offsets, changes while listing, many names, rewinding."""
 import ctypes
 import os
+import random
 import struct
+import subprocess
 import time
 
 from lib import k, test, tree
@@ -232,3 +234,123 @@ def two_readers_and_a_writer(t):
             os.unlink(u.m('d/tmp-%d' % (i - 10)))
     for p in pids:
         t.eq(os.waitpid(p, 0)[1], 0, 'a reader missed names')
+
+
+SMALL = r'''
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+	static struct { long at; char name[32]; } seen[20000];
+	DIR *d = opendir(argv[1]);
+	struct dirent *e;
+	int n = 0, bad = 0;
+
+	if (!d || sizeof(e->d_off) != 4)
+		return 2;
+	for (;;) {
+		seen[n].at = telldir(d);
+		errno = 0;
+		e = readdir(d);
+		if (!e)
+			break;
+		snprintf(seen[n++].name, sizeof(seen->name), "%s", e->d_name);
+	}
+	if (errno)
+		perror("readdir");
+	for (int i = 0; i < n; i += 97) {
+		seekdir(d, seen[i].at);
+		e = readdir(d);
+		bad += !e || strcmp(e->d_name, seen[i].name) != 0;
+	}
+	printf("%d names, %d wrong after seekdir\n", n, bad);
+	return 0;
+}
+'''
+
+
+@test(needs=('gcc',), timeout=120)
+def without_large_file_support(t):
+    """A program whose off_t has 32 bits lists directories and comes back to positions in them."""
+    tree.write(t.dir + '/small.c', SMALL)
+    p = subprocess.run(['gcc', '-m32', '-o', t.dir + '/small', t.dir + '/small.c'], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, text=True)
+    if p.returncode or subprocess.run([t.dir + '/small']).returncode not in (1, 2, -11):
+        t.skip('no programs of 32 bits here: %s' % p.stdout[-200:])
+    u = t.union(lowers=2)
+    for i in range(10000):
+        tree.write(u.low('name-%d' % i, i % 2), '')
+    u.check_lowers = False
+    for opts in ((), ('ino32_t',), ('timeout=0',)):
+        u.mount(*opts)
+        for i in range(5):
+            tree.write(u.m('new-%d' % i), '')
+        t.eq(t.run(t.dir + '/small', u.mnt), '10007 names, 0 wrong after seekdir\n', '%s' % (opts,))
+        u.umount()
+
+
+def _cpu(u):
+    """Seconds the daemon has computed."""
+    with open('/proc/%d/stat' % u.proc.pid) as f:
+        return sum(map(int, f.read().rpartition(')')[2].split()[11:13])) / os.sysconf('SC_CLK_TCK')
+
+
+@test(identities=('root',), timeout=180)
+def names_of_one_hash(t):
+    """Names chosen to meet in a table (each has the same hash of a well-known kind) cost what others do."""
+    spent = {}
+    for kind in ('usual', 'chosen'):
+        u = t.union(name=kind)
+        for i in range(1 << 15):
+            name = 'f%028d' % i
+            if kind == 'chosen':        # Ez and FY: 33 * E + z = 33 * F + Y
+                name = ''.join('Ez' if i >> b & 1 else 'FY' for b in range(15))
+            os.close(os.open(u.low(name), os.O_CREAT | os.O_WRONLY))
+        u.check_lowers = False
+        u.mount()
+        before = _cpu(u)
+        for _ in range(2):
+            t.eq(sum(e.stat().st_nlink for e in os.scandir(u.mnt)), 1 << 15)
+        spent[kind] = _cpu(u) - before
+        u.umount()
+    t.ok(spent['chosen'] < 2 * spent['usual'] + 0.1, 'seconds of the daemon: %s' % spent)
+
+
+@test(identities=('root', 'userns'), timeout=180)
+def changes_while_listing_in_small_steps(t):
+    """Names that are there all the time come exactly once, with a buffer for a few names, whatever others are made
+    and removed meanwhile; also where every listing reads the layers anew."""
+    for opts in ((), ('timeout=0',)):
+        u = t.union(name='u%d' % len(opts))
+        for i in range(3000):
+            tree.write(u.low('stays-%d' % i), '')
+        u.check_lowers = False
+        u.mount(*opts)
+        fd = os.open(u.mnt, os.O_RDONLY)
+        buf = ctypes.create_string_buffer(256)
+        seen, step, r = [], 0, random.Random(7)
+        while True:
+            n = k.syscall('getdents64', ctypes.c_int(fd), buf, ctypes.c_uint(len(buf)))
+            if n == 0:
+                break
+            at = 0
+            while at < n:
+                _, _, reclen, _ = struct.unpack_from('QqHB', buf, at)
+                seen.append(os.fsdecode(ctypes.string_at(ctypes.addressof(buf) + at + 19)))
+                at += reclen
+            for _ in range(3):
+                step += 1
+                name = u.m('comes-%d' % r.randrange(400))
+                if os.path.lexists(name):
+                    os.unlink(name)
+                else:
+                    tree.write(name, '')
+            if step % 500 < 3:
+                os.listdir(u.mnt)       # with timeout=0 this reads the layers
+        os.close(fd)
+        stays = [n for n in seen if n.startswith('stays')]
+        t.eq((len(stays), len(set(stays))), (3000, 3000), str(opts))
+        u.umount()

@@ -13,10 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../lib/layer-fault.h"
 #include "../lib/stack.h"
 #include "merge/merge.h"
+#include "util/hash.h"
 
 struct fixture {
 	struct stack s;
@@ -101,7 +103,7 @@ static char *listed(struct fixture *f)
 	struct un_listing *l;
 	struct un_entry *e;
 	GString *out = g_string_new("");
-	int r = un_merge_list(&f->d, &l);
+	int r = un_merge_list(&f->d, NULL, &l);
 
 	if (r < 0) {
 		g_string_printf(out, "E%d", -r);
@@ -271,7 +273,7 @@ static void sentinels_of_the_upper(void **state)
 		start("u .wh..wh..opq =\nu .wh..opq = x\nu .wh.a = b\n1 .wh..wh.plnk/x = 1");
 	struct un_listing *l;
 
-	assert_int_equal(un_merge_list(&f->d, &l), 0);
+	assert_int_equal(un_merge_list(&f->d, NULL, &l), 0);
 	assert_non_null(un_listing_find(l, ".wh.a"));
 	assert_non_null(un_listing_find(l, ".wh..opq"));
 	assert_null(un_listing_find(l, ".wh..wh.plnk"));
@@ -366,6 +368,55 @@ static void twenty_layers(void **state)
 	finish(f);
 }
 
+/* Two names that meet in one place of a listing. */
+static void names_that_meet(char a[32], char b[32])
+{
+	g_autoptr(GHashTable) seen =
+		g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
+
+	for (unsigned k = 0;; k++) {
+		char *name = g_strdup_printf("name-%u", k);
+		gpointer h = GUINT_TO_POINTER((guint)un_hash_name(name) & 0xfffffff);
+		const char *other = g_hash_table_lookup(seen, h);
+
+		if (!other) {
+			g_hash_table_insert(seen, h, name);
+			continue;
+		}
+		g_strlcpy(a, other, 32);
+		g_strlcpy(b, name, 32);
+		g_free(name);
+		return;
+	}
+}
+
+/* Built anew, a listing has each name where it was before, whatever came or went beside it. */
+static void positions_outlive_a_listing(void **state)
+{
+	char a[32], b[32];
+	g_autofree char *text = NULL, *gone = NULL;
+	struct un_listing *was, *l;
+	struct fixture *f;
+	uint32_t ca, cb;
+
+	names_that_meet(a, b);
+	text = g_strdup_printf("1 %s = x\n1 %s = x", a, b);
+	f = start(text);
+	assert_int_equal(un_merge_list(&f->d, NULL, &was), 0);
+	ca = un_listing_find(was, a)->cookie;
+	cb = un_listing_find(was, b)->cookie;
+	assert_int_equal(MAX(ca, cb), MIN(ca, cb) + 1);
+	/* The one that came first goes. */
+	gone = g_strconcat("1/", ca < cb ? a : b, NULL);
+	assert_int_equal(unlink(stack_path(&f->s, gone)), 0);
+	assert_int_equal(un_merge_list(&f->d, was, &l), 0);
+	assert_null(un_listing_find(l, ca < cb ? a : b));
+	assert_int_equal(un_listing_find(l, ca < cb ? b : a)->cookie, MAX(ca, cb));
+	un_listing_free(l);
+	un_listing_free(was);
+	finish(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,7 +424,7 @@ int main(void)
 		cmocka_unit_test(marks_of_the_found), cmocka_unit_test(sub_mounts_are_empty),
 		cmocka_unit_test(without_upper),      cmocka_unit_test(sentinels_of_the_upper),
 		cmocka_unit_test(failures),           cmocka_unit_test(a_directory_does_not_open),
-		cmocka_unit_test(twenty_layers),
+		cmocka_unit_test(twenty_layers),      cmocka_unit_test(positions_outlive_a_listing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
