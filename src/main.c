@@ -134,6 +134,7 @@ static int open_union(struct app *a, char **ret_err)
 		.metacopy_follow = o->metacopy,
 		.metacopy_create = o->metacopy && o->redirect_dir == UN_REDIRECT_ON,
 		.owners = &a->owners,
+		.shown_at = un_mount_inherited(a->mount) ? NULL : un_mount_path(a->mount),
 		.other_fds = threads(o) * UN_TRANSPORT_FDS,
 	};
 	const struct un_ops_config ops = {

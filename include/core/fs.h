@@ -34,7 +34,8 @@ struct un_fs_config {
 	bool revalidate; /* timeout=0: ask the layers at every lookup */
 	/* Whose files are shown to be; NULL: as stored. Borrowed for as long as the layers live. */
 	const struct un_owners *owners;
-	unsigned other_fds; /* descriptors that the process needs beside the union's */
+	const char *shown_at; /* where it is mounted, for messages; NULL: not known */
+	unsigned other_fds;   /* descriptors that the process needs beside the union's */
 };
 
 /* NULL and a sentence in *ret_err on failure. */

@@ -63,15 +63,17 @@ struct un_hit {
 };
 
 struct un_found {
-	unsigned n;                   /* 0: the name does not exist; >1: directories that merge */
-	struct un_hit *hits;          /* owned: un_found_done() */
-	struct un_hit one;            /* room for the usual case */
-	bool upper_whiteout;          /* the upper has a whiteout at this name */
-	char *redirect;               /* of an object in the upper */
-	bool metacopy;                /* hits[0] is a file without data, which is ... */
-	struct un_hit *data;          /* ... here; NULL: */
-	char *data_path;              /* ... at this path in one of the layers with data only */
-	const struct un_merge_dir *d; /* what was asked; for un_found_done() */
+	unsigned n;                     /* 0: the name does not exist; >1: directories that merge */
+	struct un_hit *hits;            /* owned: un_found_done() */
+	struct un_hit one;              /* room for the usual case */
+	bool upper_whiteout;            /* the upper has a whiteout at this name */
+	char *redirect;                 /* of an object in the upper */
+	bool metacopy;                  /* hits[0] is a file without data, which is ... */
+	struct un_hit *data;            /* ... here; NULL: */
+	char *data_path;                /* ... at this path in one of the layers with data only */
+	const struct un_layer *refused; /* -EPERM: it has a mark that is not followed, ... */
+	enum un_mark refused_mark;      /* ... this one */
+	const struct un_merge_dir *d;   /* what was asked; for un_found_done() */
 };
 
 /* Before un_merge_dir that was asked goes away. */

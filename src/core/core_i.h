@@ -223,6 +223,7 @@ struct un_fs {
 	GHashTable *ino_kept; /* real upper number -> shown, where no origin could be stored */
 
 	atomic_uint_fast64_t copyups, copied_bytes;
+	struct un_said *said; /* say.c */
 	un_stale_fn stale;
 	void *stale_data;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core_i.h"
+#include "say_i.h"
 
 #include <malloc.h>
 
@@ -178,6 +179,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
 	un_table_init(fs);
+	un_say_init(fs, config->shown_at);
 	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		ls->v[i].owner = fs;
 	un_ino_init(fs);
@@ -234,6 +236,7 @@ void un_fs_free(struct un_fs *fs)
 	un_realdir_put(fs, fs->indexdir);
 	un_whiteout_pool_free(fs->whiteouts);
 	un_table_done(fs);
+	un_say_done(fs);
 	un_ino_done(fs);
 	un_fdcache_free(fs->fds);
 	pthread_cond_destroy(&fs->copied);

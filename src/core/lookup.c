@@ -4,6 +4,7 @@
  * directory with a complete listing says at once that a name is missing, or in which layer it is.
  */
 #include "core_i.h"
+#include "say_i.h"
 
 #include "layer/origin.h"
 
@@ -188,7 +189,7 @@ static struct un_inode *enter_tables(struct un_fs *fs, struct un_inode *inode)
 }
 
 /* The inode of an upper file in the index, as a lower name of it leads there. */
-static int inode_in_index(struct un_fs *fs, const char *name, const struct un_found *f,
+static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f,
 			  struct un_index *ix, const struct statx *st, struct un_inode **ret)
 {
 	struct un_inode *inode = un_key_find(fs, un_stx_dev(st), st->stx_ino);
@@ -203,8 +204,11 @@ static int inode_in_index(struct un_fs *fs, const char *name, const struct un_fo
 	}
 	un_inode_put(fs, inode);
 	meta = un_index_is_metacopy(fs, ix);
-	if (meta > 0 && !fs->metacopy_follow)
+	if (meta > 0 && !fs->metacopy_follow) {
+		f->refused = fs->upper;
+		f->refused_mark = UN_MARK_METACOPY;
 		meta = -EPERM;
+	}
 	if (meta < 0) {
 		g_free(ix);
 		return meta;
@@ -236,7 +240,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, const struct un_fo
  * A lower file with several names. 1: *ret stands for all of them; 0: *ret_ix is what makes a new inode
  * so, or NULL if it cannot be; or -errno.
  */
-static int find_linked(struct un_fs *fs, const char *name, const struct un_found *f,
+static int find_linked(struct un_fs *fs, const char *name, struct un_found *f,
 		       struct un_inode **ret, struct un_index **ret_ix)
 {
 	const struct un_hit *top = &f->hits[0];
@@ -272,7 +276,7 @@ static int find_linked(struct un_fs *fs, const char *name, const struct un_found
 }
 
 static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
-			    const struct un_found *f, struct un_inode **ret)
+			    struct un_found *f, struct un_inode **ret)
 {
 	const struct un_hit *top = &f->hits[0];
 	struct un_inode *inode = NULL;
@@ -383,9 +387,8 @@ static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un
 	bool ok;
 
 	un_mutex_lock(&inode->lock);
-	ok = atomic_load(&inode->refs) == 1 &&
-	     inode->upper == (f->hits[0].layer == fs->upper) && un_stx_dev(top) == inode->dev &&
-	     top->stx_ino == inode->rino;
+	ok = atomic_load(&inode->refs) == 1 && inode->upper == (f->hits[0].layer == fs->upper) &&
+	     un_stx_dev(top) == inode->dev && top->stx_ino == inode->rino;
 	if (ok) {
 		*st = *top;
 		un_attr_adjust(fs, inode, st);
@@ -399,7 +402,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 {
 	struct un_inode *inode = NULL, *known = NULL;
 	struct un_merge_dir md;
-	struct un_found f;
+	struct un_found f = { .n = 0 };
 	bool asked, told = false;
 	int r;
 
@@ -413,8 +416,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	r = ask_layers(fs, dir, name, &md, &f);
 	asked = r == 0;
 	if (r == -ENODATA) {
-		un_log(LOG_ERR, "%s: a file that has metadata only: no layer below has its data",
-		       name);
+		un_say_no_data(fs, dir, name);
 		r = -EIO;
 	}
 	if (r == 0 && f.n == 0)
@@ -432,6 +434,8 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
 	un_inode_put(fs, known);
+	if (r == -EPERM && f.refused)
+		un_say_refused(fs, dir, name, f.refused, f.refused_mark);
 	if (asked)
 		un_found_done(&f);
 	if (r < 0)

@@ -262,8 +262,11 @@ static int check_metacopy(struct un_search *s)
 	if (!f->data && s->now && s->now[0] == '/' && s->d->data_only)
 		f->data_path = g_strdup(s->now);
 	/* A lower's link to data in a layer with data only is followed in any case (since 6.16). */
-	if (!s->d->metacopy && (f->data || upper || !f->data_path))
+	if (!s->d->metacopy && (f->data || upper || !f->data_path)) {
+		f->refused = f->hits[0].layer;
+		f->refused_mark = UN_MARK_METACOPY;
 		return -EPERM;
+	}
 	return f->data || f->data_path ? 0 : -ENODATA;
 }
 

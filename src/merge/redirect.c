@@ -61,8 +61,11 @@ int un_merge_redirect(struct un_search *s, const struct un_where *w, const char 
 	size_t prefix = 0;
 	int r;
 
-	if (!s->d->follow)
+	if (!s->d->follow) {
+		s->f->refused = w->layer;
+		s->f->refused_mark = UN_MARK_REDIRECT;
 		return -EPERM;
+	}
 	value = read_redirect(s, w, name, &r);
 	if (!value)
 		return r;

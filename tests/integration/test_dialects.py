@@ -369,6 +369,49 @@ def other_namespace_is_ordinary(t):
 
 
 @test()
+def refused_names_are_logged(t):
+    """A mark that is not followed gives EPERM; the log says why, with the path, once a name and for so many."""
+    u = t.union(text='f d/sub/a 1; f real/x 1; f i1 1; h i2 i1')
+    u.put('d d/sub/moved; x d/sub/moved %.overlay.redirect /real', 'upper')
+    u.put('f d/sub/meta 1; x d/sub/meta %.overlay.metacopy', 'upper')
+    for i in range(300):
+        u.put('d many/r%d; x many/r%d %%.overlay.redirect /real' % (i, i), 'upper')
+    os.makedirs(u.up('d/sub/line\nbreak'))
+    os.setxattr(u.up('d/sub/line\nbreak'), t.ns + '.overlay.redirect', b'/real')
+    tree.build(u.lowers[0], 'f d/sub/meta 1')
+    u.mount('redirect_dir=nofollow,metacopy=off')
+
+    def lines(word):
+        return [l for l in u.log_text().split('\n') if word in l]
+    for _ in range(3):
+        for n in ('moved', 'meta', 'line\nbreak'):
+            t.fails(errno.EPERM, os.lstat, u.m('d/sub/' + n))
+    for n, mark, option in (('moved', 'redirect', 'redirect_dir=nofollow'), ('meta', 'metacopy', 'metacopy=off'),
+                            ('line?break', 'redirect', 'redirect_dir=nofollow')):
+        found = lines(u.m('d/sub/' + n) + ':')
+        t.eq(len(found), 1, u.log_text())
+        t.ok(all(w in found[0] for w in (t.ns + '.overlay.' + mark, u.upper, option)), found[0])
+    for i in range(300):
+        t.fails(errno.EPERM, os.lstat, u.m('many/r%d' % i))
+    t.eq((len(lines('is not followed')), len(lines('not logged'))), (256, 1))
+
+
+@test()
+def index_data_is_refused(t):
+    """The same of a hard link whose file in the index has its data below."""
+    u = t.mounted('f a 1; h b a', 'index=on,redirect_dir=on,metacopy=on')
+    os.chmod(u.m('a'), 0o600)
+    if not u.is_metacopy('a'):
+        t.skip('no metadata-only copy of it')
+    u.umount()
+    u.mount('index=on,metacopy=off')
+    t.fails(errno.EPERM, os.lstat, u.m('a'))
+    t.fails(errno.EPERM, os.lstat, u.m('b'))
+    for n in ('a', 'b'):
+        t.eq(len([l for l in u.log_text().split('\n') if u.m(n) + ':' in l]), 1, u.log_text())
+
+
+@test()
 def marks_of_a_lower_are_not_copied_up(t):
     """opaque, impure and origin of a lower describe the lower only; an opaque lower directory
     stays opaque after its copy-up."""

@@ -77,6 +77,7 @@ def build(room, step):
         raise Skip('build: %s' % e)
     step('import debian', 'podman import -q %s localhost/debian' % tar, limit=300)
     links(step)
+    deletions(step)
     reference(room)
     step('build', 'podman build -q --network=none --pull=never -t localhost/built %s' % where, limit=900, after=('import debian',))
     step('save', 'rm -f built.tar; podman save -q -o built.tar localhost/built', limit=300, after=('build',))
@@ -88,6 +89,24 @@ def build(room, step):
 podman run --name again localhost/built sh -c 'rm /etc/issue/in; touch /etc/issue/in2'
 podman diff again | grep -x 'D /etc/issue/in'; podman diff again | grep -x 'A /etc/issue/in2'
 podman rm again''', after=('build',))
+
+
+def deletions(step):
+    step('what an image deletes: diff, commit, save, load', r'''
+mkdir -p gone; printf 'FROM localhost/busybox\nRUN mkdir -p /o /t && touch /o/a /o/b /t/x /t/y /w\n%s' \
+  'RUN rm /w /t/x && rm -r /o && mkdir /o && touch /o/new /keep && touch /.wh.kaniko
+' > gone/Containerfile
+podman build -q --network=none --pull=never --layers -t localhost/gone gone
+podman diff localhost/gone | sort > gone.1
+for l in 'D /w' 'D /t/x' 'D /o/a' 'D /o/b' 'A /o/new' 'A /keep'; do grep -qx "$l" gone.1; done
+! grep -E '/t/y|wh\.' gone.1
+podman save -q -o gone.tar localhost/gone; podman rmi -f localhost/gone; podman load -q -i gone.tar
+podman diff localhost/gone | sort > gone.2; diff gone.1 gone.2
+podman run --name left localhost/gone sh -c 'test ! -e /w; test ! -e /t/x; echo /o/*; rm /t/y; touch /.wh.keep; echo /.wh*; ls /keep' > gone.3
+test "$(tr '\n' ' ' < gone.3)" = "/o/new /.wh.keep /keep "
+podman diff left | grep -x 'D /t/y'; podman start -a left | grep '^/\.wh\.keep'
+podman commit -q left localhost/gone2; podman rm left
+podman run --rm localhost/gone2 sh -c 'test ! -e /w; test ! -e /t/y; echo /t/*' ''', after=('import busybox',))
 
 
 def links(step):
