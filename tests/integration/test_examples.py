@@ -11,11 +11,20 @@ EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '../../cont
 SANDBOXES = (('sandbox-unshare', 'unshare'), ('sandbox-bwrap', 'bwrap'))
 
 
+def _copy(directory):
+    """Runs as root: a plain user may not reach the project's directory."""
+    where = os.path.join(directory, 'examples')
+    os.mkdir(where)
+    for name, _ in SANDBOXES:
+        shutil.copy(os.path.join(EXAMPLES, name), where)
+    os.chmod(where, 0o755)
+
+
 def _run(t, name, directory, script, upper=None, check=True, **kw):
     env = dict(os.environ, FUSE_UNIONFS=t.binary, TMPDIR=t.dir)
     if upper:
         env['UPPER'] = upper
-    p = subprocess.run([os.path.join(EXAMPLES, name), directory, 'sh', '-euc', script], env=env, stdin=subprocess.DEVNULL,
+    p = subprocess.run([os.path.join(t.dir, 'examples', name), directory, 'sh', '-euc', script], env=env, stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50 * t.slow, **kw)
     if check:
         t.eq((p.returncode, p.stdout.split('changed:')[0]), (0, ''))
@@ -33,7 +42,7 @@ def _sandboxes(t):
     return found
 
 
-@test(identities=('root', 'user'), timeout=120)
+@test(identities=('root', 'user'), timeout=120, prepare=_copy)
 def sandboxes_touch_nothing_else(t):
     """A directory of somebody else's beside the upper; a kept upper goes on with its index; scratch goes."""
     for name in _sandboxes(t):
@@ -55,14 +64,14 @@ def sandboxes_touch_nothing_else(t):
         shutil.rmtree(base)
 
 
-@test(identities=('root', 'user'), timeout=120)
+@test(identities=('root', 'user'), timeout=120, prepare=_copy)
 def sandboxes_do_not_share(t):
     """Two runs at once on one upper: the second is told, and the first comes to its end."""
     for name in _sandboxes(t):
         base = os.path.join(t.dir, name)
         tree.build(base, 'f p/a one', t.ns)
         env = dict(os.environ, FUSE_UNIONFS=t.binary, UPPER=base + '/kept', TMPDIR=t.dir)
-        first = subprocess.Popen([os.path.join(EXAMPLES, name), base + '/p', 'sh', '-c', 'echo x >began; sleep 4'],
+        first = subprocess.Popen([os.path.join(t.dir, 'examples', name), base + '/p', 'sh', '-c', 'echo x >began; sleep 4'],
                                  env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while first.poll() is None and not os.path.exists(base + '/kept/began'):
             time.sleep(0.02)
