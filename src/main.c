@@ -10,6 +10,7 @@
 #include "transport/mount.h"
 #include "transport/transport.h"
 #include "transport/wire.h"
+#include "util/caps.h"
 #include "util/err.h"
 #include "util/log.h"
 
@@ -365,9 +366,18 @@ static int start_transport(struct app *a, char **ret_err)
 		return -1;
 	}
 	r = pthread_create(&a->signal_thread, NULL, signal_main, a);
-	if (r)
+	if (r) {
 		*ret_err = g_strdup_printf("no thread can be started: %s", g_strerror(r));
-	return r ? -1 : 0;
+		return -1;
+	}
+	/* Limits are raised and the mount is made: from here on files are served. */
+	r = un_caps_reduce();
+	if (r < 0)
+		un_log(LOG_WARNING,
+		       "capabilities that are not needed cannot be given up: %s: limits of quotas "
+		       "do not bind",
+		       g_strerror(-r));
+	return 0;
 }
 
 static int serve(struct app *a)
