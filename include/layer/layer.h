@@ -106,6 +106,11 @@ struct un_layer {
 	struct un_layer_caps caps;
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
 	bool fresh; /* an upper that was empty: no `.wh.` name in it is a mark, but for tar_names */
+	/*
+	 * Its file system has no flags of chattr(1): what statx(2) says of immutable and append-only is
+	 * what it says of all its files (erofs), and is not told.
+	 */
+	bool flagless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
 

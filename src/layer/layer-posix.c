@@ -118,6 +118,9 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 	if (statx(dirfd, name, flags, UN_STATX_MASK, ret) < 0)
 		return -errno;
 
+	if (l->flagless)
+		ret->stx_attributes &=
+			~(uint64_t)(STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
 	/* What we hold open is the layer's own, be it the root of the mount the layer lies in. */
 	if (!name[0] || l->clone >= 0)
 		ret->stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT;

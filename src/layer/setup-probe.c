@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/btrfs.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,8 +107,20 @@ static void probe_uuid(struct un_layer *l)
 		memcpy(l->uuid, info.fsid, sizeof(l->uuid));
 }
 
+/* A question that cannot be asked leaves the flags what they seem to be. */
+static bool probe_flagless(struct un_layer *l)
+{
+	un_autofd int fd = l->ops->open(l, l->root, "", O_RDONLY | O_DIRECTORY, 0);
+	int flags = 0;
+
+	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0)
+		return false;
+	return errno == ENOTTY || errno == EOPNOTSUPP || errno == ENOSYS;
+}
+
 static void probe_any(const struct un_setup *s, struct un_layer *l)
 {
+	l->flagless = probe_flagless(l);
 	l->caps.acl = probe_acl(l);
 	l->caps.handles = probe_handles(l);
 	l->caps.d_type = true;
@@ -125,6 +138,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 
 		if (known) {
 			l->caps = known->caps;
+			l->flagless = known->flagless;
 			memcpy(l->uuid, known->uuid, sizeof(l->uuid));
 			continue;
 		}

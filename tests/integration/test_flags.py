@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import struct
+import subprocess
 
 from lib import k, test, tree
 
@@ -114,3 +115,27 @@ def protected_flags_need_the_right(t):
     u.mount()
     t.fails(errno.EPERM, k.set_flags, u.m('f'), k.get_flags(u.m('f')) | k.FS_IMMUTABLE_FL)
     tree.append(u.m('f'), '!')
+
+
+@test(identities=('root',), needs=('mkfs.erofs',))
+def what_a_file_system_says_of_itself(t):
+    """erofs calls every file immutable; that is no flag that somebody has set, and nothing to keep a change from."""
+    source, image = t.plain('source'), t.dir + '/image'
+    tree.build(source, 'f f hello; f d/x 1; d e; l l f; f g gone', t.ns)
+    t.run('mkfs.erofs', image, source)
+    u = t.union()
+    p = subprocess.run(['mount', '-t', 'erofs', '-o', 'loop,ro', image, u.lowers[0]], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, text=True)
+    if p.returncode:
+        t.skip('cannot mount erofs: %s' % p.stdout)
+    u.mount()
+    for again in range(2):
+        for d in (u.mnt, source):
+            t.sh('''echo more >>f; chmod 600 d/x; touch d e; mv d d2; ln f f2; rm g l; ln -s x l; mkdir n; echo 1 >n/1
+                ln f2 f3; mv f3 f4; rm f2 f4; mv d2 d; rm -r n; echo g >g''', cwd=d)
+        t.eq(tree.text(u.m('f')), tree.text(source + '/f'))
+        t.eq(sorted(tree.walk(u.mnt)), sorted(tree.walk(source)))
+        u.remount()
+    t.eq(k.get_flags(u.m('f')) & (k.FS_IMMUTABLE_FL | k.FS_APPEND_FL), 0)
+    u.umount()
+    k.umount(u.lowers[0])
