@@ -121,6 +121,7 @@ static int open_union(struct app *a, char **ret_err)
 		.upper = o->upper,
 		.work = o->work,
 		.userxattr = o->userxattr,
+		.noatime = o->noatime || o->read_only,
 		.is_volatile = o->sync == UN_SYNC_VOLATILE,
 	};
 	struct un_fs_config fs = {

@@ -95,6 +95,7 @@ struct un_options {
 	bool foreground;
 	bool debug;
 	bool read_only; /* asked for (ro); a union without upper is so anyway */
+	bool noatime;   /* the mount has it; the upper is to be read so, too */
 	bool writeback;
 	bool noxattrs;
 	bool noacl;

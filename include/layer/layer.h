@@ -97,12 +97,12 @@ struct un_layer {
 	int clone; /* the detached mount it lies in, owned, may be root; -1: none, it is in the visible tree */
 	char *path; /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
-	void *ops_data;       /* of a decorator */
-	void *owner;          /* whoever uses the layer may leave a pointer here */
-	atomic_int handle_fd; /* for open_by_handle_at(2), owned; 0: not opened yet */
+	void *ops_data;             /* of a decorator */
+	void *owner;                /* whoever uses the layer may leave a pointer here */
+	atomic_int handle_fd;       /* for open_by_handle_at(2), owned; 0: not opened yet */
 	atomic_bool no_handle_open; /* that call was refused: what a handle says has to do */
-	uint64_t dev;         /* st_dev of the root (makedev form) */
-	uint8_t uuid[16];     /* of the file system's superblock; zeros: unknown */
+	uint64_t dev;               /* st_dev of the root (makedev form) */
+	uint8_t uuid[16];           /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
 	bool fresh; /* an upper that was empty: no `.wh.` name in it is a mark, but for tar_names */
@@ -111,6 +111,8 @@ struct un_layer {
 	 * what it says of all its files (erofs), and is not told.
 	 */
 	bool flagless;
+	bool noatime;         /* reading is to move no times of access, ... */
+	bool noatime_by_open; /* ... which takes O_NOATIME, as its mount does not see to it */
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
 

@@ -25,6 +25,7 @@ struct un_setup_request {
 	bool index;       /* keep hard links of lower files together, if it can be done */
 	bool index_asked; /* ... and if this upper's index belongs to another lower, refuse */
 	bool no_uuid;     /* origins do not tell the file system they are of */
+	bool noatime;     /* reading moves no times of access in the upper */
 	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */
 	bool no_clone;    /* tests: behave like an unprivileged mount */
 };

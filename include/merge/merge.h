@@ -30,6 +30,7 @@ struct un_merge_dir {
 	bool follow;     /* redirects; otherwise they are refused */
 	bool metacopy;   /* files whose data is in a lower; otherwise they are refused */
 	bool data_only;  /* there are layers with data only below */
+	bool access;     /* somebody lists it: the upper's time of access may move */
 	/* 0 or -errno. The descriptor stays valid until close(). */
 	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
 	void (*close)(void *ctx, unsigned pos, struct un_where *w);
@@ -133,9 +134,9 @@ enum un_entry_flags {
 struct un_entry {
 	uint32_t cookie; /* > 2, unique in the listing; < 2^31, but for what does not happen */
 	uint32_t hash;
-	uint64_t ino;    /* d_ino of the topmost layer that has it */
-	uint16_t pos;    /* in the directory's stack */
-	uint8_t type;    /* DT_* */
+	uint64_t ino; /* d_ino of the topmost layer that has it */
+	uint16_t pos; /* in the directory's stack */
+	uint8_t type; /* DT_* */
 	uint8_t flags;
 	char name[];
 };

@@ -345,6 +345,7 @@ static void format_mount_opts(struct un_parse *p, bool is_root)
 			un_parse_warn(p, "option '%s' is ignored: it takes root", names[i][0]);
 		p->mount[i] = 0;
 	}
+	p->o->noatime = p->mount[UN_MOUNT_ATIME] < 0;
 	if (p->o->read_only || !p->o->upper)
 		g_string_append(out, "ro");
 	for (int i = 0; i < UN_MOUNT_FLAGS; i++) {

@@ -343,10 +343,12 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 	if (r == 0 && (a->valid & UN_SET_MODE) && !fs->privileged && inode->origin &&
 	    inode->type != DT_DIR && !(a->mode & S_IRUSR))
 		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
-	if (inode->type != DT_DIR)
+	if (inode->type != DT_DIR) {
 		inode->maybe_setid = true; /* looked at again when it matters */
-	else
+	} else {
 		inode->d->hidden.real.tv_sec = 0;
+		atomic_store(&inode->d->accessed, 0);
+	}
 	if (r == 0 && (a->valid & UN_SET_MTIME))
 		inode->mtime_set = a->valid & UN_SET_MTIME_NOW ? 0 : un_monotonic_seconds();
 	return r;

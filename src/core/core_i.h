@@ -49,6 +49,7 @@ struct un_realdir {
 	bool opaque;               /* carries an opaque mark */
 	bool xwhiteouts;           /* marked opaque=x */
 	atomic_bool impure;        /* upper: may hold objects with an origin */
+	atomic_uint impure_seq;    /* counts when such a one was about to appear */
 };
 
 /* ---- merged inodes ------------------------------------------------------------------------------ */
@@ -68,8 +69,18 @@ struct un_dirinfo {
 	struct un_listing *listing; /* complete, or NULL */
 	atomic_uint asked;          /* layers asked for names since there is no listing */
 	atomic_uint looked_up;      /* names, one by one, since there is one of many names */
-	bool dead;                  /* removed */
-	struct statx *last;         /* dead: its attributes */
+	/*
+	 * When the upper's time of access was last moved for somebody who listed it (monotonic seconds); 0: not
+	 * since it was changed.
+	 */
+	atomic_uint accessed;
+	/* Its upper is marked impure: is it? A listing that is under way; guarded by the inode's lock. */
+	struct un_pure {
+		uint64_t next; /* the position up to which nothing with an origin was seen */
+		unsigned seq;  /* un_realdir.impure_seq at the beginning */
+	} pure;
+	bool dead;          /* removed */
+	struct statx *last; /* dead: its attributes */
 	/*
 	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
 	 * layer says .real, .shown is shown. Guarded by the inode's lock.
@@ -262,6 +273,8 @@ struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
 void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char *redirect);
 /* Let an upper directory be marked impure (an object with an origin is about to appear in it). */
 int un_dir_mark_impure(struct un_fs *fs, struct un_realdir *rd, int dirfd);
+/* Nothing with an origin is in @dir, whose ns is held for writing: its upper need not say so. */
+void un_dir_mark_pure(struct un_fs *fs, struct un_inode *dir);
 /* open() of a layer, once more after making room if there are no descriptors left. */
 int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
 		  mode_t mode);
@@ -331,6 +344,8 @@ int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool
 		  struct un_state *ret);
 /* Make sure there is a complete listing; ns is held for writing. */
 int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir);
+/* The same for somebody who lists it. */
+int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir);
 /* Tell the listing, if there is one, what is at the name now. ns is held for writing. */
 void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		 const struct un_state *now, uint64_t ino);

@@ -23,8 +23,8 @@ static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
 	int how = open_flags(flags) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
 	int fd = -EPERM;
 
-	/* A layer's times are left alone where that is allowed: owner or root. */
-	if (!(flags & UN_FD_WRITE) && at->layer->clone < 0 && *at->name)
+	/* A lower's times are left alone where that is allowed: owner or root. */
+	if (at->layer->index > 0 && at->layer->clone < 0 && *at->name)
 		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how | O_NOATIME, 0);
 	if (fd == -EPERM)
 		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how, 0);

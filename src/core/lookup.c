@@ -452,7 +452,7 @@ found:
 	return 0;
 }
 
-int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
+static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access)
 {
 	struct un_merge_dir md;
 	struct un_listing *l;
@@ -461,6 +461,7 @@ int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 	if (dir->d->listing && !fs->revalidate)
 		return 0;
 	un_dir_merge(fs, dir, &md);
+	md.access = access && !fs->read_only;
 	r = un_merge_list(&md, dir->d->listing, &l);
 	/* Want of descriptors is ours, not the caller's. */
 	for (int i = 0; (r == -EMFILE || r == -ENFILE) && i < 16; i++) {
@@ -472,7 +473,19 @@ int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 		return r == -EMFILE ? -ENFILE : r;
 	un_listing_free(dir->d->listing);
 	dir->d->listing = l;
+	if (access)
+		atomic_store(&dir->d->accessed, un_monotonic_seconds());
 	return 0;
+}
+
+int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
+{
+	return list_locked(fs, dir, false);
+}
+
+int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir)
+{
+	return list_locked(fs, dir, true);
 }
 
 int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,

@@ -2,6 +2,8 @@
 /* Listing without any state for an open directory: a position is a cookie, a function of the name. */
 #include "core_i.h"
 
+#define DAY 86400u
+
 #define DOT 1
 #define DOTDOT 2
 
@@ -54,9 +56,9 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 	return rd->layer != fs->upper || !rd->impure;
 }
 
-/* 0: to be left out (it turned out not to exist); 1: filled in. */
+/* 0: to be left out (it turned out not to exist); 1: filled in. *pure: false if it has an origin. */
 static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e, bool attrs,
-		struct un_dirent *ret, struct statx *st)
+		bool *pure, struct un_dirent *ret, struct statx *st)
 {
 	struct un_inode *inode;
 	int r;
@@ -72,9 +74,12 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 	if (r < 0) {
 		/* It is there but cannot be had (a mark that is not followed): listed by name. */
 		ret->ino = e->ino ? e->ino : 1;
+		*pure = false;
 		return 1;
 	}
 	ret->ino = inode->ino;
+	if (inode->upper && inode->origin)
+		*pure = false;
 	ret->type = inode->type;
 	if (attrs) {
 		ret->inode = inode;
@@ -94,8 +99,12 @@ static bool wants_attrs(const struct un_dirinfo *d, size_t at)
 	return at < UN_ATTRS_FIRST || atomic_load(&d->looked_up) >= UN_ATTRS_WANTED;
 }
 
-static void emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs,
-		       un_dirent_fn fn, void *data)
+/*
+ * Returns the position of the last one that @fn took, or of the end (-1). *pure: false if an object with
+ * an origin is among them.
+ */
+static uint64_t emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs,
+			   bool *pure, un_dirent_fn fn, void *data)
 {
 	const struct un_listing *l = dir->d->listing;
 	const struct un_entry *e;
@@ -104,12 +113,69 @@ static void emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, 
 		struct un_dirent de;
 		struct statx st;
 
-		if (fill(fs, dir, e, attrs && wants_attrs(dir->d, at), &de, &st) &&
-		    !fn(data, &de)) {
+		if (!fill(fs, dir, e, attrs && wants_attrs(dir->d, at), pure, &de, &st))
+			continue;
+		if (!fn(data, &de)) {
 			un_inode_put(fs, de.inode);
-			return;
+			return cookie;
 		}
+		cookie = e->cookie;
 	}
+	return UINT64_MAX;
+}
+
+/* ---- what a listing does to a directory of the upper -------------------------------------------------- */
+
+/*
+ * Somebody lists it from memory: the file system is asked to move the time of access by its own rules.
+ * Once, like relatime: again when it has been changed, or a day later.
+ */
+static void note_access(struct un_fs *fs, struct un_inode *dir)
+{
+	struct un_realdir *rd = un_dir_upper(fs, dir);
+	uint32_t now = un_monotonic_seconds(), last = atomic_load(&dir->d->accessed);
+	char buf[64] __attribute__((aligned(8)));
+	struct un_fd *fd;
+
+	if (!rd || rd->hollow || fs->read_only || fs->upper->noatime || (last && now - last < DAY))
+		return;
+	atomic_store(&dir->d->accessed, now);
+	if (un_realdir_open(fs, rd, &fd) < 0)
+		return;
+	un_autofd int own =
+		fs->upper->ops->open(fs->upper, fd->fd, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	if (own >= 0)
+		un_ignore(fs->upper->ops->getdents(fs->upper, own, buf, sizeof(buf)));
+	un_fdcache_put(fs->fds, fd);
+}
+
+/*
+ * An upper directory that is marked impure has every name in it looked up whenever it is listed. One that
+ * was listed from the beginning to the end without anything that has an origin is pure again. ns is held;
+ * true if so.
+ */
+static bool seen_pure(struct un_inode *dir, unsigned seq, uint64_t from, uint64_t to, bool pure)
+{
+	struct un_pure *p = &dir->d->pure;
+
+	un_mutex_lock(&dir->lock);
+	if (from <= DOTDOT)
+		*p = (struct un_pure){ .next = from, .seq = seq };
+	pure = pure && p->next == from && p->seq == seq;
+	p->next = pure ? to : 0;
+	un_mutex_unlock(&dir->lock);
+	return pure && to == UINT64_MAX;
+}
+
+static void make_pure(struct un_fs *fs, struct un_inode *dir)
+{
+	un_ns_write(dir);
+	/* Whatever gets an origin meanwhile has counted before that. */
+	if (!dir->d->dead && dir->d->pure.next == UINT64_MAX &&
+	    dir->d->pure.seq == atomic_load(&un_dir_upper(fs, dir)->impure_seq))
+		un_dir_mark_pure(fs, dir);
+	un_ns_unlock(dir);
 }
 
 /* A complete, ordered listing, with ns held for reading on success. */
@@ -124,7 +190,7 @@ static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 
 	un_ns_write(dir);
 	if (!dir->d->dead && (!dir->d->listing || again))
-		r = un_dir_list_locked(fs, dir);
+		r = un_dir_read_locked(fs, dir);
 	if (r == 0 && dir->d->listing)
 		un_listing_settle(dir->d->listing);
 	un_ns_unlock(dir);
@@ -138,6 +204,10 @@ static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs, un_dirent_fn fn,
 	       void *data)
 {
+	struct un_realdir *up;
+	bool pure = true;
+	uint64_t to = 0;
+	unsigned seq;
 	int r;
 
 	if (dir->type != DT_DIR)
@@ -146,9 +216,18 @@ int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool att
 	r = listing_get(fs, dir, fs->revalidate && cookie == 0);
 	if (r < 0)
 		return r;
+	if (cookie == 0 && !dir->d->dead)
+		note_access(fs, dir);
+	up = un_dir_upper(fs, dir);
+	seq = up ? atomic_load(&up->impure_seq) : 0;
 	/* A removed directory that is still open lists nothing. Unsettled again: the next call. */
-	if (!dir->d->dead && emit_dots(dir, cookie, fn, data) && dir->d->listing)
-		emit_names(fs, dir, MAX(cookie, (uint64_t)DOTDOT), attrs, fn, data);
+	if (!dir->d->dead && emit_dots(dir, cookie, fn, data) && dir->d->listing) {
+		cookie = MAX(cookie, (uint64_t)DOTDOT);
+		to = emit_names(fs, dir, cookie, attrs, &pure, fn, data);
+	}
+	pure = to && up && up->impure && !fs->read_only && seen_pure(dir, seq, cookie, to, pure);
 	un_ns_unlock(dir);
+	if (pure)
+		make_pure(fs, dir);
 	return 0;
 }

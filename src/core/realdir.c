@@ -300,6 +300,7 @@ int un_dir_mark_impure(struct un_fs *fs, struct un_realdir *rd, int dirfd)
 {
 	int r;
 
+	atomic_fetch_add(&rd->impure_seq, 1);
 	if (rd->impure)
 		return 0;
 	r = un_mark_dir(fs, dirfd, "", UN_MARK_IMPURE, "y");
@@ -308,4 +309,25 @@ int un_dir_mark_impure(struct un_fs *fs, struct un_realdir *rd, int dirfd)
 		return r;
 	rd->impure = true;
 	return 0;
+}
+
+void un_dir_mark_pure(struct un_fs *fs, struct un_inode *dir)
+{
+	struct un_realdir *rd = un_dir_upper(fs, dir);
+	struct statx before, after;
+	struct un_fd *fd;
+	int r;
+
+	if (!rd || !rd->impure || un_realdir_open(fs, rd, &fd) < 0)
+		return;
+	r = fs->upper->ops->stat(fs->upper, fd->fd, "", &before);
+	if (r == 0)
+		r = un_mark_clear(fs->upper, fs->layers->dialect, fd->fd, "", UN_MARK_IMPURE);
+	if (r == 0) {
+		rd->impure = false;
+		/* Nobody changed anything. */
+		if (fs->upper->ops->stat(fs->upper, fd->fd, "", &after) == 0)
+			un_attr_hide_change(dir, &before, &after);
+	}
+	un_fdcache_put(fs->fds, fd);
 }

@@ -77,8 +77,8 @@ static void have_ask(void)
 
 	have.openat2 = syscall(SYS_openat2, -1, "x", &how, sizeof(how)) < 0 && errno == EBADF;
 	have.fchmodat2 = syscall(SYS_fchmodat2, -1, "x", 0, 0) < 0 && errno == EBADF;
-	have.getattr = syscall(SYS_file_getattr, -1, "x", &attr, sizeof(attr), 0) < 0 &&
-		       errno == EBADF;
+	have.getattr =
+		syscall(SYS_file_getattr, -1, "x", &attr, sizeof(attr), 0) < 0 && errno == EBADF;
 	have.xattrat = syscall(SYS_getxattrat, -1, "x", 0, "user.x", &args, sizeof(args)) < 0 &&
 		       errno == EBADF &&
 		       syscall(SYS_setxattrat, -1, "x", 0, "user.x", &args, sizeof(args)) < 0 &&
@@ -119,8 +119,7 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 		return -errno;
 
 	if (l->flagless)
-		ret->stx_attributes &=
-			~(uint64_t)(STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
+		ret->stx_attributes &= ~(uint64_t)(STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
 	/* What we hold open is the layer's own, be it the root of the mount the layer lies in. */
 	if (!name[0] || l->clone >= 0)
 		ret->stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT;
@@ -155,7 +154,7 @@ static int open_self(int fd, int flags, mode_t mode)
 	return un_errno(open(path, flags & ~O_NOFOLLOW, mode));
 }
 
-static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode)
+static int open_any(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode)
 {
 	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
 	struct open_how how = {
@@ -175,6 +174,24 @@ static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags
 		return open_checked(l, dirfd, name, flags, how.mode);
 	how.flags = (unsigned)flags;
 	return (int)un_errno(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
+}
+
+/*
+ * Times of access are left alone where that is allowed: by root and the owner. What is made is not made
+ * with O_NOATIME: it could be there and refused.
+ */
+static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode)
+{
+	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+	int fd = -EPERM;
+
+	if (l->noatime_by_open && !creates && !(flags & O_PATH))
+		fd = open_any(l, dirfd, name, flags | O_NOATIME, mode);
+	if (fd == -EPERM)
+		fd = open_any(l, dirfd, name, flags, mode);
+	if (fd >= 0 && l->noatime_by_open && creates)
+		un_ignore(fcntl(fd, F_SETFL, (flags & (O_APPEND | O_NONBLOCK)) | O_NOATIME));
+	return fd;
 }
 
 static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, char *buf,

@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 #include "setup_i.h"
@@ -245,7 +246,11 @@ static int clone_upper(struct un_setup *s)
 		return un_setup_fail(s, clone, "upperdir", u->path);
 	upper = open_in_clone(clone, upath + n, u->root);
 	work = open_in_clone(clone, wpath + n, s->work_parent);
-	if (upper < 0 || work < 0 || set_attr(clone, 0, 0) < 0)
+	if (upper < 0 || work < 0)
+		return 0;
+	/* In a user namespace the atime flags may be locked: then see find_noatime(). */
+	if ((!s->req->noatime || set_attr(clone, MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME) < 0) &&
+	    set_attr(clone, 0, 0) < 0)
 		return 0;
 
 	un_close(u->root);
@@ -269,6 +274,17 @@ static int clone_layers(struct un_setup *s)
 	return r;
 }
 
+/* Does the upper's mount leave times of access alone, or are we to? */
+static void find_noatime(struct un_setup *s)
+{
+	struct un_layer *u = &s->ls->v[0];
+	struct statvfs st;
+
+	u->noatime = fstatvfs(u->root, &st) == 0 && (st.f_flag & ST_NOATIME);
+	u->noatime_by_open = s->req->noatime && !u->noatime;
+	u->noatime |= s->req->noatime;
+}
+
 /* ------------------------------------------------------------------------------------------------
  * All together
  */
@@ -277,6 +293,7 @@ static int prepare_upper(struct un_setup *s)
 {
 	int r;
 
+	find_noatime(s);
 	r = un_setup_work_open(s);
 	if (r < 0)
 		return r;

@@ -473,11 +473,15 @@ static int read_layer(struct build *b)
 {
 	struct un_layer *l = b->w->layer;
 	g_autofree char *buf = g_malloc(32768);
-	/* A layer's times are left alone where that is allowed: a clone's mount does it, an owner may. */
-	un_autofd int fd = l->clone >= 0 ? -EPERM
-					 : l->ops->open(l, b->w->fd, "",
-							O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
+	/*
+	 * A layer's times are left alone where that is allowed: by the mount of a lower's clone, else by root
+	 * and the owner. The upper's moves if it is read for somebody.
+	 */
+	bool leave = l->index == 0 ? !b->d->access && !l->noatime : l->clone < 0;
+	un_autofd int fd = -EPERM;
 
+	if (leave)
+		fd = l->ops->open(l, b->w->fd, "", O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
 	if (fd == -EPERM)
 		fd = l->ops->open(l, b->w->fd, "", O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
