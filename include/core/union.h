@@ -175,6 +175,12 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 			   const struct un_cred *cred, bool *ret_killed);
 
 /*
+ * The calling thread has no umask of its own (unshare(CLONE_FS) was refused), so it must leave the
+ * process's alone, which is 0: what a caller's umask takes away is then not asked for in the first place.
+ */
+void un_thread_shares_umask(void);
+
+/*
  * Housekeeping, once a second by one thread: close writable descriptors nobody uses, give memory of
  * forgotten inodes back to the system. True while something of that kind remains to be done.
  */

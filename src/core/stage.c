@@ -87,14 +87,51 @@ static void leave(struct un_fs *fs, const struct un_cred *cred)
 		syscall(SYS_setfsgid, fs->egid);
 }
 
+static _Thread_local bool shares_umask;
+
+void un_thread_shares_umask(void)
+{
+	shares_umask = true;
+}
+
 /* Each worker has a umask of its own (unshare(CLONE_FS)); it is changed only when it differs. */
 static void set_umask(mode_t mask)
 {
 	static _Thread_local mode_t now = (mode_t)-1;
 
+	if (shares_umask)
+		return; /* it is 0, and stays so */
 	if (now != mask)
 		un_ignore(umask(mask));
 	now = mask;
+}
+
+/* Has the directory an ACL that takes the place of the umask? 1, 0 or -errno. */
+static int has_default_acl(struct un_fs *fs, int dirfd)
+{
+	struct un_layer *u = fs->upper;
+	ssize_t n;
+
+	if (!u->caps.acl)
+		return 0;
+	n = u->ops->getxattr(u, dirfd, "", "system.posix_acl_default", NULL, 0);
+	if (n < 0)
+		return n == -ENODATA || n == -EOPNOTSUPP ? 0 : (int)n;
+	return n > 0;
+}
+
+/* The permissions to make something in @dirfd with; the umask is set, or taken into account here. */
+static int mode_for(struct un_fs *fs, int dirfd, const struct un_create *c, mode_t *ret)
+{
+	int r = 0;
+
+	set_umask(c->umask);
+	if (shares_umask && c->umask && !S_ISLNK(c->mode))
+		r = has_default_acl(fs, dirfd);
+	if (r < 0)
+		return r;
+	*ret = c->mode & 07777 & ~(shares_umask && r == 0 ? c->umask : 0);
+	return 0;
 }
 
 void un_stage_umask(void)
@@ -216,18 +253,20 @@ int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd
 static int make(struct un_fs *fs, int dirfd, const char *name, const struct un_create *c)
 {
 	struct un_layer *u = fs->upper;
-	int r;
+	mode_t mode;
+	int r = mode_for(fs, dirfd, c, &mode);
 
+	if (r < 0)
+		return r;
 	if (S_ISREG(c->mode))
 		return un_open_retry(fs, u, dirfd, name,
-				     O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-				     c->mode & 07777);
+				     O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (S_ISDIR(c->mode))
-		r = u->ops->mkdir(u, dirfd, name, c->mode & 07777);
+		r = u->ops->mkdir(u, dirfd, name, mode);
 	else if (S_ISLNK(c->mode))
 		r = u->ops->symlink(u, c->target, dirfd, name);
 	else
-		r = u->ops->mknod(u, dirfd, name, c->mode, c->rdev);
+		r = u->ops->mknod(u, dirfd, name, (c->mode & S_IFMT) | mode, c->rdev);
 	return r;
 }
 
@@ -248,7 +287,6 @@ int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct u
 
 	if (r < 0)
 		return r;
-	set_umask(c->umask);
 	r = make(fs, dirfd, name, c);
 	leave(fs, &as);
 	return r;
@@ -269,6 +307,7 @@ static int make_with_acl(struct un_fs *fs, const char *name, const struct un_cre
 	int dir;
 
 	un_stage_name(fs, nest);
+	un_stage_umask();
 	r = u->ops->mkdir(u, fs->work, nest, 0700);
 	if (r < 0)
 		return r;
@@ -352,7 +391,6 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 					     XATTR_SIZE_MAX);
 	if (acl_len < 0 && acl_len != -ENODATA && acl_len != -EOPNOTSUPP)
 		return (int)acl_len;
-	set_umask(c->umask);
 	if (acl_len > 0)
 		made = make_with_acl(fs, name, c, acl, (size_t)acl_len);
 	else
@@ -372,6 +410,16 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 	return made;
 }
 
+static int open_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what)
+{
+	mode_t mode;
+	int r = mode_for(fs, dirfd, what, &mode);
+
+	return r < 0 ? r
+		     : un_open_retry(fs, fs->upper, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
+				     mode);
+}
+
 /* As the daemon, and given away while nobody can see it. */
 static int tmpfile_for(struct un_fs *fs, int dirfd, const struct un_create *what,
 		       const struct un_cred *cred)
@@ -385,8 +433,7 @@ static int tmpfile_for(struct un_fs *fs, int dirfd, const struct un_create *what
 		r = un_may_own(fs, cred->uid, cred->gid);
 	if (r < 0)
 		return r;
-	set_umask(what->umask);
-	fd = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, what->mode & 07777);
+	fd = open_tmpfile(fs, dirfd, what);
 	if (fd < 0)
 		return fd;
 	r = u->ops->stat(u, fd, "", &st);
@@ -405,9 +452,7 @@ int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 	int fd, r = un_make_needs_stage(fs, what, cred) ? -EACCES : enter(fs, &as);
 
 	if (r == 0) {
-		set_umask(what->umask);
-		fd = un_open_retry(fs, fs->upper, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
-				   what->mode & 07777);
+		fd = open_tmpfile(fs, dirfd, what);
 		leave(fs, &as);
 		if (fd != -EACCES || !fs->privileged)
 			return fd;

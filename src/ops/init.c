@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ops_i.h"
 
+#include "util/log.h"
+
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -135,7 +137,12 @@ static void worker_start(void *data)
 {
 	(void)data;
 	/* A umask of its own for each worker: it creates with the caller's (zero-message.md 2.4). */
-	un_ignore(unshare(CLONE_FS));
+	if (unshare(CLONE_FS) == 0)
+		return;
+	/* Forbidden by a filter of system calls, such as Docker's. */
+	un_debug("unshare(CLONE_FS): %s: umasks cost a question for a default ACL",
+		 g_strerror(errno));
+	un_thread_shares_umask();
 }
 
 static const struct fuse_lowlevel_ops table = {
