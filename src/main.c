@@ -8,13 +8,13 @@
 #include "ops/ops.h"
 #include "transport/daemon.h"
 #include "transport/mount.h"
+#include "transport/process.h"
 #include "transport/transport.h"
 #include "transport/wire.h"
 #include "util/caps.h"
 #include "util/err.h"
 #include "util/log.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -23,8 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* What is copied stays in the processor's cache: 1 GiB in pieces of 1 MiB takes twice as long (tests/bench). */
@@ -48,36 +46,6 @@ struct app {
 static unsigned threads(const struct un_options *o)
 {
 	return o->threads ? o->threads : MAX(g_get_num_processors(), 2);
-}
-
-/* Without them a layer or /dev/fuse could become descriptor 2, and be written messages to. */
-static void open_standard_fds(void)
-{
-	int fd;
-
-	while ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && fd <= 2)
-		un_ignore(fcntl(fd, F_SETFD, 0));
-	if (fd > 2)
-		close(fd);
-}
-
-static int prepare_process(char **ret_err)
-{
-	struct rlimit rl;
-
-	/* A descriptor or more per file in use: the soft limit is for programs that select(2). */
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		rl.rlim_cur = rl.rlim_max;
-		un_ignore(setrlimit(RLIMIT_NOFILE, &rl));
-	}
-	umask(0);
-	un_ignore(signal(SIGPIPE, SIG_IGN));
-	if (access("/proc/self/fd", X_OK) < 0) {
-		*ret_err = g_strdup_printf("/proc/self/fd: %s (/proc has to be mounted)",
-					   g_strerror(errno));
-		return -1;
-	}
-	return 0;
 }
 
 static void find_owners(struct app *a)
@@ -290,18 +258,20 @@ static void *signal_main(void *arg)
 	return NULL;
 }
 
+static void end_signals(struct app *a)
+{
+	a->ended = true;
+	pthread_kill(a->signal_thread, SIGUSR1);
+	pthread_join(a->signal_thread, NULL);
+}
+
 /*
  * Before any thread is started, so that all have them blocked; and before mounting, so that none
  * leaves a mount behind that nobody serves.
  */
 static void block_signals(struct app *a)
 {
-	sigemptyset(&a->signals);
-	sigaddset(&a->signals, SIGTERM);
-	sigaddset(&a->signals, SIGINT);
-	sigaddset(&a->signals, SIGHUP);
-	sigaddset(&a->signals, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &a->signals, NULL);
+	un_process_block_signals(&a->signals);
 }
 
 /* Serving. */
@@ -366,9 +336,9 @@ static int start_transport(struct app *a, char **ret_err)
 			un_mount_path(a->mount), g_strerror(-r));
 		return -1;
 	}
-	r = pthread_create(&a->signal_thread, NULL, signal_main, a);
-	if (r) {
-		*ret_err = g_strdup_printf("no thread can be started: %s", g_strerror(r));
+	r = un_process_thread(&a->signal_thread, signal_main, a);
+	if (r < 0) {
+		*ret_err = g_strdup_printf("no thread can be started: %s", g_strerror(-r));
 		return -1;
 	}
 	/* Limits are raised and the mount is made: from here on files are served. */
@@ -378,22 +348,20 @@ static int start_transport(struct app *a, char **ret_err)
 		       "capabilities that are not needed cannot be given up: %s: limits of quotas "
 		       "do not bind",
 		       g_strerror(-r));
-	return 0;
+	r = un_transport_start(a->transport);
+	if (r < 0) {
+		*ret_err = g_strdup_printf("no thread can serve: %s", g_strerror(-r));
+		end_signals(a);
+	}
+	return r;
 }
 
-static int serve(struct app *a)
+/* Success is said when requests are being served, not before. */
+static void serve(struct app *a)
 {
-	int r;
-
 	un_daemon_ready(&a->daemon);
-	r = un_transport_run(a->transport);
-	if (r < 0)
-		un_log(LOG_ERR, "no thread can be started: %s", g_strerror(-r));
-
-	a->ended = true;
-	pthread_kill(a->signal_thread, SIGUSR1);
-	pthread_join(a->signal_thread, NULL);
-	return r < 0 ? 1 : 0;
+	un_transport_wait(a->transport);
+	end_signals(a);
 }
 
 /* Whatever exists. */
@@ -426,7 +394,7 @@ static int run(struct app *a)
 	int r;
 
 	a->mount = un_mount_new(a->options->mountpoint, &err);
-	if (!a->mount || prepare_process(&err) < 0 || open_union(a, &err) < 0)
+	if (!a->mount || un_process_prepare(&err) < 0 || open_union(a, &err) < 0)
 		goto fail;
 	block_signals(a);
 	if (mount_union(a, &err) < 0)
@@ -447,7 +415,8 @@ static int run(struct app *a)
 		un_daemon_ready(&a->daemon);
 		return 0;
 	}
-	return serve(a);
+	serve(a);
+	return 0;
 
 fail:
 	un_daemon_fail(&a->daemon, err);
@@ -464,7 +433,7 @@ int main(int argc, char **argv)
 
 	/* One heap for each thread would keep what only one of them needs, and grow page by page. */
 	mallopt(M_ARENA_MAX, 2);
-	open_standard_fds();
+	un_process_standard_fds();
 	a.options = un_options_parse(argc, argv, geteuid() == 0, &err);
 	if (!a.options) {
 		fprintf(stderr, "fuse-unionfs: %s\n", err);

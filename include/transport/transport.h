@@ -74,10 +74,13 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 int un_transport_init(struct un_transport *t);
 
 /*
- * Serve until the connection ends (unmounted or aborted): starts the workers, waits for all.
- * Returns 0, or -errno if no worker could be started.
+ * Start the workers: requests are served from now on. 0, if only by some of them, or -errno if none could
+ * be started.
  */
-int un_transport_run(struct un_transport *t);
+int un_transport_start(struct un_transport *t);
+
+/* Until the connection ends (unmounted or aborted) and all workers with it. */
+void un_transport_wait(struct un_transport *t);
 
 void un_transport_free(struct un_transport *t);
 

@@ -13,15 +13,29 @@
 /* Left for everything that is not in the cache: layers, sockets, what is open for an instant. */
 #define FDS_RESERVED 48
 #define FDS_MAX 32768
+/* Few, but then the cache gives back what is in the way of others (un_open_retry). */
+#define FDS_LEAST 64
+#define FDS_NEEDED 40
 
-static unsigned fd_budget(const struct un_layers *ls, unsigned others)
+/* 0: there are too few, and *ret_err says so. */
+static unsigned fd_budget(const struct un_layers *ls, unsigned others, char **ret_err)
 {
-	struct rlimit lim = { 0 };
-	rlim_t in_use = FDS_RESERVED + others + (rlim_t)ls->n + (rlim_t)ls->n_data;
+	rlim_t always = others + (rlim_t)ls->n + (rlim_t)ls->n_data;
+	struct rlimit lim;
 
-	if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur <= in_use + 64)
-		return 64;
-	return (unsigned)MIN(lim.rlim_cur - in_use, FDS_MAX);
+	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+		return FDS_LEAST;
+	if (lim.rlim_cur < always + FDS_NEEDED) {
+		*ret_err = g_strdup_printf(
+			"RLIMIT_NOFILE (ulimit -n) of %" G_GUINT64_FORMAT
+			" is too low for these layers and threads: at least %" G_GUINT64_FORMAT
+			" descriptors are needed",
+			(guint64)lim.rlim_cur, (guint64)(always + FDS_NEEDED));
+		return 0;
+	}
+	if (lim.rlim_cur <= always + FDS_RESERVED + FDS_LEAST)
+		return FDS_LEAST;
+	return (unsigned)MIN(lim.rlim_cur - always - FDS_RESERVED, FDS_MAX);
 }
 
 /* First mount of a fresh upper: give the union an identity, as the kernel does (overlay-format 3.9). */
@@ -152,9 +166,13 @@ bool un_fs_has_selinux(const struct un_fs *fs)
 
 struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 {
-	struct un_fs *fs = g_new0(struct un_fs, 1);
 	struct un_layers *ls = config->layers;
+	unsigned budget = fd_budget(ls, config->other_fds, ret_err);
+	struct un_fs *fs;
 
+	if (!budget)
+		return NULL;
+	fs = g_new0(struct un_fs, 1);
 	fs->layers = ls;
 	fs->upper = ls->has_upper ? &ls->v[0] : NULL;
 	fs->read_only = config->read_only || !fs->upper;
@@ -174,7 +192,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->privileged = fs->uid == 0;
 	fs->selinux = kernel_has_selinux();
 	fs->work = ls->work;
-	fs->fds = un_fdcache_new(fd_budget(ls, config->other_fds));
+	fs->fds = un_fdcache_new(budget);
 	un_mutex_init(&fs->tree);
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);

@@ -5,6 +5,8 @@
  */
 #include "transport_i.h"
 
+#include "transport/process.h"
+
 #include "util/err.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -152,9 +154,9 @@ static bool start_locked(struct un_helper *h)
 		return false;
 	if (h->started)
 		return true;
-	r = pthread_create(&h->thread, NULL, helper_main, h);
-	if (r) {
-		un_log(LOG_ERR, "the helper thread cannot be started: %s", g_strerror(r));
+	r = un_process_thread(&h->thread, helper_main, h);
+	if (r < 0) {
+		un_log(LOG_ERR, "the helper thread cannot be started: %s", g_strerror(-r));
 		return false;
 	}
 	h->started = true;

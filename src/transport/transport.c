@@ -14,6 +14,7 @@
  */
 #include "transport_i.h"
 
+#include "transport/process.h"
 #include "transport/turns.h"
 #include "transport/wire.h"
 #include "util/err.h"
@@ -51,7 +52,7 @@ struct un_transport {
 	struct un_transport_config config;
 	struct un_helper *helper;
 	size_t buf_size;
-	unsigned n_workers;
+	unsigned n_workers, n_started;
 	struct worker **workers;
 	struct un_turns *turns;
 	atomic_bool stopping;
@@ -458,32 +459,34 @@ static int start_worker(struct un_transport *t, struct worker *w)
 	r = un_turns_join(t->turns, &w->turn, w->fd);
 	if (r < 0)
 		return r;
-	r = -pthread_create(&w->thread, NULL, worker_main, w);
+	r = un_process_thread(&w->thread, worker_main, w);
 	if (r < 0)
 		un_turns_leave(t->turns, &w->turn);
 	return r;
 }
 
-int un_transport_run(struct un_transport *t)
+int un_transport_start(struct un_transport *t)
 {
-	unsigned n = 0;
 	int r = 0;
 
 	open_clones(t);
-	while (n < t->n_workers) {
-		r = start_worker(t, t->workers[n]);
+	while (t->n_started < t->n_workers) {
+		r = start_worker(t, t->workers[t->n_started]);
 		if (r < 0)
 			break;
-		n++;
+		t->n_started++;
 	}
-	if (r < 0)
-		un_log(LOG_ERR, "%u of %u threads started: %s", n, t->n_workers,
+	if (r < 0 && t->n_started)
+		un_log(LOG_WARNING, "%u of %u threads started: %s", t->n_started, t->n_workers,
 		       strerrordesc_np(-r));
+	return t->n_started ? 0 : r;
+}
 
-	for (unsigned i = 0; i < n; i++)
+void un_transport_wait(struct un_transport *t)
+{
+	for (unsigned i = 0; i < t->n_started; i++)
 		pthread_join(t->workers[i]->thread, NULL);
 	un_helper_stop(t->helper);
-	return n ? 0 : r;
 }
 
 void un_transport_stop(struct un_transport *t)
