@@ -51,6 +51,7 @@ static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const c
 	const char *name = wh + strlen(".wh.");
 	struct un_realdir *updir = un_dir_upper(fs, dir);
 	struct un_merge_dir md;
+	unsigned marks;
 	struct statx st;
 	int r;
 
@@ -63,8 +64,13 @@ static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const c
 	if (g_str_has_prefix(wh, ".wh..wh.") || !*name)
 		return 0;
 	r = fs->upper->ops->stat(fs->upper, dirfd, name, &st);
-	if (r == 0)
-		return S_ISDIR(st.stx_mode) ? un_mark_dir(fs, dirfd, name, UN_MARK_OPAQUE, "y") : 0;
+	if (r == 0 && S_ISDIR(st.stx_mode)) {
+		r = un_marks_scan(fs->upper, fs->layers->dialect, dirfd, name, &marks);
+		/* One that was moved here does not show what is below this name. */
+		return r < 0 || (marks & UN_HAS(UN_MARK_REDIRECT))
+			       ? r
+			       : un_mark_dir(fs, dirfd, name, UN_MARK_OPAQUE, "y");
+	}
 	if (r != -ENOENT)
 		return r;
 	un_dir_merge(fs, dir, &md);

@@ -98,8 +98,11 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 		h->impure = w->layer->index == 0 && (marks & UN_HAS(UN_MARK_IMPURE));
 		h->origin = marks & UN_HAS(UN_MARK_ORIGIN);
 	}
-	/* `.wh.NAME` beside NAME: the one below is gone, this one is new. */
-	if (!opaque && deeper) {
+	/*
+	 * `.wh.NAME` beside NAME: the one below is gone, this one is new. Or it was moved here, and has
+	 * what is below under another name.
+	 */
+	if (!opaque && deeper && !(marks & UN_HAS(UN_MARK_REDIRECT))) {
 		r = un_merge_tar_whiteout(w, d->dialect, name);
 		if (r < 0)
 			return r;

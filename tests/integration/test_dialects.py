@@ -228,6 +228,44 @@ def tar_marks_made_into_names(t):
         u.remount()
 
 
+@test()
+def tar_mark_beside_what_was_moved(t):
+    """A directory, a file without its data that comes to a name which a mark hides: it has what it had."""
+    u = t.union(text='f big/sub/x 1; f gone/y 1; f gone2 1; f meta data; f dir/gone/y 1; f other/z 1')
+    u.put('wh gone; wh gone2; wh dir/gone', 'upper')
+    u.check_layers = False
+    u.mount('redirect_dir=on,metacopy=on')
+    os.rename(u.m('big'), u.m('gone'))
+    os.rename(u.m('other'), u.m('dir/gone'))
+    os.rename(u.m('meta'), u.m('gone2'))
+    for i in range(3):
+        t.eq((tree.names(u.m('gone')), tree.names(u.m('gone/sub')), tree.names(u.m('dir/gone'))), (['sub'], ['x'], ['z']))
+        t.eq((tree.text(u.m('gone2')), tree.names(u.mnt)), ('data', ['.wh.gone'] * (i > 0) + ['dir', 'gone', 'gone2']))
+        if i == 0:
+            tree.write(u.m('.wh.gone'), '')      # the mark's name is used: still
+        u.remount()
+
+
+@test(identities=('root',))
+def tar_names_of_the_kernel(t):
+    """Files that were made under such names through the kernel's overlayfs carry no mark of ours: empty
+    ones are marks, others are files."""
+    u = t.union(text='f a 1; f b 1')
+    k.mount('overlay', u.mnt, 'overlay', 0, 'lowerdir=%s,upperdir=%s,workdir=%s' % (u.lowers[0], u.upper, u.work))
+    tree.write(u.m('.wh.a'), '')
+    tree.write(u.m('.wh.b'), 'data')
+    k.umount(u.mnt)
+    u.check_layers = False
+    u.mount()
+    t.eq((tree.names(u.mnt), tree.text(u.m('.wh.b'))), (['.wh.b', 'b'], 'data'))
+    tree.write(u.m('.wh.c'), '')
+    u.umount()
+    k.mount('overlay', u.mnt, 'overlay', 0, 'lowerdir=%s,upperdir=%s,workdir=%s' % (u.lowers[0], u.upper, u.work))
+    t.eq(tree.names(u.mnt), ['.wh.a', '.wh.b', '.wh.c', 'a', 'b'])
+    t.eq(os.listxattr(u.m('.wh.c')), [])
+    k.umount(u.mnt)
+
+
 @test(everywhere=True)
 def tar_names_are_kept(t):
     """Files made through the mount under names of marks are files, there and where the upper is a

@@ -166,6 +166,7 @@ static const struct {
 	{ "u n/.wh..wh..opq = x\n1 n/b = 2\n3 z = z", "01", 1, "0ML" },
 	{ "u .wh.n =\n1 n = 1\n3 z = z", "-", 1, "" },
 	{ "u .wh.n =\nu n/x = u\n1 n/y = 1\n3 z = z", "0", 1, "0L" },
+	{ "u .wh.n =\nu n/ overlay.redirect=m\n1 n/y = 1\n3 z = z", "E1", 1, "0L" },
 	{ "u .wh.n/\n1 n = 1\n3 z = z", "1", 1, "1L" },
 	{ "u n/.wh..wh..opq =\n1 n/b = 2\n3 z = z", "0!", 1, "0ML" },
 	/* and one that was made through a union is a name anywhere */
