@@ -91,6 +91,13 @@ struct un_layer_caps {
 	bool d_type;          /* getdents tells the type */
 };
 
+/* Whose inode numbers are the same for as long as the object lives. */
+enum un_numbers {
+	UN_NUMBERS_LAST,  /* everybody's */
+	UN_NUMBERS_FILES, /* not those of directories */
+	UN_NUMBERS_NONE, /* nobody's: where the kernel forgets an object, it may have another next time */
+};
+
 struct un_layer {
 	unsigned index; /* 0 = upper, 1.. = lowers */
 	int root;       /* O_PATH of the layer's root directory, owned */
@@ -111,8 +118,13 @@ struct un_layer {
 	 * what it says of all its files (erofs), and is not told.
 	 */
 	bool flagless;
-	bool noatime;         /* reading is to move no times of access, ... */
-	bool noatime_by_open; /* ... which takes O_NOATIME, as its mount does not see to it */
+	bool noatime;          /* reading is to move no times of access, ... */
+	bool noatime_by_open;  /* ... which takes O_NOATIME, as its mount does not see to it */
+	atomic_uint numbers;   /* enum un_numbers */
+	atomic_bool surprised; /* ... which was found out only when some were in use */
+	bool doubtful;         /* it may turn out that they do not last */
+	bool xattrless;        /* its root has no xattrs, and so has nothing in it */
+	atomic_bool told_xattrless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
 
@@ -120,6 +132,23 @@ static inline uint64_t un_stx_dev(const struct statx *st)
 {
 	return ((uint64_t)st->stx_dev_major << 32) | st->stx_dev_minor;
 }
+
+/*
+ * Do numbers tell objects of this kind apart? If not, an object is known by where it is, and
+ * an inode number shown for it is made up (core/ino.c).
+ */
+static inline bool un_layer_numbers_last(const struct un_layer *l, bool dir)
+{
+	unsigned numbers = atomic_load_explicit(&l->numbers, memory_order_relaxed);
+
+	return numbers == UN_NUMBERS_LAST || (numbers == UN_NUMBERS_FILES && !dir);
+}
+
+/*
+ * An object that is where it was, of the same kind, has another number. True: that happens in this layer
+ * (from now on, and said once, if that is news); false: it is another object.
+ */
+bool un_layer_number_changed(struct un_layer *l, bool dir);
 
 static inline bool un_stx_is_mountpoint(const struct statx *st)
 {

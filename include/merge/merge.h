@@ -56,11 +56,13 @@ struct un_hit {
 	void *dir;  /* un_where.dir of the directory it is in */
 	char *name; /* its name there, if that is not the one asked for */
 	struct statx st;
-	bool opaque;     /* directory: the search ended here because of its mark */
-	bool xwhiteouts; /* directory: marked opaque=x */
-	bool impure;     /* directory in the upper: holds objects with an origin */
-	bool origin;     /* in the upper: carries an origin itself */
-	bool no_xattrs;  /* it was seen to have none at all */
+	uint64_t
+		real_ino; /* as the layer told it, if the owner of the layers puts another into st */
+	bool opaque;      /* directory: the search ended here because of its mark */
+	bool xwhiteouts;  /* directory: marked opaque=x */
+	bool impure;      /* directory in the upper: holds objects with an origin */
+	bool origin;      /* in the upper: carries an origin itself */
+	bool no_xattrs;   /* it was seen to have none at all */
 };
 
 struct un_found {

@@ -130,8 +130,7 @@ int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st
 	if (r == -ENOENT || (r == 0 && IFTODT(st->stx_mode) != inode->type))
 		return -ESTALE;
 	/* Something else is there now; not ours to show. */
-	if (r == 0 && inode->type != DT_DIR &&
-	    (st->stx_ino != inode->rino || un_stx_dev(st) != inode->dev))
+	if (r == 0 && inode->type != DT_DIR && !un_is_same(at.layer, st, inode->dev, inode->rino))
 		return -ESTALE;
 	if (r == 0)
 		un_attr_adjust(fs, inode, st);

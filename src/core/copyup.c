@@ -109,7 +109,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 	inode->rino = c->ust.stx_ino;
 	inode->prot_known = true;
 	if (!c->origin)
-		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+		un_ino_own(fs, inode, parent, parent ? name : "");
 	else if (inode->type != DT_DIR &&
 		 (!c->origin_stored || (!fs->privileged && !(c->st.stx_mode & S_IRUSR))))
 		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
@@ -121,6 +121,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		memmove(d->stack + 1, d->stack, d->n * sizeof(*d->stack));
 		d->stack[0] = rd;
 		d->n++;
+		un_ino_own_dir(fs, inode);
 		if (d->listing)
 			un_listing_shift(d->listing);
 		return;

@@ -39,7 +39,8 @@
 struct un_realdir {
 	struct un_layer *layer;
 	atomic_uint refs;
-	uint64_t dev, ino; /* to check what is opened again */
+	/* To check what is opened again; where numbers do not last, the one made up for it. */
+	uint64_t dev, ino;
 	struct un_fd *fd;  /* home in the fd cache; of a layer's root: its own, never evicted */
 	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
 	char *name;                /* guarded by fs->tree */
@@ -153,7 +154,9 @@ struct un_inode {
 	atomic_uint
 		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
 	uint64_t ino;      /* as shown */
-	uint64_t dev, rino; /* of the real object */
+	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
+	uint64_t seen_ino;  /* of a lower file whose number is made up: what the layer said last */
+	bool ino_claimed;   /* ino is in fs->ino_claimed */
 	struct un_name *names;
 
 	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
@@ -231,6 +234,7 @@ struct un_fs {
 	struct un_mutex ino_lock; /* what follows */
 	uint64_t ino_devs[128];   /* devices in the order they were met */
 	unsigned n_ino_devs;
+	GHashTable *ino_claimed; /* &inode->ino of upper objects whose number is made up */
 	GHashTable *ino_kept; /* real upper number -> shown, where no origin could be stored */
 
 	atomic_uint_fast64_t copyups, copied_bytes;
@@ -316,9 +320,25 @@ void un_ino_init(struct un_fs *fs);
 void un_ino_done(struct un_fs *fs);
 /* The number shown for a real one: unique over the layers' file systems. */
 uint64_t un_ino_map(struct un_fs *fs, uint64_t dev, uint64_t ino);
-/* What an upper non-directory is to show; *ret_origin: it carries an origin. */
+/* What an upper non-directory is to show, 0: its own (un_ino_own()); *ret_origin: it carries an origin. */
 uint64_t un_ino_of_upper(struct un_fs *fs, int dirfd, const char *name, const struct statx *st,
 			 bool look, bool *ret_origin);
+/*
+ * Where numbers do not last: a stand-in, a function of where the object is on the layer. Unique among what
+ * is in lowers; in an upper, where things move, see un_ino_own().
+ */
+uint64_t un_stand_in(const struct un_realdir *dir, const char *name);
+/* @inode is in the upper (dir NULL: nameless) and shows the number of its own object there. */
+void un_ino_own(struct un_fs *fs, struct un_inode *inode, const struct un_realdir *dir,
+		const char *name);
+/*
+ * Such a directory's number is also what those of its names are made of; un_realdir_new() cannot know it.
+ */
+void un_ino_own_dir(struct un_fs *fs, struct un_inode *dir);
+/* It is being freed. */
+void un_ino_release(struct un_fs *fs, struct un_inode *inode);
+/* Is what @st tells of, found where it should be and of the kind it should be, the object (dev, ino)? */
+bool un_is_same(struct un_layer *l, const struct statx *st, uint64_t dev, uint64_t ino);
 /* The lower file an origin speaks of: as far as it is known, else zeros. */
 struct un_origin;
 void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t *ret_dev,

@@ -144,9 +144,10 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	inode->prot_known = true;
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
-	inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+	un_ino_own(fs, inode, c->updir, c->name);
 	if (inode->type == DT_DIR) {
 		fill_new_dir(c, inode, st);
+		un_ino_own_dir(fs, inode);
 	} else {
 		inode->rdir = un_realdir_ref(c->updir);
 		inode->rname = g_ref_string_new(c->name);
@@ -276,7 +277,7 @@ static int adopt_tmpfile(struct un_fs *fs, int fd, struct un_inode **ret, struct
 	inode->prot_known = true;
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
-	inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+	un_ino_own(fs, inode, NULL, "");
 	un_ino_unkeep(fs, inode->dev, inode->rino);
 	un_key_add(fs, inode);
 	un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, fd,

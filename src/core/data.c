@@ -130,7 +130,7 @@ static int open_data(struct un_fs *fs, struct un_data *data)
 
 	un_fdcache_put(fs->fds, dir);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
-	if (r == 0 && un_stx_dev(&st) == data->dev && st.stx_ino == data->rino)
+	if (r == 0 && S_ISREG(st.stx_mode) && un_is_same(l, &st, data->dev, data->rino))
 		return un_take_fd(&fd);
 	if (r < 0 && !is_missing(r))
 		return r;

@@ -93,7 +93,7 @@ static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flag
 		return -ESTALE;
 	if (r < 0)
 		return r;
-	if (un_stx_dev(&st) != inode->dev || st.stx_ino != inode->rino)
+	if (IFTODT(st.stx_mode) != inode->type || !un_is_same(l, &st, inode->dev, inode->rino))
 		return -ESTALE;
 	return un_take_fd(&fd);
 }

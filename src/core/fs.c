@@ -146,6 +146,8 @@ static int make_root(struct un_fs *fs, char **ret_err)
 	root->dev = root->d->stack[0]->dev;
 	root->rino = root->d->stack[0]->ino;
 	root->ino = un_ino_map(fs, root->dev, root->rino);
+	if (fs->upper)
+		un_ino_own_dir(fs, root);
 	un_inode_remember(fs, root);
 	return 0;
 }
@@ -248,6 +250,7 @@ void un_fs_free(struct un_fs *fs)
 {
 	if (!fs)
 		return;
+	fs->stale = NULL;
 	drop_inodes(fs);
 	un_inode_put(fs, fs->root);
 	un_realdir_put(fs, fs->workdir);

@@ -173,6 +173,7 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	remove_if_same(shard(fs->ids, id_hash(inode)), inode);
 	if (inode->keyed)
 		remove_if_same(shard(fs->keys, key_hash(inode)), inode);
+	un_ino_release(fs, inode);
 	for (struct un_name *n = inode->names, *next; n; n = next) {
 		next = n->next;
 		remove_if_same(shard(fs->names, name_hash(n)), n);
@@ -363,13 +364,15 @@ bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name)
 	return n != NULL;
 }
 
-/* ---- real numbers --------------------------------------------------------------------------------- */
+/* ---- real numbers, where they last --------------------------------------------------------------------------------- */
 
 struct un_inode *un_key_find(struct un_fs *fs, uint64_t dev, uint64_t rino)
 {
 	struct un_inode key = { .dev = dev, .rino = rino }, *inode;
 	struct un_shard *s = shard(fs->keys, key_hash(&key));
 
+	if (!un_layer_numbers_last(fs->upper, false))
+		return NULL;
 	un_mutex_lock(&s->lock);
 	inode = g_hash_table_lookup(s->set, &key);
 	if (inode)
@@ -382,6 +385,8 @@ void un_key_add(struct un_fs *fs, struct un_inode *inode)
 {
 	struct un_shard *s = shard(fs->keys, key_hash(inode));
 
+	if (!un_layer_numbers_last(fs->upper, false))
+		return;
 	un_mutex_lock(&s->lock);
 	g_hash_table_add(s->set, inode);
 	inode->keyed = true;
@@ -393,6 +398,8 @@ struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode)
 	struct un_shard *s = shard(fs->keys, key_hash(inode));
 	struct un_inode *other;
 
+	if (!un_layer_numbers_last(fs->upper, false))
+		return NULL;
 	un_mutex_lock(&s->lock);
 	other = g_hash_table_lookup(s->set, inode);
 	/* Of another type: the number was given to something else behind our back. */

@@ -70,8 +70,12 @@ static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *n
 		give_origin(fs, dir, name, f);
 	if (inode->upper && d->n > 1)
 		inode->ino = un_ino_map(fs, d->stack[1]->dev, d->stack[1]->ino);
+	else if (inode->upper)
+		un_ino_own(fs, inode, f->hits[0].dir, name);
 	else
 		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+	if (inode->upper)
+		un_ino_own_dir(fs, inode);
 }
 
 static void fill_prot(struct un_inode *inode, const struct statx *st)
@@ -93,6 +97,7 @@ static int fill_file(struct un_fs *fs, const char *name, const struct un_found *
 
 	inode->dev = un_stx_dev(&h->st);
 	inode->rino = h->st.stx_ino;
+	inode->seen_ino = h->real_ino;
 	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
 	inode->hollow = un_stx_is_mountpoint(&h->st);
 	inode->rdir = un_realdir_ref(rd);
@@ -111,6 +116,8 @@ static int fill_file(struct un_fs *fs, const char *name, const struct un_found *
 	inode->ino =
 		un_ino_of_upper(fs, fd->fd, name, &h->st,
 				inode->type == DT_REG ? h->origin : rd->impure, &inode->origin);
+	if (!inode->ino)
+		un_ino_own(fs, inode, rd, name);
 	if (inode->origin && h->st.stx_nlink > 1)
 		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
 	un_fdcache_put(fs->fds, fd);
@@ -142,7 +149,8 @@ static bool is_trap(struct un_fs *fs, const struct un_found *f)
 		if (!S_ISDIR(st->stx_mode) || f->hits[i].layer == fs->upper)
 			continue;
 		for (unsigned t = 0; t < G_N_ELEMENTS(fs->traps); t++)
-			if (fs->traps[t].ino == st->stx_ino && fs->traps[t].dev == un_stx_dev(st))
+			if (fs->traps[t].ino == f->hits[i].real_ino &&
+			    fs->traps[t].dev == un_stx_dev(st))
 				return true;
 	}
 	return false;
@@ -327,14 +335,24 @@ static bool still_the_same(struct un_fs *fs, struct un_inode *inode, const struc
 		return false;
 	if (inode->type != DT_DIR)
 		return inode->dev == un_stx_dev(&f->hits[0].st) &&
-		       inode->rino == f->hits[0].st.stx_ino;
+		       (inode->rino == f->hits[0].st.stx_ino ||
+			!un_layer_numbers_last(f->hits[0].layer, false));
 	if (inode->d->n != f->n)
 		return false;
 	for (unsigned i = 0; i < f->n; i++)
 		if (inode->d->stack[i]->dev != un_stx_dev(&f->hits[i].st) ||
-		    inode->d->stack[i]->ino != f->hits[i].st.stx_ino)
+		    (inode->d->stack[i]->ino != f->hits[i].st.stx_ino &&
+		     un_layer_numbers_last(f->hits[i].layer, true)))
 			return false;
 	return true;
+}
+
+/* Where numbers do not last, others stand in for them from here on. */
+static void stand_in(struct un_hit *h, const char *name)
+{
+	h->real_ino = h->st.stx_ino;
+	if (!un_layer_numbers_last(h->layer, S_ISDIR(h->st.stx_mode)))
+		h->st.stx_ino = un_stand_in(h->dir, h->name ? h->name : name);
 }
 
 static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
@@ -342,6 +360,7 @@ static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
 {
 	unsigned from = 0;
 	bool first_only = false;
+	int r;
 
 	if (dir->d->listing && !fs->revalidate) {
 		struct un_entry *e = un_listing_find(dir->d->listing, name);
@@ -354,7 +373,28 @@ static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
 		atomic_fetch_add(&dir->d->asked, dir->d->n);
 	}
 	un_dir_merge(fs, dir, md);
-	return un_merge_lookup(md, name, from, first_only, f);
+	r = un_merge_lookup(md, name, from, first_only, f);
+	for (unsigned i = 0; r == 0 && i < f->n; i++)
+		stand_in(&f->hits[i], name);
+	if (r == 0 && f->data)
+		stand_in(f->data, name);
+	return r;
+}
+
+/*
+ * timeout=0, and a lower file whose number tells nothing: another may mean another file, which what is
+ * open would not lead to.
+ */
+static void seen_again(struct un_fs *fs, struct un_inode *inode, const struct un_hit *h)
+{
+	if (inode->type != DT_REG || un_layer_numbers_last(h->layer, false))
+		return;
+	un_mutex_lock(&inode->lock);
+	if (!inode->upper && inode->seen_ino != h->real_ino) {
+		un_fdcache_clear(fs->fds, &inode->io);
+		inode->seen_ino = h->real_ino;
+	}
+	un_mutex_unlock(&inode->lock);
 }
 
 static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, bool replace,
@@ -423,6 +463,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		r = -ENOENT;
 	if (r == 0 && known && still_the_same(fs, known, &f)) {
 		inode = un_inode_ref(known);
+		seen_again(fs, inode, &f.hits[0]);
 	} else {
 		/* Only proof takes the name away, not a question that failed. */
 		if (known && (r == 0 || r == -ENOENT))

@@ -53,6 +53,9 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 	if (e->type == DT_DIR)
 		/* The number in the listing is that below, where a file system or subvolume is mounted. */
 		return false;
+	/* One that was given before the layer was found out stays. */
+	if (!un_layer_numbers_last(rd->layer, false))
+		return rd->layer != fs->upper && !rd->layer->surprised;
 	return rd->layer != fs->upper || !rd->impure;
 }
 
@@ -65,7 +68,10 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 
 	*ret = (struct un_dirent){ .name = e->name, .cookie = e->cookie, .type = e->type };
 	if (!attrs && plain_ino(fs, dir, e)) {
-		ret->ino = un_ino_map(fs, dir->d->stack[e->pos]->dev, e->ino);
+		const struct un_realdir *rd = dir->d->stack[e->pos];
+		bool real = un_layer_numbers_last(rd->layer, false);
+
+		ret->ino = un_ino_map(fs, rd->dev, real ? e->ino : un_stand_in(rd, e->name));
 		return 1;
 	}
 	r = un_lookup_locked(fs, dir, e->name, &inode, attrs ? st : NULL);

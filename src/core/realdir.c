@@ -15,7 +15,8 @@ struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent,
 	rd->layer = l;
 	rd->refs = 1;
 	rd->dev = un_stx_dev(st);
-	rd->ino = st->stx_ino;
+	rd->ino =
+		parent && !un_layer_numbers_last(l, true) ? un_stand_in(parent, name) : st->stx_ino;
 	rd->parent = parent ? un_realdir_ref(parent) : NULL;
 	rd->is_root = parent == NULL;
 	rd->name = g_strdup(name);
@@ -60,7 +61,19 @@ int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *n
 	}
 }
 
-static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, const char *name)
+/* Has any real directory been renamed since @seq? A rename under way is waited for. */
+static bool has_moved(struct un_fs *fs, uint64_t seq)
+{
+	bool moved;
+
+	un_mutex_lock(&fs->tree);
+	moved = atomic_load(&fs->tree_seq) != seq;
+	un_mutex_unlock(&fs->tree);
+	return moved;
+}
+
+static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, const char *name,
+			uint64_t seq)
 {
 	struct statx st;
 	int r;
@@ -72,7 +85,10 @@ static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, con
 	r = rd->layer->ops->stat(rd->layer, fd, "", &st);
 	if (r < 0)
 		return r;
-	if (un_stx_dev(&st) != rd->dev || st.stx_ino != rd->ino)
+	/* Another number is news about the layer only if this is the place. */
+	if (st.stx_ino != rd->ino && has_moved(fs, seq))
+		return -ESTALE;
+	if (!un_is_same(rd->layer, &st, rd->dev, rd->ino))
 		return -ESTALE;
 	return un_take_fd(&fd);
 }
@@ -101,6 +117,25 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 	return chain;
 }
 
+/*
+ * @fd is @rd from now on. Where its number did not prove it, it is only if nothing was renamed since the
+ * chain was read. NULL: something was, and @fd is closed.
+ */
+static struct un_fd *add_opened(struct un_fs *fs, struct un_realdir *rd, int fd, uint64_t seq)
+{
+	struct un_fd *ret = NULL;
+
+	if (un_layer_numbers_last(rd->layer, true))
+		return un_fdcache_add(fs->fds, &rd->fd, fd, 0);
+	un_mutex_lock(&fs->tree);
+	if (atomic_load(&fs->tree_seq) == seq)
+		ret = un_fdcache_add(fs->fds, &rd->fd, fd, 0);
+	un_mutex_unlock(&fs->tree);
+	if (!ret)
+		un_close(fd);
+	return ret;
+}
+
 static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret,
 		      uint64_t *ret_seq)
 {
@@ -116,10 +151,14 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 		un_mutex_lock(&fs->tree);
 		g_strlcpy(name, at->name, sizeof(name));
 		un_mutex_unlock(&fs->tree);
-		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name);
+		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
 		if (r < 0)
 			break;
-		next = un_fdcache_add(fs->fds, &at->fd, r, 0);
+		next = add_opened(fs, at, r, *ret_seq);
+		if (!next) {
+			r = -ESTALE;
+			break;
+		}
 		un_fdcache_put(fs->fds, fd);
 		fd = next;
 		r = 0;
@@ -133,17 +172,6 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 	}
 	*ret = fd;
 	return 0;
-}
-
-/* Has any real directory been renamed since @seq? A rename under way is waited for. */
-static bool has_moved(struct un_fs *fs, uint64_t seq)
-{
-	bool moved;
-
-	un_mutex_lock(&fs->tree);
-	moved = atomic_load(&fs->tree_seq) != seq;
-	un_mutex_unlock(&fs->tree);
-	return moved;
 }
 
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)

@@ -19,6 +19,7 @@
 
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/log.h"
 
 /* Calls newer than the libc headers. Since 5.1 all architectures number theirs in one sequence. */
 #ifndef SYS_fchmodat2
@@ -200,8 +201,20 @@ static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, c
 	return un_errno(readlinkat(dirfd, name, buf, size));
 }
 
-static ssize_t posix_getxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
-			      void *buf, size_t size)
+/* Where there are no xattrs at all, a file that cannot answer has none. */
+static ssize_t without_xattrs(struct un_layer *l, ssize_t r)
+{
+	if (r != -EIO || !l->xattrless)
+		return r;
+	if (!atomic_exchange(&l->told_xattrless, true))
+		un_log(LOG_INFO,
+		       "%s: has no extended attributes, and fails when asked for those of a file (%s): "
+		       "taken for none",
+		       l->path, strerror(EIO));
+	return -EOPNOTSUPP;
+}
+
+static ssize_t ask_getxattr(int dirfd, const char *name, const char *xattr, void *buf, size_t size)
 {
 	char path[PROC_PATH_MAX];
 	ssize_t n;
@@ -226,8 +239,13 @@ static ssize_t posix_getxattr(struct un_layer *l, int dirfd, const char *name, c
 				: getxattr(path, xattr, buf, size));
 }
 
-static ssize_t posix_listxattr(struct un_layer *l, int dirfd, const char *name, char *buf,
-			       size_t size)
+static ssize_t posix_getxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
+			      void *buf, size_t size)
+{
+	return without_xattrs(l, ask_getxattr(dirfd, name, xattr, buf, size));
+}
+
+static ssize_t ask_listxattr(int dirfd, const char *name, char *buf, size_t size)
 {
 	char path[PROC_PATH_MAX];
 	ssize_t n;
@@ -246,6 +264,12 @@ static ssize_t posix_listxattr(struct un_layer *l, int dirfd, const char *name, 
 	if (r < 0)
 		return r;
 	return un_errno(name[0] ? llistxattr(path, buf, size) : listxattr(path, buf, size));
+}
+
+static ssize_t posix_listxattr(struct un_layer *l, int dirfd, const char *name, char *buf,
+			       size_t size)
+{
+	return without_xattrs(l, ask_listxattr(dirfd, name, buf, size));
 }
 
 int un_layer_xflags(int dirfd, const char *name, uint64_t *ret)

@@ -78,6 +78,14 @@ static int probe_acl(struct un_layer *l)
 	return r != -EOPNOTSUPP && r != -ENOSYS;
 }
 
+/* A file in it that fails to answer then (rclone: EIO) has none either. */
+static bool probe_xattrless(struct un_layer *l)
+{
+	ssize_t r = l->ops->listxattr(l, l->root, "", NULL, 0);
+
+	return r == -EOPNOTSUPP || r == -ENOSYS;
+}
+
 /* Of a FUSE file system they are good for one mount only, if at all: what they name next is another. */
 static int probe_handles(const struct un_layer *l)
 {
@@ -124,6 +132,8 @@ static void probe_any(const struct un_setup *s, struct un_layer *l)
 	l->caps.acl = probe_acl(l);
 	l->caps.handles = probe_handles(l);
 	l->caps.d_type = true;
+	l->xattrless = probe_xattrless(l);
+	un_setup_probe_numbers(l);
 	if (!s->req->no_uuid)
 		probe_uuid(l);
 }
@@ -140,6 +150,9 @@ int un_setup_probe_lowers(struct un_setup *s)
 			l->caps = known->caps;
 			l->flagless = known->flagless;
 			memcpy(l->uuid, known->uuid, sizeof(l->uuid));
+			l->numbers = known->numbers;
+			l->doubtful = known->doubtful;
+			l->xattrless = known->xattrless;
 			continue;
 		}
 		probe_any(s, l);
@@ -272,6 +285,11 @@ static int probe_whiteout(struct un_setup *s, struct probe *p)
 	return r;
 }
 
+static int probe_numbers(struct un_setup *s, struct probe *p)
+{
+	return un_setup_probe_numbers_upper(p->l, p->work, p->a, p->b);
+}
+
 static int probe_d_type(struct un_setup *s, struct probe *p)
 {
 	char buf[4096] __attribute__((aligned(8)));
@@ -308,6 +326,7 @@ static const struct {
 	{ "RENAME_EXCHANGE", probe_exchange },
 	{ "RENAME_WHITEOUT", probe_whiteout },
 	{ "d_type", probe_d_type },
+	{ "inode numbers", probe_numbers },
 };
 
 int un_setup_probe_upper(struct un_setup *s)

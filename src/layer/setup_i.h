@@ -31,6 +31,9 @@ int un_setup_check(struct un_setup *s);
 /* setup-probe.c: file system by file system for the lowers, then the upper in WORK/work. */
 int un_setup_probe_lowers(struct un_setup *s);
 int un_setup_probe_upper(struct un_setup *s);
+/* setup-numbers.c: layer.numbers, and what follows from it; of an upper also by two names a and b in work. */
+void un_setup_probe_numbers(struct un_layer *l);
+int un_setup_probe_numbers_upper(struct un_layer *l, int work, const char *a, const char *b);
 /* One log line for each thing the upper cannot do. */
 void un_setup_probe_report(const struct un_setup *s);
 /* May this process use trusted.* xattrs? */

@@ -9,12 +9,7 @@ import subprocess
 
 from lib import k, test, tree
 from lib.against import flat, same
-
-LOWER = ('f f hello; f d/x 1; f d/y 2; f d/s/z 3; f e/x 1; d empty; f m/low 1; f gone 1; f big ' + 'b' * 5000)
-LOWER2 = 'f m/low2 1; f m/low wrong; f d/s/z2 1'
-LINKS = 'l l f; f hard 1; h hard2 hard; p fifo'
-STEPS = '''echo more >> f; echo new > new; rm gone d/y; rm -r e; mkdir e; echo n > e/n; chmod 600 big; mv d/x d/moved
-    touch -d @5 m/low; cp f copy; mkdir -p deep/er; echo 1 > deep/er/f; rmdir empty; echo t > m/low2; mv new m/'''
+from lib.life import life
 
 
 def _image(t, name, mkfs):
@@ -32,30 +27,6 @@ def _image(t, name, mkfs):
     return at
 
 
-def _life(t, u, more=LINKS, plain='plain', xattrs=True):
-    """What is read, changed and remounted is what a plain tree would be."""
-    u.put(LOWER + ('; ' + more if more else ''))
-    u.put(LOWER2, 1)
-    for opts in ((), ('timeout=0',)):
-        u.mount(*opts)
-        types = {n: ty for _, ty, n in k.listing(u.mnt)}
-        t.ok(0 not in types.values() and types['d'] == 4 and types['f'] == 8, 'types in a listing: %s' % types)
-        t.eq((tree.text(u.m('f')), tree.names(u.m('m')), tree.text(u.m('m/low'))), ('hello', ['low', 'low2'], '1'))
-        u.umount()
-    u.mount()
-    p = flat(t, u, plain)
-    for d in (u.mnt, p):
-        t.sh(STEPS + ('; rm l hard; ln -s x l; ln hard2 hard; chmod 600 fifo' if more else ''), cwd=d)
-        if xattrs:
-            os.setxattr(d + '/m/low', 'user.k', b'v')
-    for i in range(3):
-        t.same_tree(*(({n: v for n, v in tree.snapshot(d, times=False).items()}) for d in (p, u.mnt)), 'time %d' % i)
-        if i == 0:
-            t.sh('sync -f .', cwd=u.mnt)
-        u.remount()
-    u.umount()
-
-
 def _lower_upper_both(t, at):
     """The file system at @at as lower, as upper and work, and as both."""
     for i, where in enumerate(('lower', 'upper', 'both')):
@@ -66,7 +37,7 @@ def _lower_upper_both(t, at):
             u.upper, u.work = os.path.join(at, where + 'u'), os.path.join(at, where + 'w')
         for d in u.lowers + [u.upper, u.work]:
             os.makedirs(d, exist_ok=True)
-        _life(t, u, plain='plain%d' % i)
+        life(t, u, plain='plain%d' % i)
 
 
 @test(identities=('root',), timeout=120)
@@ -84,7 +55,7 @@ def _lowers_on(t, at, **kw):
     u.lowers = [at + '/a', at + '/b']
     for d in u.lowers:
         os.mkdir(d)
-    _life(t, u, **kw)
+    life(t, u, **kw)
     k.umount(at)
 
 
@@ -117,7 +88,7 @@ def without_acls(t):
             u.upper, u.work = outer.m('u'), outer.m('w')
         for d in u.lowers + [u.upper, u.work]:
             os.makedirs(d, exist_ok=True)
-        _life(t, u, plain='plain-' + where)
+        life(t, u, plain='plain-' + where)
         u.mount()
         p = subprocess.run(['setfacl', '-m', 'u:%d:r' % os.getuid(), u.m('f')], stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, text=True)
@@ -151,7 +122,7 @@ def on_another_of_ours(t):
     u.lowers = [second.m('a'), second.m('b')]
     for d in u.lowers + [u.upper, u.work]:
         os.mkdir(d)
-    _life(t, u)
+    life(t, u)
     same_after = flat(t, first, 'kept')
     first.remount()
     same(t, first, same_after)
