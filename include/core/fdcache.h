@@ -18,6 +18,12 @@ enum un_fd_flags {
 	UN_FD_READ = 1 << 0,
 	UN_FD_WRITE = 1 << 1,
 	UN_FD_PIN = 1 << 2, /* cannot be opened again: keep, as far as the budget allows */
+	/*
+	 * Written since it was last known to be on disk, possibly by way of another descriptor that this
+	 * one replaces: what write-back fails with is told by descriptors that were open then, and as long
+	 * as one is, the file's pages and that news are not dropped from memory.
+	 */
+	UN_FD_DIRTY = 1 << 3,
 };
 
 struct un_fd {
@@ -25,18 +31,28 @@ struct un_fd {
 	unsigned flags;
 	/* below: the cache's */
 	unsigned users;
+	unsigned writers; /* how often it was had for writing */
 	bool cached;
 	bool recent;
 	struct un_fd **home;
 	struct un_fd *prev, *next;
 };
 
+/* What is done with dirty ones; called without the lock. */
+struct un_fdcache_ops {
+	int (*reopen)(void *data, int fd); /* the same file, for reading, or -errno */
+	void (*closing)(void *data,
+			int fd); /* last chance to ask what became of what was written */
+};
+
 /* @budget: descriptors the cache may hold open. */
 struct un_fdcache *un_fdcache_new(unsigned budget);
+/* Before anything dirty is in it. */
+void un_fdcache_set_ops(struct un_fdcache *c, const struct un_fdcache_ops *ops, void *data);
 /* Nobody uses any of its descriptors any more. Accepts NULL. */
 void un_fdcache_free(struct un_fdcache *c);
 
-/* The descriptor in *@home if it has all of @flags, else NULL. Give it back with put. */
+/* The descriptor in *@home if it has all of @flags, else NULL; to write makes it dirty. Give it back with put. */
 struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned flags);
 
 /*
@@ -64,8 +80,15 @@ bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin);
 bool un_fdcache_squeeze(struct un_fdcache *c);
 
 /*
+ * Around an fsync of a descriptor in use: @before what is to be given afterwards if it went well. What was
+ * written meanwhile stays dirty.
+ */
+unsigned un_fdcache_sync_begin(struct un_fdcache *c, const struct un_fd *f);
+void un_fdcache_synced(struct un_fdcache *c, struct un_fd *f, unsigned before);
+
+/*
  * Close writable descriptors that nobody used since the last call: while one is open the file cannot
- * be executed from its layer. True while writable ones remain.
+ * be executed from its layer. Dirty ones are replaced by one for reading. True while writable ones remain.
  */
 bool un_fdcache_idle(struct un_fdcache *c);
 

@@ -68,6 +68,8 @@ struct un_layer_ops {
 			      size_t size);
 	int (*fallocate)(struct un_layer *l, int fd, int mode, off_t off, off_t len);
 	int (*fsync)(struct un_layer *l, int fd, bool data_only);
+	/* What write-back since @fd was opened has failed with and nobody was told by it; never waits. */
+	int (*wb_error)(struct un_layer *l, int fd);
 };
 
 /* The real thing. */

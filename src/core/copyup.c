@@ -14,6 +14,7 @@
  * Publishing takes the parent's ns, since it changes what is behind a name there.
  */
 #include "copyup_i.h"
+#include "sync_i.h"
 
 /* ---- publish ---------------------------------------------------------------------------------------- */
 
@@ -103,6 +104,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 	struct un_inode *inode = c->inode;
 	struct un_fs *fs = c->fs;
 
+	un_published(inode, true);
 	inode->upper = true;
 	inode->origin = c->origin;
 	inode->dev = un_stx_dev(&c->ust);
@@ -216,6 +218,7 @@ static int alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
 		if (r == 0) {
 			r = un_index_alias(fs, inode, dir, fd->fd, name);
+			un_published(inode, true);
 			un_fdcache_put(fs->fds, fd);
 		}
 	}

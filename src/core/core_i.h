@@ -153,6 +153,11 @@ struct un_inode {
 	uint8_t xattrs;          /* enum un_xattr_state */
 	atomic_uint
 		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
+	/*
+	 * Changes of what the upper shows of it which fdatasync(2) does not commit, how many are on disk, and
+	 * the last one that gave a name to what was the lower's (sync.c).
+	 */
+	atomic_uint published, committed, named;
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
 	uint64_t seen_ino;  /* of a lower file whose number is made up: what the layer said last */
@@ -237,6 +242,7 @@ struct un_fs {
 	GHashTable *ino_claimed; /* &inode->ino of upper objects whose number is made up */
 	GHashTable *ino_kept; /* real upper number -> shown, where no origin could be stored */
 
+	struct un_failures *failures; /* writeback.c */
 	atomic_uint_fast64_t copyups, copied_bytes;
 	struct un_said *said; /* say.c */
 	un_stale_fn stale;

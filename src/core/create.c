@@ -2,6 +2,7 @@
 /* New names: create, mkdir, mknod, symlink, O_TMPFILE. */
 #include "core_i.h"
 #include "cred_i.h"
+#include "sync_i.h"
 #include "tar_i.h"
 
 /* One creation under way; the directory's ns is held for writing. */
@@ -153,6 +154,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 		inode->rname = g_ref_string_new(c->name);
 		/* A number that was used before may still be known with another's. */
 		un_ino_unkeep(fs, inode->dev, inode->rino);
+		un_writeback_forget(fs, inode->dev, inode->rino);
 		un_key_add(fs, inode);
 	}
 	if (c->fd >= 0) {
@@ -164,6 +166,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 					      UN_FD_READ | UN_FD_WRITE | (pin ? UN_FD_PIN : 0)));
 		c->fd = -1;
 	}
+	un_published_in(inode, c->dir);
 	un_name_add(fs, inode, c->dir, c->name, true);
 	now.type = inode->type;
 	un_dir_note(fs, c->dir, c->name, &now, st->stx_ino);
@@ -279,6 +282,7 @@ static int adopt_tmpfile(struct un_fs *fs, int fd, struct un_inode **ret, struct
 	inode->rino = st->stx_ino;
 	un_ino_own(fs, inode, NULL, "");
 	un_ino_unkeep(fs, inode->dev, inode->rino);
+	un_writeback_forget(fs, inode->dev, inode->rino);
 	un_key_add(fs, inode);
 	un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, fd,
 					       UN_FD_READ | UN_FD_WRITE | UN_FD_PIN));

@@ -9,6 +9,7 @@
  * capabilities, which the first write takes, are lost then.
  */
 #include "core_i.h"
+#include "sync_i.h"
 
 #include "util/copy.h"
 
@@ -364,6 +365,7 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	}
 	if (r == 0) {
 		data = inode->data;
+		un_published(inode, false);
 		inode->metacopy = false;
 		inode->data = NULL;
 		inode->xattrs = UN_XATTR_UNKNOWN;

@@ -10,6 +10,8 @@ struct un_fdcache {
 	struct un_mutex lock;
 	struct un_fd lru; /* list head; next = least recently used */
 	unsigned count, pinned, budget, pin_budget;
+	const struct un_fdcache_ops *ops; /* or NULL */
+	void *data;
 };
 
 struct un_fdcache *un_fdcache_new(unsigned budget)
@@ -21,6 +23,12 @@ struct un_fdcache *un_fdcache_new(unsigned budget)
 	c->pin_budget = budget / 2;
 	c->lru.prev = c->lru.next = &c->lru;
 	return c;
+}
+
+void un_fdcache_set_ops(struct un_fdcache *c, const struct un_fdcache_ops *ops, void *data)
+{
+	c->ops = ops;
+	c->data = data;
 }
 
 static void unlink_locked(struct un_fdcache *c, struct un_fd *f)
@@ -42,8 +50,10 @@ static void append_locked(struct un_fdcache *c, struct un_fd *f)
 	c->lru.prev = f;
 }
 
-static void release(struct un_fd *f)
+static void release(struct un_fdcache *c, struct un_fd *f)
 {
+	if ((f->flags & UN_FD_DIRTY) && c->ops)
+		c->ops->closing(c->data, f->fd);
 	un_close(f->fd);
 	g_free(f);
 }
@@ -56,7 +66,7 @@ void un_fdcache_free(struct un_fdcache *c)
 		struct un_fd *f = c->lru.next;
 
 		unlink_locked(c, f);
-		release(f);
+		release(c, f);
 	}
 	un_mutex_done(&c->lock);
 	g_free(c);
@@ -79,6 +89,10 @@ struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned
 	if (f && (f->flags & flags) == flags) {
 		f->users++;
 		f->recent = true;
+		if (flags & UN_FD_WRITE) {
+			f->flags |= UN_FD_DIRTY;
+			f->writers++;
+		}
 		/* Moving it at each use would be the cost of a use; evicting gives a second chance. */
 	} else {
 		f = NULL;
@@ -87,16 +101,17 @@ struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned
 	return f;
 }
 
-/* Takes up to @n idle ones off the list, for the caller to close without the lock. */
-static struct un_fd *collect_locked(struct un_fdcache *c, unsigned n)
+/* Takes up to @n idle ones without @not off the list and puts them before @victims. */
+static struct un_fd *collect_some_locked(struct un_fdcache *c, unsigned n, unsigned not,
+					 struct un_fd *victims, unsigned *ret_left)
 {
-	struct un_fd *victims = NULL, *f = c->lru.next;
+	struct un_fd *f = c->lru.next;
 	unsigned seen = 0, limit = c->count * 2;
 
 	while (n > 0 && f != &c->lru && seen++ < limit) {
 		struct un_fd *next = f->next;
 
-		if (f->users == 0 && !(f->flags & UN_FD_PIN)) {
+		if (f->users == 0 && !(f->flags & not )) {
 			if (f->recent) {
 				f->recent = false;
 				f->prev->next = f->next;
@@ -113,15 +128,24 @@ static struct un_fd *collect_locked(struct un_fdcache *c, unsigned n)
 		}
 		f = next;
 	}
+	*ret_left = n;
 	return victims;
 }
 
-static void release_all(struct un_fd *victims)
+/* Idle ones, for the caller to close without the lock; dirty ones only if others do not do. */
+static struct un_fd *collect_locked(struct un_fdcache *c, unsigned n)
+{
+	struct un_fd *victims = collect_some_locked(c, n, UN_FD_PIN | UN_FD_DIRTY, NULL, &n);
+
+	return n > 0 ? collect_some_locked(c, n, UN_FD_PIN, victims, &n) : victims;
+}
+
+static void release_all(struct un_fdcache *c, struct un_fd *victims)
 {
 	while (victims) {
 		struct un_fd *next = victims->next;
 
-		release(victims);
+		release(c, victims);
 		victims = next;
 	}
 }
@@ -129,6 +153,7 @@ static void release_all(struct un_fd *victims)
 struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, unsigned flags)
 {
 	struct un_fd *f = g_new0(struct un_fd, 1), *old, *victims = NULL;
+	unsigned old_flags;
 	bool was_pinned;
 
 	f->fd = fd;
@@ -138,7 +163,8 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, 
 	f->cached = true;
 	un_mutex_lock(&c->lock);
 	old = *home;
-	was_pinned = old && (old->flags & UN_FD_PIN);
+	old_flags = old ? old->flags : 0;
+	was_pinned = old_flags & UN_FD_PIN;
 	if (old) {
 		unlink_locked(c, old);
 		if (old->users > 0)
@@ -146,7 +172,9 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, 
 	}
 	if ((flags & UN_FD_PIN) && !was_pinned && c->pinned >= c->pin_budget)
 		flags &= ~(unsigned)UN_FD_PIN;
-	f->flags = flags;
+	/* Which does not know yet what became of what its predecessor was to write: that is closed below. */
+	f->flags = flags | (old_flags & UN_FD_DIRTY);
+	f->writers = flags & UN_FD_DIRTY ? 1 : 0;
 	*home = f;
 	append_locked(c, f);
 	c->count++;
@@ -156,8 +184,8 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, 
 		victims = collect_locked(c, c->count - c->budget + c->budget / 16);
 	un_mutex_unlock(&c->lock);
 	if (old)
-		release(old);
-	release_all(victims);
+		release(c, old);
+	release_all(c, victims);
 	return f;
 }
 
@@ -171,7 +199,7 @@ void un_fdcache_put(struct un_fdcache *c, struct un_fd *f)
 	last = --f->users == 0 && !f->cached;
 	un_mutex_unlock(&c->lock);
 	if (last)
-		release(f);
+		release(c, f);
 }
 
 void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f)
@@ -180,13 +208,13 @@ void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f)
 
 	un_mutex_lock(&c->lock);
 	last = --f->users == 0;
-	if (last && f->cached && !(f->flags & (UN_FD_PIN | UN_FD_WRITE)))
+	if (last && f->cached && !(f->flags & (UN_FD_PIN | UN_FD_WRITE | UN_FD_DIRTY)))
 		unlink_locked(c, f);
 	else
 		last = last && !f->cached;
 	un_mutex_unlock(&c->lock);
 	if (last)
-		release(f);
+		release(c, f);
 }
 
 void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
@@ -202,7 +230,7 @@ void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
 	}
 	un_mutex_unlock(&c->lock);
 	if (f)
-		release(f);
+		release(c, f);
 }
 
 bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin)
@@ -236,31 +264,98 @@ bool un_fdcache_squeeze(struct un_fdcache *c)
 	if (victims && c->budget > c->count + 16)
 		c->budget = c->count + 16;
 	un_mutex_unlock(&c->lock);
-	release_all(victims);
+	release_all(c, victims);
 	return found;
+}
+
+unsigned un_fdcache_sync_begin(struct un_fdcache *c, const struct un_fd *f)
+{
+	unsigned before;
+
+	un_mutex_lock(&c->lock);
+	/* Somebody else who has it may be writing. */
+	before = f->users == 1 ? f->writers : f->writers - 1;
+	un_mutex_unlock(&c->lock);
+	return before;
+}
+
+void un_fdcache_synced(struct un_fdcache *c, struct un_fd *f, unsigned before)
+{
+	un_mutex_lock(&c->lock);
+	if (f->writers == before)
+		f->flags &= ~(unsigned)UN_FD_DIRTY;
+	un_mutex_unlock(&c->lock);
+}
+
+/* Writable ones that nobody uses, in use by the caller now; *ret_remain: there are others. */
+static GPtrArray *idle_writable(struct un_fdcache *c, bool *ret_remain)
+{
+	GPtrArray *idle = g_ptr_array_new();
+
+	*ret_remain = false;
+	un_mutex_lock(&c->lock);
+	for (struct un_fd *f = c->lru.next; f != &c->lru; f = f->next) {
+		if (!(f->flags & UN_FD_WRITE) || (f->flags & UN_FD_PIN))
+			continue;
+		if (f->users == 0 && !f->recent) {
+			f->users++;
+			g_ptr_array_add(idle, f);
+		} else {
+			f->recent = false;
+			*ret_remain = true;
+		}
+	}
+	un_mutex_unlock(&c->lock);
+	return idle;
+}
+
+/*
+ * @f is used by the caller alone, or else stays as it is. Opened before the old one is asked, the one for
+ * reading misses nothing.
+ */
+static bool retire(struct un_fdcache *c, struct un_fd *f)
+{
+	int fd = (f->flags & UN_FD_DIRTY) && c->ops ? c->ops->reopen(c->data, f->fd) : -1;
+	struct un_fd old = { .fd = -1 };
+	bool unused;
+
+	un_mutex_lock(&c->lock);
+	unused = --f->users == 0;
+	if (unused && f->cached && !f->recent && !(f->flags & UN_FD_PIN)) {
+		if (fd >= 0) {
+			old = *f;
+			f->fd = fd;
+			f->flags = UN_FD_READ | UN_FD_DIRTY;
+			fd = -1;
+			f = NULL;
+		} else {
+			unlink_locked(c, f);
+		}
+	} else if (!unused || f->cached) {
+		f = NULL;
+	}
+	un_mutex_unlock(&c->lock);
+	if (fd >= 0)
+		un_close(fd);
+	if (old.fd >= 0) {
+		c->ops->closing(c->data, old.fd);
+		un_close(old.fd);
+		return true;
+	}
+	if (!f)
+		return false;
+	release(c, f);
+	return true;
 }
 
 bool un_fdcache_idle(struct un_fdcache *c)
 {
-	struct un_fd *victims = NULL, *next;
-	bool remain = false;
+	bool remain;
+	g_autoptr(GPtrArray) idle = idle_writable(c, &remain);
 
-	un_mutex_lock(&c->lock);
-	for (struct un_fd *f = c->lru.next; f != &c->lru; f = next) {
-		next = f->next;
-		if (!(f->flags & UN_FD_WRITE) || (f->flags & UN_FD_PIN))
-			continue;
-		if (f->users == 0 && !f->recent) {
-			unlink_locked(c, f);
-			f->next = victims;
-			victims = f;
-		} else {
-			f->recent = false;
+	for (unsigned i = 0; i < idle->len; i++)
+		if (!retire(c, idle->pdata[i]))
 			remain = true;
-		}
-	}
-	un_mutex_unlock(&c->lock);
-	release_all(victims);
 	return remain;
 }
 

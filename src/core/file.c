@@ -5,6 +5,7 @@
  */
 #include "core_i.h"
 #include "cred_i.h"
+#include "sync_i.h"
 
 #include <unistd.h>
 
@@ -105,9 +106,10 @@ int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
 
 static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
 {
+	bool write = flags & UN_FD_WRITE;
 	int fd;
 
-	if (inode->data && (flags & UN_FD_WRITE))
+	if (inode->data && write)
 		return -EIO; /* before its data is here: no caller does that */
 	if (inode->data)
 		return un_data_get_locked(fs, inode, ret);
@@ -117,7 +119,7 @@ static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags,
 	/* Without a name this is now the way to the file. */
 	if (!inode->rdir)
 		flags |= UN_FD_PIN;
-	*ret = un_fdcache_add(fs->fds, &inode->io, fd, flags);
+	*ret = un_fdcache_add(fs->fds, &inode->io, fd, flags | (write ? UN_FD_DIRTY : 0));
 	return 0;
 }
 
@@ -297,6 +299,7 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 	}
 	if (keep && done > 0)
 		restore_mtime(u, f->fd, &before);
+	un_writeback_anew(fs, inode, w->off, done);
 	un_fdcache_put(fs->fds, f);
 	return r < 0 ? r : (ssize_t)done;
 }
@@ -349,62 +352,4 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 			return r;
 	}
 	return n;
-}
-
-static int fsync_dir(struct un_fs *fs, struct un_inode *dir, bool data_only)
-{
-	struct un_realdir *rd;
-	struct un_fd *f;
-	int fd, r;
-
-	un_ns_read(dir);
-	rd = un_dir_upper(fs, dir);
-	r = !rd || dir->d->dead ? 1 : un_realdir_open(fs, rd, &f);
-	un_ns_unlock(dir);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	fd = un_open_retry(fs, fs->upper, f->fd, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	un_fdcache_put(fs->fds, f);
-	if (fd < 0)
-		return fd;
-	r = fs->upper->ops->fsync(fs->upper, fd, data_only);
-	un_close(fd);
-	return r;
-}
-
-/* Attributes are all there is of it in the upper. */
-static int fsync_metacopy(struct un_fs *fs, struct un_inode *inode, bool data_only)
-{
-	int fd, r;
-
-	un_mutex_lock(&inode->lock);
-	fd = un_file_open(fs, inode, UN_FD_READ);
-	un_mutex_unlock(&inode->lock);
-	if (fd < 0)
-		return fd;
-	r = fs->upper->ops->fsync(fs->upper, fd, data_only);
-	un_close(fd);
-	return r;
-}
-
-int un_fsync(struct un_fs *fs, struct un_inode *inode, bool data_only)
-{
-	struct un_fd *f;
-	int r;
-
-	if (inode->type == DT_DIR)
-		return fsync_dir(fs, inode, data_only);
-	/* A lower file has nothing of ours to be written. */
-	if (!inode->upper)
-		return 0;
-	if (inode->metacopy)
-		return fsync_metacopy(fs, inode, data_only);
-	r = un_file_get(fs, inode, UN_FD_READ, &f);
-	if (r == -EACCES)
-		r = un_file_get(fs, inode, UN_FD_WRITE, &f);
-	if (r < 0)
-		return r;
-	r = fs->upper->ops->fsync(fs->upper, f->fd, data_only);
-	un_fdcache_put(fs->fds, f);
-	return r;
 }

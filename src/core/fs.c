@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core_i.h"
 #include "say_i.h"
+#include "sync_i.h"
 
 #include <malloc.h>
 
@@ -195,6 +196,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->selinux = kernel_has_selinux();
 	fs->work = ls->work;
 	fs->fds = un_fdcache_new(budget);
+	un_writeback_init(fs);
 	un_mutex_init(&fs->tree);
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
@@ -260,6 +262,7 @@ void un_fs_free(struct un_fs *fs)
 	un_say_done(fs);
 	un_ino_done(fs);
 	un_fdcache_free(fs->fds);
+	un_writeback_done(fs);
 	pthread_cond_destroy(&fs->copied);
 	un_mutex_done(&fs->copying);
 	un_mutex_done(&fs->tree);

@@ -118,6 +118,7 @@ struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type)
 	inode->id = atomic_fetch_add(&fs->next_id, 1);
 	inode->refs = 1;
 	inode->type = type;
+	inode->published = 1; /* for all that is known */
 	un_mutex_init(&inode->lock);
 	if (type == DT_DIR) {
 		inode->d = g_new0(struct un_dirinfo, 1);

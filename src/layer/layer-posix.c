@@ -481,6 +481,18 @@ static int posix_fsync(struct un_layer *l, int fd, bool data_only)
 	return un_errno(data_only ? fdatasync(fd) : fsync(fd));
 }
 
+/*
+ * Waiting for the pages of a range tells of errors anywhere in the file; beyond the end there are none to
+ * wait for.
+ */
+#define BEYOND ((off_t)1 << 43)
+
+static int posix_wb_error(struct un_layer *l, int fd)
+{
+	(void)l;
+	return un_errno(sync_file_range(fd, BEYOND, 1, SYNC_FILE_RANGE_WAIT_BEFORE));
+}
+
 const struct un_layer_ops un_layer_posix = {
 	.open = posix_open,
 	.stat = posix_stat,
@@ -506,4 +518,5 @@ const struct un_layer_ops un_layer_posix = {
 	.copy_range = posix_copy_range,
 	.fallocate = posix_allocate,
 	.fsync = posix_fsync,
+	.wb_error = posix_wb_error,
 };

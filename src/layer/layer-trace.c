@@ -218,6 +218,11 @@ static int trace_fsync(struct un_layer *l, int fd, bool data_only)
 	return r;
 }
 
+static int trace_wb_error(struct un_layer *l, int fd)
+{
+	return inner(l)->ops->wb_error(inner(l), fd);
+}
+
 static const struct un_layer_ops trace_ops = {
 	.open = trace_open,
 	.stat = trace_stat,
@@ -243,6 +248,7 @@ static const struct un_layer_ops trace_ops = {
 	.copy_range = trace_copy_range,
 	.fallocate = trace_fallocate,
 	.fsync = trace_fsync,
+	.wb_error = trace_wb_error,
 };
 
 void un_layer_trace(struct un_layer *l)

@@ -119,6 +119,7 @@ FAULT(ssize_t, copy_range, true,
 FAULT(int, fallocate, true, (struct un_layer * l, int fd, int mode, off_t off, off_t len),
       (inner(l), fd, mode, off, len))
 FAULT(int, fsync, true, (struct un_layer * l, int fd, bool data_only), (inner(l), fd, data_only))
+FAULT(int, wb_error, false, (struct un_layer * l, int fd), (inner(l), fd))
 
 static const struct un_layer_ops fault_ops = {
 	.open = fault_open,
@@ -145,6 +146,7 @@ static const struct un_layer_ops fault_ops = {
 	.copy_range = fault_copy_range,
 	.fallocate = fault_fallocate,
 	.fsync = fault_fsync,
+	.wb_error = fault_wb_error,
 };
 
 void un_layer_fault(struct un_layer *l, struct un_fault *f)

@@ -107,6 +107,11 @@ RECORD(int, fallocate, "", "", 0, (struct un_layer * l, int fd, int mode, off_t 
 RECORD(int, fsync, "", "", 0, (struct un_layer * l, int fd, bool data_only),
        (inner(l), fd, data_only))
 
+static int rec_wb_error(struct un_layer *l, int fd)
+{
+	return inner(l)->ops->wb_error(inner(l), fd);
+}
+
 static const struct un_layer_ops recorder_ops = {
 	.open = rec_open,
 	.stat = rec_stat,
@@ -132,6 +137,7 @@ static const struct un_layer_ops recorder_ops = {
 	.copy_range = rec_copy_range,
 	.fallocate = rec_fallocate,
 	.fsync = rec_fsync,
+	.wb_error = rec_wb_error,
 };
 
 void un_layer_record(struct un_layer *l, struct recorder *rec, struct un_fault *f)

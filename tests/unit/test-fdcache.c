@@ -286,6 +286,70 @@ static void many_threads(void **state)
 	assert_int_equal(stack_count_fds(), w[0].f->fds + un_fdcache_count(w[0].f->c));
 }
 
+static int reopened, closed;
+
+static int reopen(void *data, int fd)
+{
+	(void)data;
+	(void)fd;
+	reopened++;
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void closing(void *data, int fd)
+{
+	(void)data;
+	assert_true(is_open(fd));
+	closed++;
+}
+
+static const struct un_fdcache_ops counting = { .reopen = reopen, .closing = closing };
+
+/* What was written stays known by one descriptor or another until it is synced, and each is asked. */
+static void written_ones(void **state)
+{
+	struct fixture *f = *state;
+	struct un_fd *fd;
+	unsigned before;
+
+	reopened = closed = 0;
+	un_fdcache_set_ops(f->c, &counting, NULL);
+	fd = un_fdcache_add(f->c, &f->homes[0], new_fd(), UN_FD_READ | UN_FD_WRITE);
+	un_fdcache_put(f->c, fd);
+	fd = un_fdcache_get(f->c, &f->homes[0], UN_FD_WRITE);
+	assert_true(fd->flags & UN_FD_DIRTY);
+	un_fdcache_put(f->c, fd);
+	/* Others go first. */
+	for (int i = 1; i <= BUDGET * 2; i++)
+		un_fdcache_put(f->c, un_fdcache_add(f->c, &f->homes[i], new_fd(), UN_FD_READ));
+	assert_ptr_equal(f->homes[0], fd);
+	assert_true(un_fdcache_idle(f->c) || reopened == 1);
+	assert_false(un_fdcache_idle(f->c));
+	assert_int_equal(reopened, 1);
+	assert_int_equal(closed, 1);
+	assert_ptr_equal(f->homes[0], fd);
+	assert_int_equal(fd->flags, UN_FD_READ | UN_FD_DIRTY);
+	assert_null(un_fdcache_get(f->c, &f->homes[0], UN_FD_WRITE));
+	/* Read to its end, it stays; replaced, it is asked. */
+	un_fdcache_put_done(f->c, un_fdcache_get(f->c, &f->homes[0], UN_FD_READ));
+	assert_ptr_equal(f->homes[0], fd);
+	fd = un_fdcache_add(f->c, &f->homes[0], new_fd(), UN_FD_READ | UN_FD_WRITE);
+	assert_int_equal(closed, 2);
+	assert_true(fd->flags & UN_FD_DIRTY);
+	/* Written while it is synced: not known to be on disk. */
+	before = un_fdcache_sync_begin(f->c, fd);
+	un_fdcache_put(f->c, un_fdcache_get(f->c, &f->homes[0], UN_FD_WRITE));
+	un_fdcache_synced(f->c, fd, before);
+	assert_true(fd->flags & UN_FD_DIRTY);
+	before = un_fdcache_sync_begin(f->c, fd);
+	un_fdcache_synced(f->c, fd, before);
+	assert_false(fd->flags & UN_FD_DIRTY);
+	un_fdcache_put(f->c, fd);
+	un_fdcache_clear(f->c, &f->homes[0]);
+	assert_int_equal(closed, 2);
+	un_fdcache_set_ops(f->c, NULL, NULL);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -294,7 +358,7 @@ int main(void)
 		T(get_and_put),  T(keeps_within_the_budget),
 		T(all_in_use),   T(pins),
 		T(squeezes),     T(idle_writers),
-		T(many_threads),
+		T(many_threads), T(written_ones),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
