@@ -390,12 +390,15 @@ static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *t
 /* The same of a name of the tar form: is it a mark? */
 static int entry_is_tar_mark(const struct build *b, const char *name, uint8_t *type)
 {
-	struct statx st;
+	struct statx st = { .stx_mode = S_IFREG };
 	int r;
 
 	if (un_merge_tar_reserved(b->w, name))
 		return 1;
-	r = b->w->layer->ops->stat(b->w->layer, b->w->fd, name, &st);
+	/* In a lower the size says nothing. */
+	r = b->w->layer->index > 0 && *type == DT_REG
+		    ? 0
+		    : b->w->layer->ops->stat(b->w->layer, b->w->fd, name, &st);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	*type = IFTODT(st.stx_mode);
