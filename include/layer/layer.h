@@ -6,8 +6,8 @@
  * Everything anyone does to a layer goes through its operation table, so that a decorator can trace
  * it (src/layer/layer-trace.c) or make the Nth call fail (tests/lib/layer-fault.c).
  *
- * A name is always ONE component, relative to a directory descriptor of the layer; "" means the
- * descriptor itself. Symlinks are never followed. Sub-mounts are never entered: in a layer that is
+ * A name is always ONE component, relative to a directory descriptor of the layer (one with a slash in
+ * it, or "..", is -EINVAL); "" means the descriptor itself. Symlinks are never followed. Sub-mounts are never entered: in a layer that is
  * not a private clone of its mount a name that is a mountpoint stats with STATX_ATTR_MOUNT_ROOT set
  * in stx_attributes, and opening it fails with -EXDEV.
  *
@@ -31,6 +31,12 @@ struct un_layer_ops {
 	/* Asking. */
 	int (*open)(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode);
 	int (*stat)(struct un_layer *l, int dirfd, const char *name, struct statx *ret);
+	/*
+	 * Is there @name in the directory @dir? 1, 0 or -errno; -ENOTDIR if @dir is none any more, whatever
+	 * it is now: a symlink that has been put into its place is not followed. The one question about
+	 * two components, which costs one call where there is nothing.
+	 */
+	int (*has)(struct un_layer *l, int dirfd, const char *dir, const char *name);
 	ssize_t (*readlink)(struct un_layer *l, int dirfd, const char *name, char *buf,
 			    size_t size);
 	ssize_t (*getxattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr,

@@ -398,6 +398,8 @@ static ssize_t owner_getdents(struct un_layer *l, int fd, void *buf, size_t size
 	}
 
 /* clang-format off */
+PASS(int, has, (struct un_layer *l, int dirfd, const char *dir, const char *name),
+     (in, dirfd, dir, name))
 PASS(ssize_t, readlink, (struct un_layer *l, int dirfd, const char *name, char *buf, size_t size),
      (in, dirfd, name, buf, size))
 PASS(ssize_t, pread, (struct un_layer *l, int fd, void *buf, size_t size, off_t off),
@@ -427,6 +429,7 @@ PASS(int, wb_error, (struct un_layer *l, int fd), (in, fd))
 static const struct un_layer_ops owner_ops = {
 	.open = owner_open,
 	.stat = owner_stat,
+	.has = owner_has,
 	.readlink = owner_readlink,
 	.getxattr = owner_getxattr,
 	.listxattr = owner_listxattr,

@@ -104,6 +104,15 @@ static int proc_path(char path[static PROC_PATH_MAX], int dirfd, const char *nam
 	return n < (int)PROC_PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+/*
+ * A name from a layer, or from a caller, that led elsewhere would lead out of the layer: what names are
+ * made of elsewhere is checked here once more.
+ */
+static bool is_one(const char *name)
+{
+	return !strchr(name, '/') && strcmp(name, "..") != 0;
+}
+
 /* ------------------------------------------------------------------------------------------------
  * Asking
  */
@@ -112,6 +121,8 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 {
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
 
+	if (!is_one(name))
+		return -EINVAL;
 	if (!name[0])
 		flags |= AT_EMPTY_PATH;
 	else if (l->clone < 0)
@@ -186,6 +197,8 @@ static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags
 	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
 	int fd = -EPERM;
 
+	if (!is_one(name))
+		return -EINVAL;
 	if (l->noatime_by_open && !creates && !(flags & O_PATH))
 		fd = open_any(l, dirfd, name, flags | O_NOATIME, mode);
 	if (fd == -EPERM)
@@ -195,9 +208,45 @@ static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags
 	return fd;
 }
 
+/* The long way, and for whom it may have been a symlink on the way. */
+static int has_opened(struct un_layer *l, int dirfd, const char *dir, const char *name)
+{
+	un_autofd int fd = posix_open(l, dirfd, dir, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+	struct statx st;
+	int r = fd;
+
+	if (r == -ELOOP)
+		return -ENOTDIR;
+	if (r >= 0)
+		r = posix_stat(l, fd, name, &st);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+static int posix_has(struct un_layer *l, int dirfd, const char *dir, const char *name)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+	};
+	char path[2 * 256];
+	un_autofd int fd = -1;
+
+	if (!is_one(dir) || !is_one(name))
+		return -EINVAL;
+	have_init();
+	if (!have.openat2 || snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return has_opened(l, dirfd, dir, name);
+	fd = (int)un_errno(syscall(SYS_openat2, dirfd, path, &how, sizeof(how)));
+	if (fd == -ELOOP || fd == -EMFILE || fd == -ENFILE)
+		return has_opened(l, dirfd, dir, name);
+	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
+}
+
 static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, char *buf,
 			      size_t size)
 {
+	if (!is_one(name))
+		return -EINVAL;
 	return un_errno(readlinkat(dirfd, name, buf, size));
 }
 
@@ -220,6 +269,8 @@ static ssize_t ask_getxattr(int dirfd, const char *name, const char *xattr, void
 	ssize_t n;
 	int r;
 
+	if (!is_one(name))
+		return -EINVAL;
 	have_init();
 	if (name[0] && have.xattrat) {
 		struct xattr_args_v0 args = { .value = (uintptr_t)buf, .size = size };
@@ -251,6 +302,8 @@ static ssize_t ask_listxattr(int dirfd, const char *name, char *buf, size_t size
 	ssize_t n;
 	int r;
 
+	if (!is_one(name))
+		return -EINVAL;
 	have_init();
 	if (name[0] && have.xattrat)
 		return un_errno((ssize_t)syscall(SYS_listxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
@@ -306,6 +359,8 @@ static int posix_setxattr(struct un_layer *l, int dirfd, const char *name, const
 	char path[PROC_PATH_MAX];
 	int r;
 
+	if (!is_one(name))
+		return -EINVAL;
 	have_init();
 	if (name[0] && have.xattrat) {
 		struct xattr_args_v0 args = { .value = (uintptr_t)value,
@@ -332,6 +387,8 @@ static int posix_removexattr(struct un_layer *l, int dirfd, const char *name, co
 	char path[PROC_PATH_MAX];
 	int r;
 
+	if (!is_one(name))
+		return -EINVAL;
 	have_init();
 	if (name[0] && have.xattrat)
 		return (int)un_errno(
@@ -349,16 +406,22 @@ static int posix_removexattr(struct un_layer *l, int dirfd, const char *name, co
 
 static int posix_mkdir(struct un_layer *l, int dirfd, const char *name, mode_t mode)
 {
+	if (!is_one(name))
+		return -EINVAL;
 	return un_errno(mkdirat(dirfd, name, mode));
 }
 
 static int posix_mknod(struct un_layer *l, int dirfd, const char *name, mode_t mode, dev_t rdev)
 {
+	if (!is_one(name))
+		return -EINVAL;
 	return un_errno(mknodat(dirfd, name, mode, rdev));
 }
 
 static int posix_symlink(struct un_layer *l, const char *target, int dirfd, const char *name)
 {
+	if (!is_one(name))
+		return -EINVAL;
 	return un_errno(symlinkat(target, dirfd, name));
 }
 
@@ -368,6 +431,8 @@ static int posix_link(struct un_layer *l, int from_dirfd, const char *from, int 
 	char path[PROC_PATH_MAX];
 	int r;
 
+	if (!is_one(from) || !is_one(name))
+		return -EINVAL;
 	if (from[0])
 		return un_errno(linkat(from_dirfd, from, dirfd, name, 0));
 
@@ -384,16 +449,22 @@ static int posix_link(struct un_layer *l, int from_dirfd, const char *from, int 
 static int posix_rename(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
 			const char *name, unsigned flags)
 {
+	if (!is_one(from) || !is_one(name))
+		return -EINVAL;
 	return un_errno(renameat2(from_dirfd, from, dirfd, name, flags));
 }
 
 static int posix_unlink(struct un_layer *l, int dirfd, const char *name, int flags)
 {
+	if (!is_one(name))
+		return -EINVAL;
 	return un_errno(unlinkat(dirfd, name, flags));
 }
 
 static int posix_chown(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid)
 {
+	if (!is_one(name))
+		return -EINVAL;
 	return un_errno(fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
 }
 
@@ -402,6 +473,8 @@ static int posix_chmod(struct un_layer *l, int dirfd, const char *name, mode_t m
 	char path[PROC_PATH_MAX];
 	int r;
 
+	if (!is_one(name))
+		return -EINVAL;
 	have_init();
 	if (have.fchmodat2)
 		return (int)un_errno(syscall(SYS_fchmodat2, dirfd, name, mode,
@@ -421,6 +494,8 @@ static int posix_utimens(struct un_layer *l, int dirfd, const char *name,
 	char path[PROC_PATH_MAX];
 	int r;
 
+	if (!is_one(name))
+		return -EINVAL;
 	if (name[0])
 		return un_errno(utimensat(dirfd, name, ts, AT_SYMLINK_NOFOLLOW));
 	r = utimensat(dirfd, "", ts, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH);
@@ -496,6 +571,7 @@ static int posix_wb_error(struct un_layer *l, int fd)
 const struct un_layer_ops un_layer_posix = {
 	.open = posix_open,
 	.stat = posix_stat,
+	.has = posix_has,
 	.readlink = posix_readlink,
 	.getxattr = posix_getxattr,
 	.listxattr = posix_listxattr,

@@ -47,6 +47,11 @@ static int trace_stat(struct un_layer *l, int dirfd, const char *name, struct st
 	return inner(l)->ops->stat(inner(l), dirfd, name, ret);
 }
 
+static int trace_has(struct un_layer *l, int dirfd, const char *dir, const char *name)
+{
+	return inner(l)->ops->has(inner(l), dirfd, dir, name);
+}
+
 static ssize_t trace_readlink(struct un_layer *l, int dirfd, const char *name, char *buf,
 			      size_t size)
 {
@@ -226,6 +231,7 @@ static int trace_wb_error(struct un_layer *l, int fd)
 static const struct un_layer_ops trace_ops = {
 	.open = trace_open,
 	.stat = trace_stat,
+	.has = trace_has,
 	.readlink = trace_readlink,
 	.getxattr = trace_getxattr,
 	.listxattr = trace_listxattr,

@@ -76,28 +76,22 @@ int un_merge_tar_opaque(const struct un_where *w, enum un_dialect dialect)
 	return none_in(w->layer) ? 0 : has_mark(w, dialect, UN_WH_OPAQUE);
 }
 
-/*
- * Two components at once: @name was seen to be a directory and not a mountpoint, and opening it first
- * would cost two more system calls per directory. Only where something is found it is.
- */
 int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, const char *name)
 {
-	char path[NAME_MAX + 1 + sizeof(UN_WH_OPAQUE) + 1];
 	struct un_layer *l = w->layer;
 	struct un_where in = { .layer = l };
-	struct statx st;
 	int r;
 
 	if (none_in(l))
 		return 0;
-	snprintf(path, sizeof(path), "%s/%s", name, UN_WH_OPAQUE);
-	r = l->ops->stat(l, w->fd, path, &st);
+	/* Usually there is none; opening the directory first would cost two more calls for each. */
+	r = l->ops->has(l, w->fd, name, UN_WH_OPAQUE);
 	/* EACCES: a directory this daemon may not search; nobody will see anything in it. */
-	if (r < 0)
-		return r == -ENOENT || r == -EACCES || r == -ENOTDIR ? 0 : r;
+	if (r <= 0)
+		return r == -EACCES || r == -ENOTDIR ? 0 : r;
 	in.fd = l->ops->open(l, w->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (in.fd < 0)
-		return in.fd;
+		return in.fd == -ENOTDIR || in.fd == -ELOOP || in.fd == -ENOENT ? 0 : in.fd;
 	r = un_merge_tar_opaque(&in, dialect);
 	un_close(in.fd);
 	return r;

@@ -68,6 +68,8 @@ static int fault_stat(struct un_layer *l, int dirfd, const char *name, struct st
 	return r < 0 ? r : inner(l)->ops->stat(inner(l), dirfd, name, ret);
 }
 
+FAULT(int, has, false, (struct un_layer * l, int dirfd, const char *dir, const char *name),
+      (inner(l), dirfd, dir, name))
 FAULT(ssize_t, readlink, false,
       (struct un_layer * l, int dirfd, const char *name, char *buf, size_t size),
       (inner(l), dirfd, name, buf, size))
@@ -124,6 +126,7 @@ FAULT(int, wb_error, false, (struct un_layer * l, int fd), (inner(l), fd))
 static const struct un_layer_ops fault_ops = {
 	.open = fault_open,
 	.stat = fault_stat,
+	.has = fault_has,
 	.readlink = fault_readlink,
 	.getxattr = fault_getxattr,
 	.listxattr = fault_listxattr,

@@ -48,6 +48,9 @@ RECORD(int, open, name, "", (unsigned)how,
 RECORD(int, stat, name, "", 0,
        (struct un_layer * l, int dirfd, const char *name, struct statx *ret),
        (inner(l), dirfd, name, ret))
+RECORD(int, has, dir, name, 0,
+       (struct un_layer * l, int dirfd, const char *dir, const char *name),
+       (inner(l), dirfd, dir, name))
 RECORD(ssize_t, readlink, name, "", 0,
        (struct un_layer * l, int dirfd, const char *name, char *buf, size_t size),
        (inner(l), dirfd, name, buf, size))
@@ -115,6 +118,7 @@ static int rec_wb_error(struct un_layer *l, int fd)
 static const struct un_layer_ops recorder_ops = {
 	.open = rec_open,
 	.stat = rec_stat,
+	.has = rec_has,
 	.readlink = rec_readlink,
 	.getxattr = rec_getxattr,
 	.listxattr = rec_listxattr,

@@ -187,7 +187,6 @@ static void stat_asks_for_all(void **state)
 	assert_int_equal(st.stx_mask & STATX_BASIC_STATS, STATX_BASIC_STATS);
 	assert_false(un_stx_is_mountpoint(&st));
 	assert_int_equal(OP(f, stat, f->l.root, "none", &st), -ENOENT);
-	assert_int_equal(OP(f, stat, f->l.root, "a/b", &st), -ENOTDIR);
 }
 
 /* A mount in a layer is told, not entered; what we hold ourselves is not one. */
@@ -456,6 +455,67 @@ static int teardown_traced(void **state)
 #test " (traced)", test, setup_traced, teardown_traced, NULL                       \
 	}
 
+/* Whatever leads elsewhere is refused, in every call. */
+static void one_component(void **state)
+{
+	static const char *const bad[] = { "d/f", "/", "/etc", "d/", "..", "../x", "d/../f" };
+	struct fixture *f = *state;
+	struct timespec now[2] = { 0 };
+	struct statx st;
+	char buf[8];
+
+	assert_int_equal(OP(f, mkdir, f->l.root, "d", 0755), 0);
+	assert_int_equal(OP(f, mkdir, f->l.root, "e", 0755), 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+		const char *n = bad[i];
+		int root = f->l.root;
+
+		assert_int_equal(OP(f, open, root, n, O_PATH, 0), -EINVAL);
+		assert_int_equal(OP(f, open, root, n, O_CREAT | O_WRONLY, 0600), -EINVAL);
+		assert_int_equal(OP(f, stat, root, n, &st), -EINVAL);
+		assert_int_equal(OP(f, has, root, n, "x"), -EINVAL);
+		assert_int_equal(OP(f, has, root, "d", n), -EINVAL);
+		assert_int_equal(OP(f, readlink, root, n, buf, sizeof(buf)), -EINVAL);
+		assert_int_equal(OP(f, getxattr, root, n, "user.x", buf, sizeof(buf)), -EINVAL);
+		assert_int_equal(OP(f, listxattr, root, n, buf, sizeof(buf)), -EINVAL);
+		assert_int_equal(OP(f, setxattr, root, n, "user.x", "y", 1, 0), -EINVAL);
+		assert_int_equal(OP(f, removexattr, root, n, "user.x"), -EINVAL);
+		assert_int_equal(OP(f, mkdir, root, n, 0755), -EINVAL);
+		assert_int_equal(OP(f, mknod, root, n, S_IFREG | 0600, 0), -EINVAL);
+		assert_int_equal(OP(f, symlink, "t", root, n), -EINVAL);
+		assert_int_equal(OP(f, link, root, n, root, "x"), -EINVAL);
+		assert_int_equal(OP(f, link, root, "d", root, n), -EINVAL);
+		assert_int_equal(OP(f, rename, root, n, root, "x", 0), -EINVAL);
+		assert_int_equal(OP(f, rename, root, "d", root, n, 0), -EINVAL);
+		assert_int_equal(OP(f, unlink, root, n, AT_REMOVEDIR), -EINVAL);
+		assert_int_equal(OP(f, chown, root, n, geteuid(), getegid()), -EINVAL);
+		assert_int_equal(OP(f, chmod, root, n, 0700), -EINVAL);
+		assert_int_equal(OP(f, utimens, root, n, now), -EINVAL);
+	}
+}
+
+static void is_in_a_directory(void **state)
+{
+	struct fixture *f = *state;
+	int root = f->l.root;
+
+	assert_int_equal(OP(f, mkdir, root, "d", 0755), 0);
+	assert_int_equal(OP(f, mkdir, root, "out", 0755), 0);
+	assert_int_equal(OP(f, symlink, "out", root, "l"), 0);
+	un_close(OP(f, open, root, "f", O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(OP(f, has, root, "d", "x"), 0);
+	assert_int_equal(OP(f, has, root, "none", "x"), 0);
+	assert_int_equal(OP(f, has, root, "f", "x"), -ENOTDIR);
+	un_close(openat(root, "d/x", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	un_close(openat(root, "out/x", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	assert_int_equal(symlinkat("/nowhere", root, "d/s"), 0);
+	assert_int_equal(OP(f, has, root, "d", "x"), 1);
+	assert_int_equal(OP(f, has, root, "d", "s"), 1);
+	assert_int_equal(OP(f, has, root, "out", "x"), 1);
+	/* Not through a symlink. */
+	assert_int_equal(OP(f, has, root, "l", "x"), -ENOTDIR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -477,6 +537,9 @@ int main(void)
 		EACH(data_is_copied),
 		EACH(names_come_and_go),
 		EACH(open_never_follows),
+		EACH(one_component),
+		EACH(is_in_a_directory),
+		TRACED(is_in_a_directory),
 	};
 
 	umask(022);
