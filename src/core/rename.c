@@ -146,9 +146,7 @@ static int open_side(struct un_fs *fs, struct side *s)
 	if (s->dir->d->dead)
 		return -ENOENT;
 	s->updir = un_dir_upper(fs, s->dir);
-	r = un_name_settle(fs, s->dir, s->name);
-	if (r == 0)
-		r = un_name_state(fs, s->dir, s->name, true, &s->state);
+	r = un_name_state(fs, s->dir, s->name, true, &s->state);
 	return r < 0 ? r : un_realdir_open(fs, s->updir, &s->fd);
 }
 
@@ -473,8 +471,13 @@ static int rename_locked(struct renaming *v)
 {
 	struct un_inode *to = v->to.child;
 	struct statx last;
-	int r = open_side(v->fs, &v->from);
+	/* Before either is asked for: what the mark at the one name hid may be the other. */
+	int r = un_name_settle(v->fs, v->from.dir, v->from.name);
 
+	if (r == 0)
+		r = un_name_settle(v->fs, v->to.dir, v->to.name);
+	if (r == 0)
+		r = open_side(v->fs, &v->from);
 	if (r == 0)
 		r = open_side(v->fs, &v->to);
 	if (r == 0)

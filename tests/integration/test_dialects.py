@@ -202,10 +202,14 @@ def tar_marks_in_the_upper(t):
 @test(everywhere=True)
 def tar_marks_made_into_names(t):
     """A name that a mark in the upper has can be used: what the mark hid stays hidden."""
-    u = t.union(text='f a 1; f b/x 1; f c 1; f e/old 1; f g 1; f h 1; f move 1; f i 1')
-    u.put('wh a; wh b; d b; wh c; woq e; wh g; f g 2; wh h; wh i; f old 1', 'upper')
+    u = t.union(text='f a 1; f b/x 1; f c 1; f e/old 1; f g 1; f h 1; f move 1; f i 1; f own 1')
+    u.put('wh a; wh b; d b; wh c; woq e; wh g; f g 2; wh h; wh i; f old 1; wh own', 'upper')
     u.check_layers = False
     u.mount()
+    os.listdir(u.mnt)
+    tree.write(u.m('own'), '')
+    os.rename(u.m('own'), u.m('.wh.own'))
+    os.unlink(u.m('.wh.own'))
     tree.write(u.m('.wh.a'), '')
     os.mkdir(u.m('.wh.b'))
     os.rename(u.m('old'), u.m('.wh.c'))
