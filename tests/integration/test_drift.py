@@ -89,7 +89,7 @@ def _as_lower(kind):
     return test(identities=('root',), timeout=120)(case)
 
 
-for _kind in ('squashfuse', 'squashfuse_ll', 'mergerfs', 'unionfs', 'sshfs', 'bindfs', 'fuse2fs', 'rclone'):
+for _kind in ('squashfuse', 'squashfuse_ll', 'fuseiso', 'mergerfs', 'unionfs', 'sshfs', 'bindfs', 'fuse2fs', 'rclone'):
     globals()['_lower_on_' + _kind] = _as_lower(_kind)
 
 
