@@ -24,11 +24,13 @@ enum un_fd_flags {
 	 * as one is, the file's pages and that news are not dropped from memory.
 	 */
 	UN_FD_DIRTY = 1 << 3,
+	UN_FD_APPEND = 1 << 4, /* what is written goes to the end, whatever offset is said */
 };
 
 struct un_fd {
 	int fd;
 	unsigned flags;
+	bool append; /* UN_FD_APPEND */
 	/* below: the cache's */
 	unsigned users;
 	unsigned writers; /* how often it was had for writing */

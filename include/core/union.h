@@ -118,6 +118,7 @@ enum un_setattr_valid {
 	UN_SET_ATIME_NOW = 1 << 6,
 	UN_SET_MTIME_NOW = 1 << 7,
 	UN_SET_KILL = 1 << 8, /* clear set-id bits as for a change by this caller */
+	UN_SET_WRITTEN = 1 << 15, /* mtime: that of writes the kernel kept for a while, not set by hand */
 };
 struct un_setattr {
 	unsigned valid;

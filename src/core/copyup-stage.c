@@ -233,33 +233,63 @@ static int copy_flags(struct un_copyup_ctx *c)
 	return r;
 }
 
-/* The lower's SYNC and NOATIME flags. Failure is not one of the copy-up. */
+#define REAL_FLAGS (FS_SYNC_FL | FS_NOATIME_FL | FS_NODUMP_FL)
+
+/* Open for reading, which the ioctls need; the lower's is not remembered. */
+static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd, const char *name)
+{
+	return un_open_retry(c->fs, l, dirfd, name,
+			     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
+				     (c->inode->type == DT_DIR ? O_DIRECTORY : 0),
+			     0);
+}
+
+/* Those of the lower's flags that stay with a copy. Failure is not one of the copy-up. */
 static int lower_real_flags(struct un_copyup_ctx *c)
 {
 	uint64_t x = 0;
-	int r = un_layer_xflags(c->ldir, c->lname, &x), flags = 0;
-	struct un_fd *src;
+	bool self = c->inode->type == DT_DIR && !c->lname[0]; /* O_PATH: by "" it is EBADF */
+	int r = un_layer_xflags(c->ldir, self ? "." : c->lname, &x), flags = 0;
 
 	if (r == 0)
 		return (x & FS_XFLAG_SYNC ? FS_SYNC_FL : 0) |
-		       (x & FS_XFLAG_NOATIME ? FS_NOATIME_FL : 0);
-	if (r != -ENOSYS || un_file_get(c->fs, c->inode, UN_FD_READ, &src) < 0)
+		       (x & FS_XFLAG_NOATIME ? FS_NOATIME_FL : 0) |
+		       (x & FS_XFLAG_NODUMP ? FS_NODUMP_FL : 0);
+	if (r != -ENOSYS)
 		return 0;
-	if (ioctl(src->fd, FS_IOC_GETFLAGS, &flags) < 0)
-		flags = 0;
-	un_fdcache_put(c->fs->fds, src);
-	return flags & (FS_SYNC_FL | FS_NOATIME_FL);
+	un_autofd int fd = open_for_flags(c, c->lower, c->ldir, c->lname);
+
+	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+		return 0;
+	return flags & REAL_FLAGS;
 }
 
-/* Copied as real flags, where both sides have them. */
+static int add_flags(int fd, int want)
+{
+	int now = 0;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &now) < 0)
+		return -errno;
+	now |= want;
+	return ioctl(fd, FS_IOC_SETFLAGS, &now) < 0 ? -errno : 0;
+}
+
+/*
+ * Copied as real flags, as far as the upper has them; what is made in a directory inherits them there. A
+ * project is not copied: quotas are the upper's, and nothing could be moved in from another project.
+ */
 static void copy_real_flags(struct un_copyup_ctx *c)
 {
-	int want = lower_real_flags(c), now = 0;
+	bool dir = c->inode->type == DT_DIR;
+	int want = dir || c->tmp >= 0 ? lower_real_flags(c) : 0;
 
-	if (want && ioctl(c->tmp, FS_IOC_GETFLAGS, &now) == 0) {
-		now |= want;
-		un_ignore(ioctl(c->tmp, FS_IOC_SETFLAGS, &now));
-	}
+	if (!want)
+		return;
+	un_autofd int fd = dir ? open_for_flags(c, c->fs->upper, c->fs->work, c->name) : -1;
+	int to = dir ? fd : c->tmp;
+
+	if (to >= 0 && add_flags(to, want) < 0 && (want & ~FS_NODUMP_FL))
+		un_ignore(add_flags(to, want & ~FS_NODUMP_FL));
 }
 
 static int set_origin(struct un_copyup_ctx *c)
@@ -434,11 +464,10 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 	r = un_may_own(c->fs, c->st.stx_uid, c->st.stx_gid);
 	if (r == 0)
 		r = stage_object(c);
-	if (r == 0 && c->tmp >= 0) {
+	if (r == 0 && c->tmp >= 0)
 		r = copy_data(c);
-		if (r == 0 && !c->hollow)
-			copy_real_flags(c);
-	}
+	if (r == 0 && !c->hollow)
+		copy_real_flags(c);
 	if (r == 0)
 		r = copy_owner(c);
 	if (r == 0)

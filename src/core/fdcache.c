@@ -174,6 +174,7 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, 
 		flags &= ~(unsigned)UN_FD_PIN;
 	/* Which does not know yet what became of what its predecessor was to write: that is closed below. */
 	f->flags = flags | (old_flags & UN_FD_DIRTY);
+	f->append = flags & UN_FD_APPEND;
 	f->writers = flags & UN_FD_DIRTY ? 1 : 0;
 	*home = f;
 	append_locked(c, f);
@@ -326,6 +327,7 @@ static bool retire(struct un_fdcache *c, struct un_fd *f)
 			old = *f;
 			f->fd = fd;
 			f->flags = UN_FD_READ | UN_FD_DIRTY;
+			f->append = false;
 			fd = -1;
 			f = NULL;
 		} else {

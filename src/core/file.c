@@ -13,9 +13,11 @@
 
 static int open_flags(unsigned flags)
 {
+	int append = flags & UN_FD_APPEND ? O_APPEND : 0;
+
 	if (!(flags & UN_FD_WRITE))
 		return O_RDONLY;
-	return flags & UN_FD_READ ? O_RDWR : O_WRONLY;
+	return append | (flags & UN_FD_READ ? O_RDWR : O_WRONLY);
 }
 
 static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
@@ -62,6 +64,11 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at,
 		fd = open_at(fs, at, *flags);
 		if (fd >= 0)
 			return fd;
+	}
+	/* `chattr +a` on the real file, which others set. */
+	if (fd == -EPERM && (*flags & UN_FD_WRITE) && inode->upper) {
+		o.flags |= UN_FD_APPEND;
+		fd = open_at(fs, at, o.flags);
 	}
 	if (fd == -EACCES && inode->upper) {
 		fd = un_lifted(fs, at->dirfd, at->name, open_lifted, &o);
@@ -227,6 +234,47 @@ static int get_for_write(struct un_fs *fs, struct un_inode *inode, bool append, 
 	return r < 0 ? r : un_file_get(fs, inode, UN_FD_WRITE, ret);
 }
 
+/*
+ * The real file may only be appended to. *@f is for that alone and not for @w, unless the flag is gone by
+ * now; how much of @w is there already and is not written again (pages of a write-back cache), or -EPERM.
+ * @f is given back on failure.
+ */
+static ssize_t append_only(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
+			   struct un_fd **f)
+{
+	struct un_layer *u = fs->upper;
+	g_autofree char *there = NULL;
+	struct statx st;
+	size_t n = 0;
+	int r;
+
+	if (!(*f)->append || w->append)
+		return 0;
+	un_mutex_lock(&inode->lock);
+	r = inode->rdir ? 0 : -EPERM;
+	if (r == 0)
+		un_fdcache_clear(fs->fds, &inode->io);
+	un_mutex_unlock(&inode->lock);
+	un_fdcache_put(fs->fds, *f);
+	if (r == 0)
+		r = un_file_get(fs, inode, UN_FD_WRITE, f);
+	if (r < 0 || !(*f)->append)
+		return r;
+	r = u->ops->stat(u, (*f)->fd, "", &st);
+	if (r == 0 && (w->off > (off_t)st.stx_size || (!w->cached && w->off < (off_t)st.stx_size)))
+		r = -EPERM;
+	if (r == 0) {
+		n = MIN(w->size, (size_t)((off_t)st.stx_size - w->off));
+		there = g_malloc(n + 1);
+		if (n > 0 && (u->ops->pread(u, (*f)->fd, there, n, w->off) != (ssize_t)n ||
+			      memcmp(there, w->buf, n) != 0))
+			r = -EPERM;
+	}
+	if (r < 0)
+		un_fdcache_put(fs->fds, *f);
+	return r < 0 ? r : (ssize_t)n;
+}
+
 static int kill_bits(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
 		     bool *ret_killed)
 {
@@ -267,13 +315,31 @@ static void restore_mtime(struct un_layer *u, int fd, const struct statx *before
 	un_ignore(u->ops->utimens(u, fd, "", ts));
 }
 
+/* Of what was written before an error as much is told; @done: so much is there already. */
+static ssize_t write_all(struct un_layer *u, int fd, const struct un_write *w, size_t done)
+{
+	while (done < w->size) {
+		ssize_t n = u->ops->pwrite(u, fd, (const char *)w->buf + done, w->size - done,
+					   w->off + (off_t)done);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0 && done == 0)
+			return n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
 ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
 		 const struct un_cred *cred, bool *ret_killed)
 {
 	struct un_layer *u = fs->upper;
 	struct statx before;
 	struct un_fd *f;
-	size_t done = 0;
+	ssize_t done;
 	bool keep;
 	int r;
 
@@ -282,26 +348,19 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 	r = get_for_write(fs, inode, w->append || w->cached, &f);
 	if (r < 0)
 		return r;
+	done = append_only(fs, inode, w, &f);
+	if (done < 0)
+		return done;
 	if (w->kill)
 		r = kill_bits(fs, inode, cred, ret_killed);
 	keep = r == 0 && keeps_mtime(inode, w) && u->ops->stat(u, f->fd, "", &before) == 0;
-	while (r == 0 && done < w->size) {
-		ssize_t n = u->ops->pwrite(u, f->fd, (const char *)w->buf + done, w->size - done,
-					   w->off + (off_t)done);
-
-		if (n == -EINTR)
-			continue;
-		if (n < 0 && done == 0)
-			r = (int)n;
-		if (n <= 0)
-			break;
-		done += (size_t)n;
-	}
+	if (r == 0)
+		done = write_all(u, f->fd, w, (size_t)done);
 	if (keep && done > 0)
 		restore_mtime(u, f->fd, &before);
-	un_writeback_anew(fs, inode, w->off, done);
+	un_writeback_anew(fs, inode, w->off, (size_t)MAX(done, 0));
 	un_fdcache_put(fs->fds, f);
-	return r < 0 ? r : (ssize_t)done;
+	return r < 0 ? r : done;
 }
 
 int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, off_t len,
@@ -311,7 +370,8 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 	int r;
 
 	*ret_killed = false;
-	r = get_for_write(fs, inode, false, &f);
+	/* As vfs_fallocate(): more room is no change of what is there. */
+	r = get_for_write(fs, inode, !(mode & ~FALLOC_FL_KEEP_SIZE), &f);
 	if (r < 0)
 		return r;
 	r = fs->upper->ops->fallocate(fs->upper, f->fd, mode, off, len);
@@ -340,7 +400,9 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 		un_fdcache_put(fs->fds, dst);
 		return r;
 	}
-	n = fs->upper->ops->copy_range(fs->upper, src->fd, in_off, dst->fd, out_off, size);
+	n = dst->append ? -EPERM
+			: fs->upper->ops->copy_range(fs->upper, src->fd, in_off, dst->fd, out_off,
+						     size);
 	un_fdcache_put(fs->fds, src);
 	un_fdcache_put(fs->fds, dst);
 	/* Between file systems below: the kernel then copies through the page cache itself. */

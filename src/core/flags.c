@@ -40,6 +40,12 @@ static int real_ioctl(struct un_fs *fs, struct un_inode *inode, unsigned long cm
 	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
 }
 
+static unsigned shown_prot(int p)
+{
+	return (p & UN_PROT_IMMUTABLE ? FS_IMMUTABLE_FL : 0u) |
+	       (p & UN_PROT_APPEND ? FS_APPEND_FL : 0u);
+}
+
 int un_getflags(struct un_fs *fs, struct un_inode *inode, unsigned *ret)
 {
 	int flags = 0, p = un_prot(fs, inode);
@@ -47,11 +53,7 @@ int un_getflags(struct un_fs *fs, struct un_inode *inode, unsigned *ret)
 
 	if (r < 0)
 		return r;
-	*ret = (unsigned)flags;
-	if (p & UN_PROT_IMMUTABLE)
-		*ret |= FS_IMMUTABLE_FL;
-	if (p & UN_PROT_APPEND)
-		*ret |= FS_APPEND_FL;
+	*ret = (unsigned)flags | shown_prot(p);
 	return 0;
 }
 
@@ -101,18 +103,28 @@ static int set(struct un_fs *fs, struct un_inode *inode, bool immutable, bool ap
 		r = real_ioctl(fs, inode, cmd, arg);
 	if (r == 0 && (unsigned)now != prot)
 		r = write_prot(fs, inode, prot);
+	/* The kernel does not know that the time of change moves with flags. */
+	if (fs->stale)
+		fs->stale(fs->stale_data, inode->id, UN_STALE_ATTRS);
 	return r;
 }
 
 int un_setflags(struct un_fs *fs, struct un_inode *inode, unsigned flags)
 {
-	int real = 0, want = (int)(flags & ~PROT_FLAGS);
-	int r = real_ioctl(fs, inode, FS_IOC_GETFLAGS, &real);
+	int real = 0, want = (int)(flags & ~PROT_FLAGS), p = un_prot(fs, inode);
+	int r = p < 0 ? p : real_ioctl(fs, inode, FS_IOC_GETFLAGS, &real);
+	bool change, same = shown_prot(p) == (flags & PROT_FLAGS);
 
 	if (r < 0)
 		return r;
+	change = ((unsigned)real & ~PROT_FLAGS) != (unsigned)want;
+	/* Those that others gave the real file stay with it, or give way to the mark. */
+	if (inode->upper && same)
+		want |= (int)((unsigned)real & PROT_FLAGS);
+	else if (inode->upper && ((unsigned)real & PROT_FLAGS))
+		change = true;
 	return set(fs, inode, flags & FS_IMMUTABLE_FL, flags & FS_APPEND_FL, FS_IOC_SETFLAGS, &want,
-		   ((unsigned)real & ~PROT_FLAGS) != (unsigned)want);
+		   change);
 }
 
 int un_getfsx(struct un_fs *fs, struct un_inode *inode, struct fsxattr *ret)
@@ -132,12 +144,19 @@ int un_getfsx(struct un_fs *fs, struct un_inode *inode, struct fsxattr *ret)
 int un_setfsx(struct un_fs *fs, struct un_inode *inode, const struct fsxattr *fsx)
 {
 	struct fsxattr real, want = *fsx;
-	int r = real_ioctl(fs, inode, FS_IOC_FSGETXATTR, &real);
+	int p = un_prot(fs, inode);
+	int r = p < 0 ? p : real_ioctl(fs, inode, FS_IOC_FSGETXATTR, &real);
+	unsigned asked = (fsx->fsx_xflags & FS_XFLAG_IMMUTABLE ? FS_IMMUTABLE_FL : 0u) |
+			 (fsx->fsx_xflags & FS_XFLAG_APPEND ? FS_APPEND_FL : 0u);
 
 	if (r < 0)
 		return r;
 	want.fsx_xflags &= ~PROT_XFLAGS;
-	real.fsx_xflags &= ~PROT_XFLAGS;
+	/* As above: what stays on the real file is no change, what goes from it is one. */
+	if (inode->upper && shown_prot(p) == asked)
+		want.fsx_xflags |= real.fsx_xflags & PROT_XFLAGS;
+	else if (!inode->upper)
+		real.fsx_xflags &= ~PROT_XFLAGS;
 	return set(fs, inode, fsx->fsx_xflags & FS_XFLAG_IMMUTABLE,
 		   fsx->fsx_xflags & FS_XFLAG_APPEND, FS_IOC_FSSETXATTR, &want,
 		   real.fsx_xflags != want.fsx_xflags || real.fsx_projid != want.fsx_projid ||

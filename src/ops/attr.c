@@ -4,6 +4,8 @@
 #include <limits.h>
 
 #define FATTR_FH (1u << 6)
+#define FATTR_MTIME (1u << 5)
+#define FATTR_CTIME (1u << 10)
 #define FATTR_LOCKOWNER (1u << 9)
 #define FATTR_KILL_SUIDGID (1u << 11)
 
@@ -74,6 +76,9 @@ void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,
 	if (a.valid == 0 && (raw & ~(FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID))) {
 		r = un_getattr(fs, inode, &st);
 	} else {
+		if (un_ops_of(req)->config.writeback &&
+		    (raw & ~(FATTR_FH | FATTR_LOCKOWNER)) == (FATTR_MTIME | FATTR_CTIME))
+			a.valid |= UN_SET_WRITTEN;
 		if (a.valid == 0 || (raw & FATTR_KILL_SUIDGID))
 			a.valid |= UN_SET_KILL;
 		r = un_setattr(fs, inode, &a, &cred, &st);

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 import subprocess
 
 from lib import k, test, tree
@@ -139,3 +140,97 @@ def what_a_file_system_says_of_itself(t):
     t.eq(k.get_flags(u.m('f')) & (k.FS_IMMUTABLE_FL | k.FS_APPEND_FL), 0)
     u.umount()
     k.umount(u.lowers[0])
+
+
+@test(identities=('root',), everywhere=True)
+def append_only_in_the_upper(t):
+    """`chattr +a` that somebody gave the real file: appending works, nothing else does, until it is taken off."""
+    for opts in ((), ('writeback=1',)):
+        u = t.union(name='w' if opts else 'u')
+        tree.write(u.up('f'), 'hello')
+        tree.write(u.up('g'), 'hello')
+        _need_flags(t, u.up('f'))
+        try:
+            k.set_flags(u.up('f'), k.get_flags(u.up('f')) | k.FS_APPEND_FL)
+            u.mount(*opts)
+            for word in ('+1', '+2'):
+                tree.append(u.m('f'), word)
+            fd = os.open(u.m('f'), os.O_WRONLY | os.O_APPEND)
+            for mode in (0, 1):
+                try:
+                    k.fallocate(fd, mode, 0, 20 if mode else 3)
+                except OSError as e:
+                    t.ok(e.errno == errno.EOPNOTSUPP, e)
+            t.fails(errno.EPERM, k.fallocate, fd, 3, 0, 4)
+            os.fsync(fd)
+            os.close(fd)
+            if not opts:
+                t.fails(errno.EPERM, tree.write, u.m('f'), 'x')
+            t.fails(errno.EPERM, os.truncate, u.m('f'), 0)
+            t.eq((tree.text(u.m('f')), tree.text(u.up('f'))), ('hello+1+2',) * 2)
+            # set while it is open for writing, and known without the flag
+            with open(u.m('g'), 'r+b', 0) as g:
+                g.write(b'H')
+                os.fsync(g.fileno())
+            k.set_flags(u.up('g'), k.get_flags(u.up('g')) | k.FS_APPEND_FL)
+            u.remount()
+            tree.append(u.m('g'), '!')
+            t.ok(k.get_flags(u.m('g')) & k.FS_APPEND_FL)
+            k.set_flags(u.m('g'), k.get_flags(u.m('g')) | k.FS_NODUMP_FL)
+            t.ok(k.get_flags(u.up('g')) & k.FS_APPEND_FL, 'taken off by another flag')
+            k.set_flags(u.m('g'), k.get_flags(u.m('g')) & ~k.FS_APPEND_FL)
+            with open(u.m('g'), 'r+b', 0) as g:
+                g.write(b'J')
+                os.fsync(g.fileno())
+            t.eq((tree.text(u.m('g')), tree.text(u.up('g'))), ('Jello!',) * 2)
+            u.umount()
+        finally:
+            for n in 'fg':
+                k.set_flags(u.up(n), k.get_flags(u.up(n)) & ~k.FS_APPEND_FL)
+
+
+@test(identities=('root',), everywhere=True)
+def directories_keep_their_flags(t):
+    """As with the kernel's overlayfs; what is made in them inherits from the copy."""
+    wanted = k.FS_NOATIME_FL | k.FS_SYNC_FL
+    u = t.union(text='d d; f d/x 1; d d/e; f d/e/y 1; d plain')
+    _need_flags(t, u.low('d'))
+    for n in ('d', 'd/e'):
+        try:
+            k.set_flags(u.low(n), k.get_flags(u.low(n)) | wanted | k.FS_NODUMP_FL)
+        except OSError:
+            t.skip('not all flags on %s' % t.fs)
+    u.mount()
+    plain = t.plain()
+    os.mkdir(plain + '/d')
+    k.set_flags(plain + '/d', k.get_flags(u.low('d')))
+    for at in (plain + '/d', u.m('d'), u.m('d/e')):
+        tree.write(at + '/new', 'x')
+        os.mkdir(at + '/sub')
+    for n in ('new', 'sub'):
+        want = k.get_flags('%s/d/%s' % (plain, n)) & (wanted | k.FS_NODUMP_FL)
+        for d in ('d', 'd/e'):
+            t.eq(k.get_flags(u.up(d)) & (wanted | k.FS_NODUMP_FL), wanted | k.FS_NODUMP_FL, d)
+            t.eq(k.get_flags(u.m('%s/%s' % (d, n))) & (wanted | k.FS_NODUMP_FL), want, '%s in %s' % (n, d))
+    tree.write(u.m('plain/new'), 'x')
+    t.eq(k.get_flags(u.up('plain')) & wanted, 0)
+
+
+@test(identities=('root', 'user'), everywhere=True)
+def flags_move_the_time_of_change(t):
+    u = t.union(text='f f hello; d d')
+    _need_flags(t, u.low('f'))
+    u.mount()
+    tree.write(u.m('n'), 'x')
+    flags = [k.FS_NODUMP_FL] + ([k.FS_APPEND_FL] if t.identity == 'root' else [])
+    for n in ('f', 'd', 'n'):
+        for f in flags:
+            before = os.stat(u.m(n)).st_ctime_ns
+            time.sleep(0.02)
+            k.set_flags(u.m(n), k.get_flags(u.m(n)) ^ f)
+            now = os.stat(u.m(n)).st_ctime_ns
+            t.ok(now > before, '%s: %d, before %d' % (n, now, before))
+            t.eq(now, os.stat(u.up(n)).st_ctime_ns, n)
+    for n in ('f', 'd', 'n'):
+        if t.identity == 'root':
+            k.set_flags(u.m(n), k.get_flags(u.m(n)) & ~k.FS_APPEND_FL)
