@@ -399,6 +399,7 @@ static int run(struct app *a)
 	block_signals(a);
 	if (mount_union(a, &err) < 0)
 		goto fail;
+	un_layer_own_device(un_mount_device(a->mount));
 
 	if (!a->options->foreground) {
 		enum un_daemon_side side = un_daemon_fork(&a->daemon, &err);

@@ -7,9 +7,11 @@
  * it (src/layer/layer-trace.c) or make the Nth call fail (tests/lib/layer-fault.c).
  *
  * A name is always ONE component, relative to a directory descriptor of the layer (one with a slash in
- * it, or "..", is -EINVAL); "" means the descriptor itself. Symlinks are never followed. Sub-mounts are never entered: in a layer that is
- * not a private clone of its mount a name that is a mountpoint stats with STATX_ATTR_MOUNT_ROOT set
- * in stx_attributes, and opening it fails with -EXDEV.
+ * it, or "..", is -EINVAL); "" means the descriptor itself. Symlinks are never followed. Sub-mounts are
+ * never entered: in a layer that is not a private clone of its mount a name that is a mountpoint stats
+ * with STATX_ATTR_MOUNT_ROOT set in stx_attributes, and opening it fails with -EXDEV. But a file of a
+ * lower cannot lead anywhere: it is shown as the file that covers it (UN_STATX_COVERED), and opened for
+ * reading, unless that lies in our own mount.
  *
  * All functions return 0, a count or a descriptor (O_CLOEXEC, owned by the caller), or -errno.
  */
@@ -80,6 +82,9 @@ struct un_layer_ops {
 
 /* The real thing. */
 extern const struct un_layer_ops un_layer_posix;
+
+/* The device number of the mount that this process serves, whose files it must not ask. 0: none yet. */
+void un_layer_own_device(uint64_t dev);
 
 /* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before 6.17. */
 int un_layer_xflags(int dirfd, const char *name, uint64_t *ret);
@@ -158,6 +163,19 @@ static inline bool un_layer_numbers_last(const struct un_layer *l, bool dir)
  */
 bool un_layer_number_changed(struct un_layer *l, bool dir);
 
+/*
+ * In stx_attributes, by a layer that is not a private clone of its mount: something is mounted on this file
+ * of a lower, as on /etc/hosts in containers, and what the rest says, and what reading gives, is of the
+ * file that covers it. Its numbers and marks are none of the layer's.
+ */
+#define UN_STATX_COVERED (1ull << 63)
+
+static inline bool un_stx_is_covered(const struct statx *st)
+{
+	return st->stx_attributes & UN_STATX_COVERED;
+}
+
+/* Of what is mounted there nothing is known but what can be told without asking it. */
 static inline bool un_stx_is_mountpoint(const struct statx *st)
 {
 	return st->stx_attributes & STATX_ATTR_MOUNT_ROOT;

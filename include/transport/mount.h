@@ -8,6 +8,7 @@
 #include "transport/transport.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct un_mount;
 
@@ -36,6 +37,8 @@ int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err);
 
 /* Where: an absolute path, or /dev/fd/N. */
 const char *un_mount_path(const struct un_mount *m);
+/* The device number of what un_mount() has mounted, MAJOR << 32 | MINOR; 0: not known. */
+uint64_t un_mount_device(const struct un_mount *m);
 /* Mounted by somebody else, with options we do not know. */
 bool un_mount_inherited(const struct un_mount *m);
 

@@ -28,7 +28,6 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 		}
 	} else {
 		ret->layer = inode->rdir ? inode->rdir->layer : fs->upper;
-		ret->hollow = inode->hollow && !inode->upper;
 		/*
 		 * What is open needs no name; a directory on the way may have been closed to a plain
 		 * user's daemon since.
@@ -210,6 +209,9 @@ int un_prot_dir(struct un_fs *fs, struct un_inode *dir, bool remove)
 
 	if (p < 0)
 		return p;
+	/* Nothing can be made where something unknown is mounted, but for an upper directory over it. */
+	if (un_dir_is_mountpoint(dir, true))
+		return -EXDEV;
 	if ((p & UN_PROT_IMMUTABLE) || (remove && (p & UN_PROT_APPEND)))
 		return -EPERM;
 	return 0;

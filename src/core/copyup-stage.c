@@ -208,8 +208,8 @@ int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
 
 static int copy_xattrs(struct un_copyup_ctx *c)
 {
-	/* Found to have none that a user would see, or nothing to be seen. */
-	if (c->hollow || (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate))
+	/* Found to have none that a user would see. */
+	if (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate)
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
 	return un_stage_copy_xattrs(c->fs, c->lower, c->ldir, c->lname, staged_dir(c),
@@ -299,10 +299,10 @@ static int set_origin(struct un_copyup_ctx *c)
 	int r;
 
 	/* A name of a lower hard link becomes a file of its own, with a number of its own. */
-	c->origin = c->inode->type == DT_DIR || c->st.stx_nlink == 1 || c->index;
+	c->origin = c->inode->type == DT_DIR || c->index || (c->st.stx_nlink == 1 && !c->covered);
 	if (!c->origin || !c->fs->upper->caps.xattr)
 		return 0;
-	n = c->hollow ? 0 : un_origin_format(c->lower, c->ldir, c->lname, value);
+	n = un_origin_format(c->lower, c->ldir, c->lname, value);
 	if (n < 0)
 		n = 0; /* "copied up, origin unknown" */
 	r = un_mark_set(c->fs->upper, c->fs->layers->dialect, staged_dir(c), staged_name(c),
@@ -466,7 +466,7 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 		r = stage_object(c);
 	if (r == 0 && c->tmp >= 0)
 		r = copy_data(c);
-	if (r == 0 && !c->hollow)
+	if (r == 0 && !c->covered)
 		copy_real_flags(c);
 	if (r == 0)
 		r = copy_owner(c);

@@ -338,13 +338,11 @@ static int run(struct un_copyup_ctx *c)
 		c->lower = at.layer;
 		c->ldir = at.dirfd;
 		c->lpin = at.pin;
-		c->hollow = at.hollow;
+		c->covered = c->inode->covered;
 		g_strlcpy(c->lname, at.name, sizeof(c->lname));
 		r = at.layer->ops->stat(at.layer, at.dirfd, at.name, &c->st);
-		if (at.hollow)
-			c->st.stx_size = 0;
 		c->index = c->inode->ix != NULL;
-		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !at.hollow &&
+		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !c->covered &&
 			  c->inode->type == DT_REG && c->st.stx_size > 0;
 	}
 	un_mutex_unlock(&c->inode->lock);
@@ -446,6 +444,9 @@ int un_copyup_name(struct un_fs *fs, struct un_inode *inode, off_t size, struct 
 		wait_for(fs, inode);
 		return 0;
 	}
+	/* Nobody knows what a directory made in its place would hide, or show. */
+	if (inode->type == DT_DIR && un_dir_is_mountpoint(inode, true))
+		return -EXDEV;
 	/* The object and its ancestors that are not in the upper, the topmost last. */
 	todo = g_ptr_array_new();
 	for (struct un_inode *at = un_inode_ref(inode); at;) {

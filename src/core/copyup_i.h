@@ -24,7 +24,7 @@ struct un_copyup_ctx {
 	struct statx st;
 	bool origin; /* gets an origin: its number survives */
 	bool origin_stored;
-	bool hollow; /* a mountpoint of the lower: its attributes are all there is */
+	bool covered; /* something is mounted on it: that is copied, and nothing remembered of it */
 
 	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */
 	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */

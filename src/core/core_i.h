@@ -148,7 +148,7 @@ struct un_inode {
 	bool prot_known;         /* prot holds the protattr mark too */
 	bool keyed;              /* in the table by real number */
 	bool orphan;             /* has a link in the work directory, which does not count */
-	bool hollow;             /* a file that something is mounted on: shown empty, not entered */
+	bool covered;            /* a lower file that something is mounted on: shown as that */
 	uint8_t prot;            /* UN_PROT_* */
 	uint8_t xattrs;          /* enum un_xattr_state */
 	atomic_uint
@@ -277,6 +277,11 @@ struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *
 					   struct un_realdir *parent, const char *name);
 /* The merged directory as merge/ wants it; the caller holds ns. */
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret);
+/*
+ * Is something mounted on one of its real directories, which is not entered; or, @top, on the topmost, so
+ * that only a stand-in is shown? The inode's lock is taken.
+ */
+bool un_dir_is_mountpoint(struct un_inode *dir, bool top);
 /* Its directory in the upper, or NULL. */
 struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
 /* What is found at a place in the lower or the upper from now on. */

@@ -23,7 +23,7 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
 {
 	if (!fs->indexdir || l->index == 0 || S_ISDIR(st->stx_mode) || st->stx_nlink < 2)
 		return false;
-	if (!l->caps.handles || un_stx_is_mountpoint(st))
+	if (!l->caps.handles || un_stx_is_covered(st))
 		return false;
 	/* user.* marks cannot be set on anything but files: the count would not be known next time. */
 	return S_ISREG(st->stx_mode) || fs->layers->dialect == UN_DIALECT_TRUSTED;

@@ -99,7 +99,7 @@ static int fill_file(struct un_fs *fs, const char *name, const struct un_found *
 	inode->rino = h->st.stx_ino;
 	inode->seen_ino = h->real_ino;
 	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
-	inode->hollow = un_stx_is_mountpoint(&h->st);
+	inode->covered = un_stx_is_covered(&h->st);
 	inode->rdir = un_realdir_ref(rd);
 	inode->rname = g_ref_string_new(name);
 	inode->data = un_data_new(f, name);

@@ -317,6 +317,17 @@ void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *r
 	};
 }
 
+bool un_dir_is_mountpoint(struct un_inode *dir, bool top)
+{
+	bool is = false;
+
+	un_mutex_lock(&dir->lock);
+	for (unsigned i = 0; i < (top ? MIN(dir->d->n, 1) : dir->d->n); i++)
+		is = is || dir->d->stack[i]->hollow;
+	un_mutex_unlock(&dir->lock);
+	return is;
+}
+
 struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir)
 {
 	if (dir->d->n == 0 || dir->d->stack[0]->layer != fs->upper)

@@ -237,6 +237,14 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
  * A removal must fail before the directory is copied up: whoever is refused leaves no trace. Cheap,
  * since the kernel has looked the name up and the table knows it.
  */
+static int check_victim_dir(struct un_fs *fs, struct un_inode *child)
+{
+	int r = child->type == DT_DIR ? un_prot_victim(fs, child) : -ENOTDIR;
+
+	/* Who knows what is in it. */
+	return r == 0 && un_dir_is_mountpoint(child, false) ? -EBUSY : r;
+}
+
 static int check_child(struct un_fs *fs, struct un_inode *dir, const char *name, bool rmdir)
 {
 	struct un_inode *child;
@@ -247,9 +255,7 @@ static int check_child(struct un_fs *fs, struct un_inode *dir, const char *name,
 	r = un_lookup(fs, dir, name, &child, NULL);
 	if (r < 0)
 		return r;
-	r = un_prot_victim(fs, child);
-	if (r == 0 && rmdir && child->type != DT_DIR)
-		r = -ENOTDIR;
+	r = rmdir ? check_victim_dir(fs, child) : un_prot_victim(fs, child);
 	if (r == 0 && !rmdir && child->type == DT_DIR)
 		r = -EISDIR;
 	if (r == 0 && rmdir) {
@@ -458,7 +464,7 @@ int un_rmdir(struct un_fs *fs, struct un_inode *dir, const char *name)
 		r = un_lookup(fs, dir, name, &child, NULL);
 	if (r < 0)
 		return r;
-	r = child->type == DT_DIR ? un_prot_victim(fs, child) : -ENOTDIR;
+	r = check_victim_dir(fs, child);
 	if (r == 0) {
 		un_ns_write_set(&locked, dir, child, NULL);
 		there = un_name_find(fs, dir, name);

@@ -52,6 +52,11 @@ static int check_types(const struct renaming *v)
 	return 0;
 }
 
+static int check_mountpoint(struct un_inode *child)
+{
+	return child && child->type == DT_DIR && un_dir_is_mountpoint(child, false) ? -EBUSY : 0;
+}
+
 static int check_prot(const struct renaming *v)
 {
 	int r = un_prot_dir(v->fs, v->from.dir, true);
@@ -62,7 +67,9 @@ static int check_prot(const struct renaming *v)
 		r = un_prot_victim(v->fs, v->from.child);
 	if (r == 0 && v->to.child)
 		r = un_prot_victim(v->fs, v->to.child);
-	return r;
+	if (r == 0)
+		r = check_mountpoint(v->from.child);
+	return r == 0 ? check_mountpoint(v->to.child) : r;
 }
 
 /* Is the target a directory that goes away? */

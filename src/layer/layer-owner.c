@@ -47,7 +47,7 @@ static inline struct owned *owned(struct un_layer *l)
 /* user.* is for directories and regular files. What a mountpoint carries is not the layer's. */
 static bool may_carry(const struct owned *w, const struct statx *st)
 {
-	if (un_stx_is_mountpoint(st))
+	if (un_stx_is_mountpoint(st) || un_stx_is_covered(st))
 		return false;
 	return g_str_has_prefix(w->xattr, "security.") || S_ISREG(st->stx_mode) ||
 	       S_ISDIR(st->stx_mode);

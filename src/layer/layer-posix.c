@@ -5,7 +5,7 @@
  * "" names the descriptor itself. Most calls take AT_EMPTY_PATH for that; the others go through
  * the magic link /proc/self/fd/N, which also works for an O_PATH descriptor of a symlink.
  */
-#include "layer/layer.h"
+#include "covering_i.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -135,7 +135,24 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 	/* What we hold open is the layer's own, be it the root of the mount the layer lies in. */
 	if (!name[0] || l->clone >= 0)
 		ret->stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT;
+	else if (un_stx_is_mountpoint(ret) && !S_ISDIR(ret->stx_mode))
+		un_covering_stat(l, dirfd, name, ret);
 	return 0;
+}
+
+static int open_self(int fd, int flags, mode_t mode);
+
+/* It may be a mountpoint that covers a file. */
+static int open_covering(struct un_layer *l, int dirfd, const char *name, int flags)
+{
+	un_autofd int fd = -1;
+
+	if ((flags & (O_ACCMODE | O_CREAT | O_TRUNC | O_DIRECTORY)) != O_RDONLY)
+		return -EXDEV;
+	fd = un_covering_open(l, dirfd, name);
+	if (fd < 0)
+		return -EXDEV;
+	return flags & O_PATH ? un_take_fd(&fd) : open_self(fd, flags, 0);
 }
 
 /* Without openat2: look first, open then. Only a mount made in between is not noticed. */
@@ -145,8 +162,8 @@ static int open_checked(struct un_layer *l, int dirfd, const char *name, int fla
 	int r;
 
 	r = posix_stat(l, dirfd, name, &st);
-	if (r == 0 && un_stx_is_mountpoint(&st))
-		return -EXDEV;
+	if (r == 0 && (un_stx_is_mountpoint(&st) || un_stx_is_covered(&st)))
+		return open_covering(l, dirfd, name, flags);
 	if (r < 0 && !(r == -ENOENT && (flags & O_CREAT)))
 		return r;
 	return un_errno(openat(dirfd, name, flags, mode));
@@ -173,6 +190,7 @@ static int open_any(struct un_layer *l, int dirfd, const char *name, int flags, 
 		.mode = creates ? mode & 07777 : 0,
 		.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
 	};
+	int fd;
 
 	flags &= (flags & O_PATH) ? OPEN_FLAGS_PATH : OPEN_FLAGS;
 	if (!(flags & O_PATH))
@@ -185,7 +203,8 @@ static int open_any(struct un_layer *l, int dirfd, const char *name, int flags, 
 	if (!have.openat2)
 		return open_checked(l, dirfd, name, flags, how.mode);
 	how.flags = (unsigned)flags;
-	return (int)un_errno(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
+	fd = (int)un_errno(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
+	return fd == -EXDEV ? open_covering(l, dirfd, name, flags) : fd;
 }
 
 /*

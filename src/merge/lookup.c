@@ -176,6 +176,9 @@ static int look_file(struct un_search *s, const struct un_where *w, const char *
 	s->stop = true;
 	if (f->n > 0 && (!f->metacopy || !S_ISREG(st->stx_mode)))
 		return 0;
+	/* The data that belongs to the file above is that below what is mounted. */
+	if (f->n > 0 && un_stx_is_covered(st))
+		return -EXDEV;
 	meta = is_metacopy(s, w, name, st, &marks);
 	if (meta < 0)
 		return meta;
@@ -204,6 +207,11 @@ static int look_at_marks(const struct un_search *s, const struct un_where *w, co
 {
 	int r;
 
+	/* What covers it was not made for us; it may have xattrs for all that. */
+	if (un_stx_is_covered(st)) {
+		*ret_marks = UN_HAS_ANY;
+		return 0;
+	}
 	*ret_marks = NOT_ASKED;
 	/* The format's own takes the name, whatever else it says. */
 	if (un_merge_tar_name(name)) {
@@ -245,6 +253,9 @@ int un_merge_look(struct un_search *s, const struct un_where *w, const char *nam
 	}
 	if (r > 0 || missing)
 		return 0;
+	/* A file of the upper, or one that our own mount covers: neither can be had. */
+	if (!S_ISDIR(st.stx_mode) && un_stx_is_mountpoint(&st))
+		return -EXDEV;
 	if (!S_ISDIR(st.stx_mode))
 		return look_file(s, w, name, &st, marks, rest);
 	if (f->metacopy) {

@@ -218,6 +218,15 @@ const char *un_mount_path(const struct un_mount *m)
 	return m->path;
 }
 
+uint64_t un_mount_device(const struct un_mount *m)
+{
+	unsigned major, minor;
+
+	if (!m->dev || sscanf(m->dev, "%u:%u", &major, &minor) != 2)
+		return 0;
+	return (uint64_t)major << 32 | minor;
+}
+
 bool un_mount_inherited(const struct un_mount *m)
 {
 	return m->inherited >= 0;
