@@ -92,16 +92,21 @@ int un_layer_xflags(int dirfd, const char *name, uint64_t *ret);
 /* Decorators: wrap whatever @l uses now. The trace logs every change of an upper with its result. */
 void un_layer_trace(struct un_layer *l);
 
-/* What a layer's file system can do, asked once at mount (layer/setup.h). 1 yes, 0 no. */
+/*
+ * What a layer's file system can do, asked once at mount (layer/setup.h). Who uses one of these asks it
+ * first, and goes the other way once the call is refused all the same (un_cap_refused).
+ */
 struct un_layer_caps {
-	bool xattr;           /* marks of the dialect in use can be set (upper) */
-	bool tmpfile;         /* O_TMPFILE and linking it (upper) */
-	bool rename_whiteout; /* RENAME_WHITEOUT (upper) */
-	bool rename_exchange; /* RENAME_EXCHANGE and RENAME_NOREPLACE (upper) */
-	bool mknod_whiteout;  /* mknod of a 0:0 character device (upper) */
-	bool acl;             /* POSIX ACLs */
-	bool handles;         /* name_to_handle_at works */
-	bool d_type;          /* getdents tells the type */
+	atomic_bool xattr;           /* marks of the dialect in use can be set (upper) */
+	atomic_bool tmpfile;         /* O_TMPFILE and linking it (upper) */
+	atomic_bool rename_whiteout; /* RENAME_WHITEOUT (upper) */
+	atomic_bool rename_exchange; /* RENAME_EXCHANGE (upper) */
+	atomic_bool rename_new;      /* RENAME_NOREPLACE (upper) */
+	atomic_bool mknod_whiteout;  /* mknod of a 0:0 character device (upper) */
+	atomic_bool link;            /* hard links (upper) */
+	atomic_bool acl;             /* POSIX ACLs */
+	atomic_bool handles;         /* name_to_handle_at works */
+	atomic_bool d_type;          /* getdents tells the type */
 };
 
 /* Whose inode numbers are the same for as long as the object lives. */
@@ -124,6 +129,7 @@ struct un_layer {
 	uint64_t dev;               /* st_dev of the root (makedev form) */
 	uint8_t uuid[16];           /* of the file system's superblock; zeros: unknown */
 	struct un_layer_caps caps;
+	atomic_uint refusals; /* of which that was said: a bit each, in their order */
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
 	bool fresh; /* an upper that was empty: no `.wh.` name in it is a mark, but for tar_names */
 	/*
@@ -140,6 +146,21 @@ struct un_layer {
 	atomic_bool told_xattrless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
+
+/*
+ * A call that needs @cap (one of @l->caps) failed with @r (-errno): was it refused, by the file system or by
+ * a sandbox, so that the caller does it in the other way? The first time it is said (@what: the call).
+ * Where the answer can have no other meaning the capability is withdrawn; EPERM may also be about one object,
+ * and the next call is tried again.
+ */
+bool un_cap_refused(struct un_layer *l, atomic_bool *cap, const char *what, ssize_t r);
+
+/* Renames to a name where nothing is: RENAME_NOREPLACE where there is that, else over what is there. */
+int un_layer_rename_new(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
+			const char *name);
+
+/* A new empty file. It needs no mknod(2), which sandboxes refuse altogether. */
+int un_layer_make_file(struct un_layer *l, int dirfd, const char *name, mode_t mode);
 
 static inline uint64_t un_stx_dev(const struct statx *st)
 {

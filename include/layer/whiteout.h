@@ -26,6 +26,13 @@ bool un_whiteout_is_device(const struct un_whiteout_pool *pool);
 bool un_whiteout_is_beside(const struct un_whiteout_pool *pool);
 
 /*
+ * A whiteout staged elsewhere is about to come into @dirfd. Who lists the directory, in a lower layer of the
+ * kernel's for instance, looks for whiteouts that are no devices only where it is marked. One that is opaque
+ * has nothing below that would show.
+ */
+void un_whiteout_announce(struct un_whiteout_pool *pool, int dirfd);
+
+/*
  * The tar form at @name: what the layers below have of it is hidden, an object of that name in @dirfd is
  * not. 0 also if it is there already.
  */

@@ -384,12 +384,14 @@ static int stage_regular(struct un_copyup_ctx *c)
 	struct un_layer *u = c->fs->upper;
 	/* Without privilege a read-only file would take no xattrs. */
 	mode_t mode = c->fs->privileged ? c->st.stx_mode & 0777 : 0600;
+	bool nameless = u->caps.tmpfile && !c->unlinkable;
 	int fd = -EOPNOTSUPP;
 
-	if (u->caps.tmpfile)
+	if (nameless)
 		fd = un_open_retry(c->fs, u, c->fs->work, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
 				   mode);
-	if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -ENOENT || fd == -EINVAL) {
+	if (!nameless || fd == -EISDIR || fd == -ENOENT ||
+	    un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", fd)) {
 		fd = un_open_retry(c->fs, u, c->fs->work, c->name,
 				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 		c->named = fd >= 0;

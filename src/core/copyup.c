@@ -30,10 +30,14 @@ static int link_or_rename(void *data)
 	struct un_copyup_ctx *c = p->c;
 	struct un_layer *u = c->fs->upper;
 
-	if (!c->named)
-		return u->ops->link(u, c->tmp, "", p->dirfd, p->name);
+	if (!c->named) {
+		int r = u->ops->link(u, c->tmp, "", p->dirfd, p->name);
+
+		c->unlinkable = un_cap_refused(u, &u->caps.tmpfile, "link of a nameless file", r);
+		return r;
+	}
 	return un_publish_rename(c->fs, c->name, c->st.stx_mode, p->dirfd, p->name,
-				 u->caps.rename_exchange ? RENAME_NOREPLACE : 0);
+				 RENAME_NOREPLACE);
 }
 
 /* strict: the name of what was published. What is visible stays so whatever this says. */
@@ -352,6 +356,13 @@ static int run(struct un_copyup_ctx *c)
 		r = un_copyup_stage(c);
 	if (r == 0)
 		r = publish(c);
+	/* What cannot be given a name is made once more with one. */
+	if (r < 0 && c->unlinkable) {
+		un_copyup_unstage(c);
+		r = un_copyup_stage(c);
+		if (r == 0)
+			r = publish(c);
+	}
 	un_copyup_unstage(c);
 	un_fdcache_put(c->fs->fds, c->lpin);
 	return r;

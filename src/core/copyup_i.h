@@ -29,6 +29,7 @@ struct un_copyup_ctx {
 	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */
 	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */
 	bool named;
+	bool unlinkable; /* nameless files cannot be linked: with a name, then */
 
 	struct statx ust; /* the staged object; number and kind of what is published */
 	bool hidden;      /* the parent's change is not shown (un_attr_hide_change) */

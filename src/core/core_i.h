@@ -523,7 +523,9 @@ int un_own_as(struct un_fs *fs, struct un_layer *from, int from_dir, const char 
 
 #define UN_STAGE_NAME 64
 void un_stage_name(struct un_fs *fs, char ret[UN_STAGE_NAME]);
-/* Remove a staged directory with what it holds (whiteouts and the like). */
+/* Remove what a directory that shows nothing holds (whiteouts and the like). */
+int un_stage_empty(struct un_fs *fs, int dirfd, const char *name);
+/* Remove a staged directory with what it holds. */
 void un_stage_discard(struct un_fs *fs, const char *name);
 /*
  * Make the object in @dirfd, owned by @cred, with the kernel's own rules for umask, default ACL and

@@ -38,23 +38,25 @@ static int publish_over_whiteout(struct creation *c, const char *staged)
 		return r;
 	if (!S_ISDIR(c->what->mode))
 		return un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
-	if (!u->caps.rename_exchange) {
-		/* Out of order by an instant: nothing is there, which is what the whiteout says. */
-		r = u->ops->stat(u, c->dirfd, "", &parent);
+	if (u->caps.rename_exchange) {
+		r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name,
+				      RENAME_EXCHANGE);
 		if (r == 0)
-			r = u->ops->unlink(u, c->dirfd, c->name, 0);
-		if (r < 0)
+			un_ignore(u->ops->unlink(u, c->fs->work, staged, 0)); /* the whiteout */
+		if (!un_cap_refused(u, &u->caps.rename_exchange, "RENAME_EXCHANGE", r))
 			return r;
-		r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
-		if (r < 0) {
-			un_ignore(un_whiteout_link(c->fs->whiteouts, c->dirfd, c->name));
-			un_ignore(un_stage_times(c->fs, c->dirfd, "", &parent));
-		}
-		return r;
 	}
-	r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, RENAME_EXCHANGE);
+	/* Out of order by an instant: nothing is there, which is what the whiteout says. */
+	r = u->ops->stat(u, c->dirfd, "", &parent);
 	if (r == 0)
-		un_ignore(u->ops->unlink(u, c->fs->work, staged, 0)); /* the whiteout */
+		r = u->ops->unlink(u, c->dirfd, c->name, 0);
+	if (r < 0)
+		return r;
+	r = un_publish_rename(c->fs, staged, st.stx_mode, c->dirfd, c->name, 0);
+	if (r < 0) {
+		un_ignore(un_whiteout_link(c->fs->whiteouts, c->dirfd, c->name));
+		un_ignore(un_stage_times(c->fs, c->dirfd, "", &parent));
+	}
 	return r;
 }
 
@@ -87,8 +89,7 @@ static int create_staged(struct creation *c)
 	if (r == 0 && c->state.whiteout && !un_whiteout_is_beside(c->fs->whiteouts))
 		r = publish_over_whiteout(c, staged);
 	else if (r == 0)
-		r = u->ops->rename(u, c->fs->work, staged, c->dirfd, c->name,
-				   u->caps.rename_exchange ? RENAME_NOREPLACE : 0);
+		r = un_layer_rename_new(u, c->fs->work, staged, c->dirfd, c->name);
 	if (r < 0) {
 		un_close(c->fd);
 		c->fd = -1;

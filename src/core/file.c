@@ -405,8 +405,8 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 						     size);
 	un_fdcache_put(fs->fds, src);
 	un_fdcache_put(fs->fds, dst);
-	/* Between file systems below: the kernel then copies through the page cache itself. */
-	if (n == -EXDEV)
+	/* Between file systems below, or refused: the kernel then copies through the page cache itself. */
+	if (n == -EXDEV || n == -EPERM || n == -ENOSYS)
 		n = -EOPNOTSUPP;
 	if (n > 0 && out->maybe_setid && !un_is_root(cred)) {
 		r = kill_bits(fs, out, cred, ret_killed);

@@ -214,7 +214,9 @@ static int where_open(struct un_fs *fs, struct un_realdir *rd, struct un_where *
 
 	*ret = (struct un_where){ .layer = rd->layer, .fd = -1, .dir = rd };
 	ret->opaque = rd->opaque;
-	ret->xwhiteouts = rd->xwhiteouts;
+	/* In the upper they may have come since. */
+	ret->xwhiteouts = rd->xwhiteouts ||
+			  (rd->layer == fs->upper && !fs->read_only && !fs->upper->caps.mknod_whiteout);
 	if (rd->hollow)
 		return 0;
 	r = un_realdir_open(fs, rd, &fd);

@@ -130,6 +130,67 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 	un_mutex_unlock(&inode->lock);
 }
 
+/* What is away leaves nothing at its name, where a lower one may be seen until the whiteout is there. */
+static int away_in_steps(struct un_fs *fs, int dirfd, const char *name, const char *staged)
+{
+	struct un_layer *u = fs->upper;
+	struct statx st;
+	int r = u->ops->stat(u, dirfd, name, &st);
+
+	if (r < 0)
+		return r;
+	/* Not if it can have both names for a moment. */
+	if (!S_ISDIR(st.stx_mode) && u->caps.link) {
+		r = u->ops->link(u, dirfd, name, fs->work, staged);
+		if (r == 0) {
+			r = un_whiteout_place(fs->whiteouts, dirfd, name);
+			if (r < 0)
+				un_ignore(u->ops->unlink(u, fs->work, staged, 0));
+		}
+		if (!un_cap_refused(u, &u->caps.link, "link", r))
+			return r;
+	}
+	r = u->ops->rename(u, dirfd, name, fs->work, staged, 0);
+	if (r < 0)
+		return r;
+	/* A passing failure is not taken for an answer. */
+	for (int tries = 0; tries < 3; tries++) {
+		r = un_whiteout_link(fs->whiteouts, dirfd, name);
+		if (r == 0)
+			return 0;
+	}
+	un_ignore(u->ops->rename(u, fs->work, staged, dirfd, name, 0));
+	return r;
+}
+
+/* (dirfd, name) goes to @staged in work. @lower: a whiteout takes its place. */
+static int move_away(struct un_fs *fs, int dirfd, const char *name, const char *staged, bool lower)
+{
+	struct un_layer *u = fs->upper;
+	int r;
+
+	if (lower && un_whiteout_is_beside(fs->whiteouts)) {
+		r = un_whiteout_link(fs->whiteouts, dirfd, name);
+		if (r < 0)
+			return r;
+		lower = false;
+	}
+	if (!lower)
+		return u->ops->rename(u, dirfd, name, fs->work, staged, 0);
+	if (u->caps.rename_exchange) {
+		r = un_whiteout_link(fs->whiteouts, fs->work, staged);
+		if (r < 0)
+			return r;
+		un_whiteout_announce(fs->whiteouts, dirfd);
+		r = u->ops->rename(u, fs->work, staged, dirfd, name, RENAME_EXCHANGE);
+		if (r < 0)
+			un_ignore(u->ops->unlink(u, fs->work, staged, 0));
+		if (!un_cap_refused(u, &u->caps.rename_exchange, "RENAME_EXCHANGE", r))
+			return r;
+	}
+	return away_in_steps(fs, dirfd, name, staged);
+}
+
 /* ---- unlink ----------------------------------------------------------------------------------------- */
 
 struct removal {
@@ -159,17 +220,8 @@ static int take_name(void *data)
 			return r;
 		lower = false;
 	}
-	if (v->orphan[0]) {
-		if (!lower)
-			return u->ops->rename(u, v->dirfd, v->name, fs->work, v->orphan, 0);
-		r = un_whiteout_link(fs->whiteouts, fs->work, v->orphan);
-		if (r == 0)
-			r = u->ops->rename(u, fs->work, v->orphan, v->dirfd, v->name,
-					   RENAME_EXCHANGE);
-		if (r < 0)
-			un_ignore(u->ops->unlink(u, fs->work, v->orphan, 0));
-		return r;
-	}
+	if (v->orphan[0])
+		return move_away(fs, v->dirfd, v->name, v->orphan, lower);
 	if (lower)
 		return un_whiteout_place(fs->whiteouts, v->dirfd, v->name);
 	return u->ops->unlink(u, v->dirfd, v->name, 0);
@@ -308,35 +360,6 @@ int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 }
 
 /* ---- rmdir ------------------------------------------------------------------------------------------ */
-
-static int move_away(struct un_fs *fs, int dirfd, const char *name, const char *staged, bool lower)
-{
-	struct un_layer *u = fs->upper;
-	int r;
-
-	if (lower && un_whiteout_is_beside(fs->whiteouts)) {
-		r = un_whiteout_link(fs->whiteouts, dirfd, name);
-		if (r < 0)
-			return r;
-		lower = false;
-	}
-	if (lower && u->caps.rename_exchange) {
-		r = un_whiteout_link(fs->whiteouts, fs->work, staged);
-		if (r == 0)
-			r = u->ops->rename(u, fs->work, staged, dirfd, name, RENAME_EXCHANGE);
-		if (r < 0)
-			un_ignore(u->ops->unlink(u, fs->work, staged, 0));
-		return r;
-	}
-	r = u->ops->rename(u, dirfd, name, fs->work, staged, 0);
-	if (r < 0 || !lower)
-		return r;
-	/* Two steps where the file system has no exchange; an observer may see the lower between. */
-	r = un_whiteout_link(fs->whiteouts, dirfd, name);
-	if (r < 0)
-		un_ignore(u->ops->rename(u, fs->work, staged, dirfd, name, 0));
-	return r;
-}
 
 struct clear_args {
 	struct un_fs *fs;

@@ -10,6 +10,8 @@
  *   nothing              whiteout, a directory   RENAME_EXCHANGE, then the whiteout goes
  *   nothing              anything else           plain
  *
+ * Where the upper has no such calls it is several, see rename-change.c.
+ *
  * Where a whiteout is a name of its own beside the one it hides (an upper without xattrs or devices),
  * it is made before; while there is an object as well it does not hide that.
  */
@@ -239,6 +241,36 @@ static void repoint(struct renaming *v, struct un_inode *to, const struct statx 
 	to->d->listing = un_listing_new();
 }
 
+static int discard_hidden(void *data)
+{
+	struct renaming *v = data;
+
+	return un_stage_empty(v->fs, v->to.fd->fd, v->to.name);
+}
+
+/*
+ * Without an exchange the target itself is made really empty: once it is opaque, what hides names in it
+ * hides nothing.
+ */
+static int empty_target(struct renaming *v)
+{
+	struct un_layer *u = v->fs->upper;
+	struct statx st, now;
+	int r = un_getattr(v->fs, v->to.child, &st);
+
+	if (r == 0)
+		r = un_mark_dir(v->fs, v->to.fd->fd, v->to.name, UN_MARK_OPAQUE, "y");
+	if (r == 0)
+		r = un_lifted(v->fs, v->to.fd->fd, v->to.name, discard_hidden, v);
+	if (r < 0)
+		return r;
+	un_ignore(un_stage_times(v->fs, v->to.fd->fd, v->to.name, &st));
+	r = u->ops->stat(u, v->to.fd->fd, v->to.name, &now);
+	if (r == 0)
+		repoint(v, v->to.child, &now);
+	return r;
+}
+
 /*
  * The target is a directory that shows no names: put a really empty one in its place first, unless it
  * is one already. The view does not change.
@@ -263,6 +295,8 @@ static int clear_target(struct renaming *v)
 		return 0;
 	if (u->tar_names)
 		return un_clear_dir(v->fs, v->to.fd->fd, v->to.name, v->to.state.lower);
+	if (!u->caps.rename_exchange)
+		return empty_target(v);
 	un_stage_name(v->fs, staged);
 	un_stage_umask();
 	r = u->ops->mkdir(u, v->fs->work, staged, 0700);
@@ -292,7 +326,8 @@ static int clear_target(struct renaming *v)
 		repoint(v, to, &now);
 	}
 	un_stage_discard(v->fs, staged);
-	return r;
+	return un_cap_refused(u, &u->caps.rename_exchange, "RENAME_EXCHANGE", r) ? empty_target(v)
+										 : r;
 }
 
 /* The replaced target keeps a last name in the work directory: no descriptor was left to hold it. */

@@ -16,41 +16,42 @@ void un_stage_name(struct un_fs *fs, char ret[UN_STAGE_NAME])
 		 (uint64_t)atomic_fetch_add(&fs->stage_seq, 1));
 }
 
-static void discard_entry(const char *name, void *data)
+int un_stage_empty(struct un_fs *fs, int dirfd, const char *name)
 {
-	struct un_where *w = data;
+	struct un_layer *u = fs->upper;
+	char buf[4096];
+	ssize_t n;
+	int r, err = 0;
+	int fd = un_open_retry(fs, u, dirfd, name,
+			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
-	un_ignore(w->layer->ops->unlink(w->layer, w->fd, name, 0));
+	if (fd < 0)
+		return fd;
+	while ((n = u->ops->getdents(u, fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			struct dirent64 *de = (struct dirent64 *)(void *)(buf + at);
+
+			at += de->d_reclen;
+			if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+				continue;
+			r = u->ops->unlink(u, fd, de->d_name, 0);
+			err = r < 0 ? r : err;
+		}
+	}
+	un_close(fd);
+	return n < 0 ? (int)n : err;
 }
 
 void un_stage_discard(struct un_fs *fs, const char *name)
 {
 	struct un_layer *u = fs->upper;
-	char buf[4096];
-	ssize_t n;
-	int fd;
 
 	if (u->ops->unlink(u, fs->work, name, AT_REMOVEDIR) != -ENOTEMPTY)
 		return;
 	/* Nobody sees it any more: open to its owner, whatever it was. */
 	if (!fs->privileged)
 		un_ignore(u->ops->chmod(u, fs->work, name, 0700));
-	fd = un_open_retry(fs, u, fs->work, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-			   0);
-	if (fd < 0)
-		return;
-	while ((n = u->ops->getdents(u, fd, buf, sizeof(buf))) > 0) {
-		struct un_where w = { .layer = u, .fd = fd };
-
-		for (ssize_t at = 0; at < n;) {
-			struct dirent64 *de = (struct dirent64 *)(void *)(buf + at);
-
-			at += de->d_reclen;
-			if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
-				discard_entry(de->d_name, &w);
-		}
-	}
-	un_close(fd);
+	un_ignore(un_stage_empty(fs, fs->work, name));
 	un_ignore(u->ops->unlink(u, fs->work, name, AT_REMOVEDIR));
 }
 
@@ -227,6 +228,8 @@ static int do_rename(void *data)
 {
 	struct rename_args *a = data;
 
+	if (a->flags & RENAME_NOREPLACE)
+		return un_layer_rename_new(a->fs->upper, a->fs->work, a->name, a->dirfd, a->to);
 	return a->fs->upper->ops->rename(a->fs->upper, a->fs->work, a->name, a->dirfd, a->to,
 					 a->flags);
 }
@@ -412,12 +415,14 @@ int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct 
 
 static int open_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what)
 {
+	struct un_layer *u = fs->upper;
 	mode_t mode;
 	int r = mode_for(fs, dirfd, what, &mode);
 
-	return r < 0 ? r
-		     : un_open_retry(fs, fs->upper, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
-				     mode);
+	if (r == 0)
+		r = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+	/* As a file system says that has none: callers then make a file with a name. */
+	return un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", r) ? -EOPNOTSUPP : r;
 }
 
 /* As the daemon, and given away while nobody can see it. */

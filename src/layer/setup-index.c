@@ -52,6 +52,8 @@ static const char *obstacle(const struct un_layers *ls)
 {
 	if (!ls->v[0].caps.xattr)
 		return "upperdir has no extended attributes";
+	if (!ls->v[0].caps.link)
+		return "upperdir has no hard links";
 	for (unsigned i = 0; i <= ls->n; i++)
 		if (!ls->v[i].caps.handles)
 			return i ? "a lower has no file handles" : "upperdir has no file handles";

@@ -248,41 +248,58 @@ static int probe_tar_names(struct un_setup *s, struct probe *p)
 /* Two regular files p->a and p->b. 0: there is no room for them. */
 static int make_pair(struct probe *p)
 {
-	int r = p->l->ops->mknod(p->l, p->work, p->a, S_IFREG | 0600, 0);
+	int r = un_layer_make_file(p->l, p->work, p->a, 0600);
 
 	if (r == 0)
-		r = p->l->ops->mknod(p->l, p->work, p->b, S_IFREG | 0600, 0);
+		r = un_layer_make_file(p->l, p->work, p->b, 0600);
 	return r == 0 ? 1 : r == -ENOSPC || r == -EDQUOT ? 0 : r;
 }
 
-static int probe_exchange(struct un_setup *s, struct probe *p)
+/* Can the pair be renamed with @flags? @found: what it is that is refused where it is known. */
+static int try_rename(struct probe *p, unsigned flags, int found, atomic_bool *cap)
 {
 	int r = make_pair(p);
 
 	if (r == 0)
-		p->l->caps.rename_exchange = true;
+		*cap = true;
 	if (r <= 0)
 		return r;
-	r = answer(p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, RENAME_EXCHANGE));
+	r = p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, flags);
+	/* A flag that is not looked at has replaced the other. */
+	r = found && r == found ? 1 : found && r == 0 ? 0 : answer(r);
+	*cap = r > 0;
+	return r;
+}
+
+static int probe_exchange(struct un_setup *s, struct probe *p)
+{
+	return try_rename(p, RENAME_EXCHANGE, 0, &p->l->caps.rename_exchange);
+}
+
+static int probe_new(struct un_setup *s, struct probe *p)
+{
+	return try_rename(p, RENAME_NOREPLACE, -EEXIST, &p->l->caps.rename_new);
+}
+
+static int probe_link(struct un_setup *s, struct probe *p)
+{
+	int r = make_pair(p);
+
+	if (r == 0)
+		p->l->caps.link = true;
 	if (r <= 0)
 		return r;
-	r = p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, RENAME_NOREPLACE);
-	r = r == -EEXIST ? 1 : r == 0 ? 0 : answer(r);
-	p->l->caps.rename_exchange = r > 0;
+	r = p->l->ops->unlink(p->l, p->work, p->b, 0);
+	if (r == 0)
+		r = p->l->ops->link(p->l, p->work, p->a, p->work, p->b);
+	r = answer(r);
+	p->l->caps.link = r > 0;
 	return r;
 }
 
 static int probe_whiteout(struct un_setup *s, struct probe *p)
 {
-	int r = make_pair(p);
-
-	if (r == 0)
-		p->l->caps.rename_whiteout = true;
-	if (r <= 0)
-		return r;
-	r = answer(p->l->ops->rename(p->l, p->work, p->a, p->work, p->b, RENAME_WHITEOUT));
-	p->l->caps.rename_whiteout = r > 0;
-	return r;
+	return try_rename(p, RENAME_WHITEOUT, 0, &p->l->caps.rename_whiteout);
 }
 
 static int probe_numbers(struct un_setup *s, struct probe *p)
@@ -324,7 +341,9 @@ static const struct {
 	{ "whiteouts", probe_mknod },
 	{ "names as marks", probe_tar_names },
 	{ "RENAME_EXCHANGE", probe_exchange },
+	{ "RENAME_NOREPLACE", probe_new },
 	{ "RENAME_WHITEOUT", probe_whiteout },
+	{ "hard links", probe_link },
 	{ "d_type", probe_d_type },
 	{ "inode numbers", probe_numbers },
 };
@@ -371,9 +390,11 @@ void un_setup_probe_report(const struct un_setup *s)
 			  : "no 0:0 device nodes: deletions are marked by .wh. names, which the "
 			    "kernel's overlayfs does not read" },
 		{ l->caps.rename_exchange, LOG_INFO,
-		  "no RENAME_EXCHANGE: some replacements take two steps" },
+		  "no RENAME_EXCHANGE: some replacements take two steps, and programs cannot "
+		  "exchange names" },
 		{ l->caps.rename_whiteout, LOG_INFO,
 		  "no RENAME_WHITEOUT: moving a file takes two steps" },
+		{ l->caps.link, LOG_INFO, "no hard links: link(2) fails, and no index" },
 		{ l->caps.acl, LOG_INFO, "no POSIX ACLs: those of lowers are not copied up" },
 		{ l->caps.handles, LOG_INFO,
 		  "no file handles: inode numbers may change with a remount" },

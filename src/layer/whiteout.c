@@ -20,7 +20,7 @@ enum kind {
 struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
 	enum un_dialect dialect;
-	enum kind kind;
+	_Atomic enum kind kind;
 	int work; /* borrowed: where links are staged; nobody removes what is there (setup-work.c) */
 	int dir;  /* borrowed: where the master is; may vanish */
 	char *master;
@@ -102,15 +102,34 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 	return n == -ENODATA || n == -EACCES || n == -EPERM ? 0 : (int)n;
 }
 
+/*
+ * Devices no more, from a sandbox's thread for instance: marks do as well, and are where a device would be.
+ * Those beside are elsewhere, which is not for one who has begun to find out.
+ */
+static bool is_refused(struct un_whiteout_pool *pool, int r)
+{
+	if (!pool->upper->caps.xattr ||
+	    !un_cap_refused(pool->upper, &pool->upper->caps.mknod_whiteout, "mknod of a whiteout",
+			    r))
+		return false;
+	/* In the work directory, and the index: there is no object that EPERM could be about. */
+	pool->upper->caps.mknod_whiteout = false;
+	pool->kind = KIND_XATTR;
+	return true;
+}
+
 /* A new one beside the tree, where nobody sees it incomplete. */
 static int make(struct un_whiteout_pool *pool, int dirfd, const char *name)
 {
 	struct un_layer *u = pool->upper;
 	int r;
 
-	if (pool->kind == KIND_DEVICE)
-		return u->ops->mknod(u, dirfd, name, S_IFCHR, 0);
-	r = u->ops->mknod(u, dirfd, name, S_IFREG | 0644, 0);
+	if (pool->kind == KIND_DEVICE) {
+		r = u->ops->mknod(u, dirfd, name, S_IFCHR, 0);
+		if (!is_refused(pool, r))
+			return r;
+	}
+	r = un_layer_make_file(u, dirfd, name, 0644);
 	if (r < 0)
 		return r;
 	r = un_mark_set(u, pool->dialect, dirfd, name, UN_MARK_WHITEOUT, "y", 1);
@@ -119,11 +138,7 @@ static int make(struct un_whiteout_pool *pool, int dirfd, const char *name)
 	return r;
 }
 
-/*
- * Who lists the directory, in a lower layer of the kernel's for instance, looks for such whiteouts only
- * where it is marked. One that is opaque has nothing below that would show.
- */
-static void mark_dir(struct un_whiteout_pool *pool, int dirfd)
+void un_whiteout_announce(struct un_whiteout_pool *pool, int dirfd)
 {
 	char c;
 
@@ -154,6 +169,9 @@ static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *nam
 	struct un_layer *u = pool->upper;
 	int r = 0;
 
+	/* Without hard links each is an object of its own. */
+	if (!u->caps.link)
+		return make(pool, dirfd, name);
 	/*
 	 * Full, or somebody emptied the directory, as a mount that begins does with the index: start a
 	 * new inode, and again if that is gone so soon.
@@ -162,29 +180,33 @@ static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *nam
 		r = have_master_locked(pool);
 		if (r < 0 && r != -ENOENT)
 			return r;
-		if (r == 0)
+		if (r == 0) {
 			r = u->ops->link(u, pool->dir, pool->master, dirfd, name);
+			if (un_cap_refused(u, &u->caps.link, "link of a whiteout", r))
+				return make(pool, dirfd, name);
+		}
 		if (r != -EMLINK && r != -ENOENT)
 			break;
 		un_ignore(u->ops->unlink(u, pool->dir, pool->master, 0));
 		pool->have_master = false;
 	}
-	/* A file system without hard links gets a device of its own each time. */
-	if (r == -EPERM || r == -EOPNOTSUPP)
-		r = make(pool, dirfd, name);
 	return r;
 }
 
 int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name)
 {
+	enum kind was;
 	int r;
 
 	if (pool->kind == KIND_BESIDE)
 		return un_whiteout_beside(pool->upper, dirfd, name);
-	mark_dir(pool, dirfd);
+	un_whiteout_announce(pool, dirfd);
+	was = pool->kind;
 	un_mutex_lock(&pool->lock);
 	r = link_locked(pool, dirfd, name);
 	un_mutex_unlock(&pool->lock);
+	if (pool->kind != was)
+		un_whiteout_announce(pool, dirfd);
 	return r;
 }
 
@@ -198,7 +220,6 @@ int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name
 		r = un_whiteout_beside(u, dirfd, name);
 		return r < 0 ? r : u->ops->unlink(u, dirfd, name, 0);
 	}
-	mark_dir(pool, dirfd);
 	un_mutex_lock(&pool->lock);
 	g_snprintf(tmp, sizeof(tmp), "%s.%" PRIx64, pool->master, pool->seq++);
 	r = link_locked(pool, pool->work, tmp);
@@ -206,6 +227,7 @@ int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name
 	if (r < 0)
 		return r;
 
+	un_whiteout_announce(pool, dirfd);
 	r = u->ops->rename(u, pool->work, tmp, dirfd, name, 0);
 	/*
 	 * rename() of one link of an inode over another succeeds without doing anything, and that is

@@ -36,6 +36,9 @@ def arguments():
     p.add_argument('--keep', action='store_true', help='keep the logs of failed tests')
     p.add_argument('-j', type=int, default=2, metavar='N')
     p.add_argument('--base', help='scratch directory (default: $TMPDIR or /var/tmp)')
+    p.add_argument('--without', metavar='WORDS',
+                   help='the daemon is refused these calls, see tests/lib/without')
+    p.add_argument('--on', metavar='FS', help='only on this file system: bindfs, fuse2fs, xfs ..')
     p.add_argument('--slow', type=float, default=0,
                    help='factor for time limits (default: 1, with a sanitizer 3)')
     return p.parse_args()
@@ -47,7 +50,10 @@ def selected(args):
     for case in registry.CASES:
         if case.long and not args.long:
             continue
-        for ident, fs in case.variants(args.long):
+        variants = case.variants(args.long)
+        if args.on:
+            variants = [(ident, args.on) for ident in case.identities]
+        for ident, fs in variants:
             full = '%s [%s, %s]' % (case.name, ident, fs)
             if not args.only or any(fnmatch.fnmatchcase(case.name, g) or full == g or
                                     fnmatch.fnmatchcase(full, g.replace('[', '[[]'))
@@ -62,16 +68,38 @@ def is_sanitized(binary):
 
 class Run:
     def __init__(self, args, binary):
-        self.args, self.binary = args, binary
+        self.args = args
         self.slow = args.slow or (3 if is_sanitized(binary) else 1)
         base = args.base or os.environ.get('TMPDIR') or '/var/tmp'
         self.dir = tempfile.mkdtemp(prefix='unionfs-', dir=base)
         os.chmod(self.dir, 0o755)
         os.mkdir(self.dir + '/logs')
+        self.refuser(binary)
+        self.binary = self.without(binary) if args.without else binary
         self.images = Images(self.dir)
         self.counts = {'pass': 0, 'fail': 0, 'skip': 0}
         self.failed = []
         self.running = {}
+
+    def without(self, binary):
+        """A program that is the daemon, but for what it is refused."""
+        here, lib = os.path.join(self.dir, 'without'), self.dir + '/lib'
+        os.mkdir(here, 0o755)
+        shutil.copy(HERE + '/../lib/without', lib)
+        shutil.copy(binary, lib)
+        here = os.path.join(here, os.path.basename(binary))
+        with open(here, 'w') as f:
+            f.write('#!/bin/sh\nexec %s/without %s %s/%s "$@"\n' %
+                    (lib, self.args.without, lib, os.path.basename(binary)))
+        os.chmod(here, 0o755)
+        return here
+
+    def refuser(self, binary):
+        """Where every identity can read it: what refuses calls to a daemon it is preloaded into."""
+        lib = os.path.join(os.path.dirname(binary), 'tests/librefuse.so')
+        os.mkdir(self.dir + '/lib', 0o755)
+        if os.path.exists(lib):
+            os.environ['UNIONFS_REFUSE_LIB'] = shutil.copy(lib, self.dir + '/lib')
 
     def all(self, wanted):
         """Jobs that share the machine first, then one by one those that must be alone."""

@@ -6,9 +6,11 @@ import subprocess
 
 from . import kernel as k
 
-SIZES = {'ext4': 8 << 30, 'xfs': 8 << 30, 'btrfs': 8 << 30}     # sparse
+SIZES = {'ext4': 8 << 30, 'xfs': 8 << 30, 'btrfs': 8 << 30, 'fuse2fs': 2 << 30}     # sparse
 MKFS = {'ext4': ['mkfs.ext4', '-q', '-F'], 'xfs': ['mkfs.xfs', '-q', '-f'],
-        'btrfs': ['mkfs.btrfs', '-q', '-f']}
+        'btrfs': ['mkfs.btrfs', '-q', '-f'], 'fuse2fs': ['mkfs.ext4', '-q', '-F']}
+# FUSE file systems that lack more than one thing.
+FUSE = {'fuse2fs': ['fuse2fs', '-o', 'rw,allow_other'], 'bindfs': ['bindfs']}
 TYPES = {0xef53: 'ext4', 0x01021994: 'tmpfs', 0x58465342: 'xfs', 0x9123683e: 'btrfs',
          0x794c7630: 'overlay'}
 
@@ -38,16 +40,21 @@ class Images:
             return here, None
         if os.geteuid() != 0:
             return None, 'needs root to make a %s image' % fs
-        if not shutil.which(MKFS[fs][0]):
-            return None, '%s is missing' % MKFS[fs][0]
+        for cmd in (FUSE.get(fs), MKFS.get(fs)):
+            if cmd and not shutil.which(cmd[0]):
+                return None, '%s is missing' % cmd[0]
         img = here + '.img'
-        with open(img, 'wb') as f:
-            f.truncate(SIZES[fs])
-        for cmd in (MKFS[fs] + [img], ['mount', '-o', 'loop', img, here]):
+        if fs in MKFS:
+            with open(img, 'wb') as f:
+                f.truncate(SIZES[fs])
+        else:
+            os.mkdir(img)
+        for cmd in (MKFS.get(fs, ['true']) + [img], FUSE.get(fs, ['mount', '-o', 'loop']) + [img, here]):
             p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if p.returncode:
                 return None, '%s: %s' % (cmd[0], p.stdout.strip().split('\n')[-1])
-        os.unlink(img)          # the loop device keeps it; nothing is left when it is unmounted
+        if fs not in FUSE:
+            os.unlink(img)      # the loop device keeps it; nothing is left when it is unmounted
         os.chmod(here, 0o755)
         return here, None
 
