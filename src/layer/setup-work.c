@@ -60,6 +60,20 @@ int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret)
  */
 
 /*
+ * 0 or -errno, -EACCES: not as it is. Where a server judges (sshfs) its kernel says yes to everything, and
+ * only trying tells; what is closed to its owner altogether, as work/ is made, is found by looking a name up that
+ * nobody has and no cache knows.
+ */
+static int may_use(struct un_layer *l, int fd)
+{
+	struct statx st;
+
+	if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		return -errno;
+	return l->ops->stat(l, fd, "#", &st) == -EACCES ? -EACCES : 0;
+}
+
+/*
  * Opens the directory @name for listing and changing, with chmod if it is ours and closed to us
  * (the kernel makes it mode 0000). *ret_old_mode: the mode to give back, -1 if it was not changed.
  */
@@ -71,12 +85,11 @@ static int enter(struct un_layer *l, int dirfd, const char *name, int *ret_old_m
 
 	*ret_old_mode = -1;
 	fd = l->ops->open(l, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
-	if (fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) == 0)
+	r = fd < 0 ? fd : may_use(l, fd);
+	if (r == 0)
 		return un_take_fd(&fd);
-	if (fd < 0 && fd != -EACCES)
-		return fd;
-	if (fd >= 0 && errno != EACCES)
-		return -errno;
+	if (r != -EACCES)
+		return r;
 
 	r = l->ops->stat(l, dirfd, name, &st);
 	if (r < 0)

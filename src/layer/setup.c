@@ -68,9 +68,14 @@ static int open_root(struct un_setup *s, struct un_layer *l, const char *option,
 /* Asked of the kernel, not read from mode bits: it knows capabilities, ACLs, read-only mounts. */
 static int check_writable(struct un_setup *s, int fd, const char *option, const char *path)
 {
-	if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-		return un_setup_fail(s, -errno, option, path);
-	return 0;
+	int r = un_errno(faccessat(fd, ".", W_OK | X_OK, AT_EACCESS));
+
+	/* Not read-only instead: that it cannot be written would be found out by whoever needs it. */
+	if (r == -EROFS || r == -EPERM)
+		return un_setup_refuse(s, r, option, path,
+				       "cannot be written; to read only, give upperdir's path as the "
+				       "first lowerdir instead");
+	return r < 0 ? un_setup_fail(s, r, option, path) : 0;
 }
 
 static int open_roots(struct un_setup *s)

@@ -5,6 +5,9 @@ Uppers that lack a call: the probe at mount finds that, or finds the call and it
 """
 import os
 import random
+import socket
+import subprocess
+import time
 
 from lib import k, test, tree
 from lib.against import both, exchange, flat, remove, same
@@ -151,6 +154,71 @@ def rotate_on_fuse_file_systems(t):
         p = flat(t, u, 'plain-' + kind)
         _rotate(t, u, p)
         k.umount(at)
+
+
+@test(identities=('user',), needs=('sshfs',))
+def plain_user_on_sshfs(t):
+    """The server judges, and nobody else knows: a directory closed to its owner opens, and cannot be looked into. What
+    an attempt left that failed so is no obstacle."""
+    server = '/usr/lib/openssh/sftp-server'
+    if not os.path.exists(server):
+        t.skip('no ' + server)
+    real, at = t.dir + '/real', t.dir + '/at'
+    os.mkdir(real)
+    os.mkdir(at)
+    ours, its = socket.socketpair()
+    sftp = subprocess.Popen([server], stdin=its, stdout=its)
+    sshfs = subprocess.Popen(['sshfs', '-f', '-o', 'passive', 'x:' + real, at], stdin=ours, stdout=ours)
+    for _ in range(200):
+        if k.mounted_at(at):
+            break
+        time.sleep(0.05)
+    for left in ((), ('work',), ('work', 'work/incompat')):
+        u = t.union(text='f f 1; f d/x 2', name='u%d' % len(left))
+        u.upper, u.work = '%s/upper%d' % (at, len(left)), '%s/work%d' % (at, len(left))
+        os.mkdir(u.upper)
+        os.mkdir(u.work)
+        for n in left:
+            os.mkdir(u.work + '/' + n)
+        for n in reversed(left):
+            os.chmod(u.work + '/' + n, 0)
+        u.check_layers = False
+        u.mount()
+        p = flat(t, u, 'plain%d' % len(left))
+        for i in range(2):
+            for d in (u.mnt, p):
+                t.sh('echo n%d > n%d; mkdir e%d; echo %d >> d/x; rm -f f' % (i, i, i, i), cwd=d)
+            same(t, u, p)
+            u.remount()
+            same(t, u, p, 'mounted again')
+        u.umount()
+    t.run('fusermount3', '-u', at)
+    sshfs.wait(10)
+    its.close()
+    ours.close()
+    sftp.wait(10)
+
+
+@test(identities=('root',), needs=('chattr',))
+def what_cannot_be_written(t):
+    """workdir or upperdir immutable, or read-only: one sentence, no mount, nothing made; the other way that it names
+    works."""
+    u = t.union(text='f f 1')
+    u.put('f up 1', 'upper')
+    for d in (u.work, u.upper):
+        for on, off in ((['chattr', '+i', d], ['chattr', '-i', d]), (['mount', '--bind', '-o', 'ro', u.root, u.root],
+                                                                     ['umount', u.root])):
+            t.run(*on)
+            p = subprocess.run(u.command(()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, timeout=30 * t.slow)
+            t.run(*off)
+            t.eq((p.returncode, p.stdout.count('\n')), (1, 1), p.stdout)
+            t.ok('cannot be written; to read only' in p.stdout, p.stdout)
+            t.eq(os.listdir(u.work), [])
+    u.lowers, u.upper, u.work = [u.upper] + u.lowers, None, None
+    u.mount()
+    t.eq(tree.names(u.mnt), ['f', 'up'])
+    u.umount()
 
 
 @test()
