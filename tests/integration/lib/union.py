@@ -176,7 +176,7 @@ class Union:
                 if self.before.get(l) and d:
                     raise Fail('lower %s changed:\n  %s' % (l, '\n  '.join(d[:20])))
         if self.check_layers and self.upper:
-            left = [n for n in self.staged() if n != 'incompat']
+            left = [n for n in self.staged() if n != 'incompat' and not n.startswith('.fuse_hidden')]
             left += ['index/' + n for n in self.indexed() if n[0] == '#']
             if left:
                 raise Fail('left in workdir: %s' % left)
