@@ -24,6 +24,8 @@ struct un_setup_request {
 	bool userxattr;   /* forced; otherwise by probing: trusted if it can be set, else user */
 	bool index;       /* keep hard links of lower files together, if it can be done */
 	bool index_asked; /* ... and if this upper's index belongs to another lower, refuse */
+	bool alone;       /* with an index, refuse an upper or work that another live mount uses */
+	unsigned patience; /* ms to wait for such a mount to end, before that or a warning; 0: tests, neither */
 	bool no_uuid;     /* origins do not tell the file system they are of */
 	bool noatime;     /* reading moves no times of access in the upper */
 	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */

@@ -106,6 +106,13 @@ static int set_nfs_export(struct un_parse *p, const struct option *opt, const ch
 	return 0;
 }
 
+/* mount(8) hands it on to whom it takes for the maker of the mount: never a second one on the same upper. */
+static int refuse_remount(struct un_parse *p, const struct option *opt, const char *value)
+{
+	return un_parse_fail(p, "option remount: only the kernel can do that to a mount: use "
+				"'mount -i -o remount,OPTIONS MOUNTPOINT'");
+}
+
 /* NAME alone: arg into a bool. */
 static int set_flag(struct un_parse *p, const struct option *opt, const char *value)
 {
@@ -449,6 +456,7 @@ static const struct option options[] = {
 	{ "debug", TAKES_NONE, set_debug },
 	FLAG("ro", read_only, 1),
 	FLAG("rw", read_only, 0),
+	{ "remount", TAKES_NONE, refuse_remount },
 	MOUNT("allow_other", UN_MOUNT_ALLOW_OTHER),
 	MOUNT("allow_root", UN_MOUNT_ALLOW_ROOT),
 	MOUNT("suid", UN_MOUNT_SUID),

@@ -15,6 +15,7 @@
 
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/log.h"
 
 /* A tree this deep is not a layer but a mistake, or an attack on our patience. */
 #define DEPTH_MAX 4096
@@ -41,7 +42,8 @@ struct check {
 	struct un_setup *s;
 	struct root *roots; /* upper, work (if there are any), lowers */
 	unsigned n;
-	GHashTable *by_key;  /* of the roots */
+	GHashTable *by_key; /* of the roots */
+	struct un_others *others;
 	GHashTable *outside; /* directories seen to have no root above them, and not to be one */
 };
 
@@ -166,6 +168,19 @@ static int step_up(int *fd, struct key *key, bool *top)
 	return 0;
 }
 
+/* A lower that somebody changes: allowed, as by the kernel, and hardly ever meant. */
+static void warn_of_other(const struct check *c, const struct root *root, const struct key *key,
+			  bool inside)
+{
+	g_autofree char *who = root->is_lower ? un_others_at(c->others, key->dev, key->ino) : NULL;
+
+	if (who)
+		un_log(LOG_WARNING,
+		       "%s: %s: %s the upperdir or workdir of another mount, %s: what is seen of "
+		       "changes there is undefined",
+		       root->option, root->path, inside ? "lies inside" : "is", who);
+}
+
 static int check_outside(struct check *c, const struct root *root)
 {
 	g_autoptr(GPtrArray) passed = g_ptr_array_new_with_free_func(g_free);
@@ -176,6 +191,8 @@ static int check_outside(struct check *c, const struct root *root)
 	int r;
 
 	r = fd < 0 ? -errno : identify(fd, &key, &mount, &top);
+	if (r == 0)
+		warn_of_other(c, root, &key, false);
 	for (unsigned depth = 0; r == 0 && !top; depth++) {
 		below = key;
 		r = step_up(&fd, &key, &top);
@@ -184,6 +201,7 @@ static int check_outside(struct check *c, const struct root *root)
 		r = check_above(c, root, &key);
 		if (r < 0)
 			return r;
+		warn_of_other(c, root, &key, true);
 		if (depth >= DEPTH_MAX)
 			return un_setup_refuse(c->s, -ELOOP, root->option, root->path,
 					       "lies too deep");
@@ -250,7 +268,11 @@ int un_setup_check(struct un_setup *s)
 	g_autoptr(GHashTable) outside = g_hash_table_new_full(key_hash, key_equal, g_free, NULL);
 	g_autoptr(GHashTable) kinds =
 		g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-	struct check c = { .s = s, .roots = roots, .by_key = by_key, .outside = outside };
+	struct check c = { .s = s,
+			   .roots = roots,
+			   .by_key = by_key,
+			   .others = un_others_new(),
+			   .outside = outside };
 	int r;
 
 	r = add_roots(&c);
@@ -258,5 +280,6 @@ int un_setup_check(struct un_setup *s)
 		r = check_outside(&c, &roots[i]);
 	for (unsigned i = 0; i < c.n && r == 0; i++)
 		r = check_kind(&c, kinds, &roots[i]);
+	un_others_free(c.others);
 	return r;
 }

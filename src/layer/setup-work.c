@@ -331,43 +331,69 @@ static int lock_shared(struct un_setup *s, int tried)
 }
 
 /*
- * 0: alone; -EWOULDBLOCK: not; or another -errno of locking. An index that was asked for does not share
- * its upper with anybody, as in the kernel; but a daemon that was just unmounted may take a moment to end.
+ * 0: alone; -EWOULDBLOCK: not; or another -errno of locking. A daemon that was just unmounted may take a
+ * moment to end, and is given it.
  */
 static int try_exclusive(const struct un_setup *s, int fd)
 {
+	unsigned tries = s->sharer ? 0 : s->req->patience / 20;
 	int r;
 
-	for (int i = 0;; i++) {
+	for (unsigned i = 0;; i++) {
 		r = un_errno(flock(fd, LOCK_EX | LOCK_NB));
-		if (r != -EWOULDBLOCK || !s->req->index_asked || i == 100)
+		if (r != -EWOULDBLOCK || i == tries)
 			return r;
 		g_usleep(20 * 1000);
 	}
 }
 
-static int refuse_in_use(struct un_setup *s, const char *option, const char *path)
+/*
+ * Another mount that lives has it, too. An index does not share its upper with anybody, as in the kernel;
+ * without one, what is changed in one mount is only not seen in the other, or seen late.
+ */
+static int note_sharer(struct un_setup *s, int fd, const char *option, const char *path)
 {
-	return un_setup_refuse(s, -EBUSY, option, path,
-			       "is used by another mount, and index=on needs it alone");
+	struct un_layer *u = &s->ls->v[0];
+	struct un_others *o;
+	struct statx st;
+
+	if (s->sharer || !s->req->patience)
+		return 0;
+	o = un_others_new();
+	if (u->ops->stat(u, fd, "", &st) == 0)
+		s->sharer = un_others_at(o, un_stx_dev(&st), st.stx_ino);
+	if (!s->sharer)
+		s->sharer = g_strdup("unknown where");
+	un_others_free(o);
+	if (s->req->alone)
+		return un_setup_refuse(s, -EBUSY, option, path,
+				       "is used by another mount, %s, and an index of hard links "
+				       "needs it alone (index=off does not)",
+				       s->sharer);
+	un_log(LOG_WARNING,
+	       "%s: %s: is used by another mount, %s: what is changed in one of them may be seen "
+	       "wrongly in the other",
+	       option, path, s->sharer);
+	return 0;
 }
 
 /*
  * That the upper is in use, whichever the workdir. Who cannot say so (it may not be read, or somebody
- * else has it locked) goes on: it is for those who want it alone.
+ * else has it locked) goes on.
  */
 static int lock_upper(struct un_setup *s)
 {
 	struct un_layers *ls = s->ls;
 	struct un_layer *u = &ls->v[0];
+	int r = 0;
 
 	ls->upper_lock = u->ops->open(u, u->root, "", O_RDONLY | O_DIRECTORY, 0);
 	if (ls->upper_lock < 0)
 		return 0;
-	if (s->req->index_asked && try_exclusive(s, ls->upper_lock) == -EWOULDBLOCK)
-		return refuse_in_use(s, "upperdir", s->req->upper);
+	if (try_exclusive(s, ls->upper_lock) == -EWOULDBLOCK)
+		r = note_sharer(s, ls->upper_lock, "upperdir", s->req->upper);
 	un_ignore(flock(ls->upper_lock, LOCK_SH | LOCK_NB));
-	return 0;
+	return r;
 }
 
 /* Sees to it that nobody removes what is staged here, and that nothing of the dead is left. */
@@ -382,8 +408,12 @@ static int join(struct un_setup *s)
 		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot open work/");
 	ls->stage_lock = r;
 	r = try_exclusive(s, ls->stage_lock);
-	if (r == -EWOULDBLOCK && s->req->index_asked)
-		return refuse_in_use(s, "workdir", s->req->work);
+	if (r == -EWOULDBLOCK) {
+		int err = note_sharer(s, ls->stage_lock, "workdir", s->req->work);
+
+		if (err < 0)
+			return err;
+	}
 	if (r == 0) {
 		int err = clean(ls, s->req->work, false);
 
@@ -441,14 +471,17 @@ int un_setup_work_open(struct un_setup *s)
 {
 	int r;
 
+	/* First, since it changes nothing. */
+	r = lock_upper(s);
+	if (r < 0)
+		return r;
 	r = open_work_dir(s);
 	if (r < 0)
 		return r;
 	r = choose_id(s->ls);
 	if (r < 0)
 		return un_setup_refuse(s, r, "workdir", s->req->work, "no random numbers");
-	r = join(s);
-	return r < 0 ? r : lock_upper(s);
+	return join(s);
 }
 
 void un_setup_work_close(struct un_layers *ls)

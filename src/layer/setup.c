@@ -369,6 +369,7 @@ struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_
 
 	r = open_all(&s);
 	un_close(s.work_parent);
+	g_free(s.sharer);
 	if (r < 0)
 		g_clear_pointer(&ls, un_layers_close);
 	return ls;

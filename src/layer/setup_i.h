@@ -15,6 +15,7 @@ struct un_setup {
 	struct un_layers *ls;
 	int work_parent; /* WORK, O_PATH, in the upper's clone if it has one; -1 without an upper */
 	char **ret_err;
+	char *sharer; /* another mount that lives has the same upper or workdir: where; owned */
 };
 
 /* Writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
@@ -53,6 +54,13 @@ void un_setup_work_close(struct un_layers *ls);
  * log line says why there is none.
  */
 int un_setup_index(struct un_setup *s);
+
+/* setup-others.c: a snapshot of who uses what. */
+struct un_others;
+struct un_others *un_others_new(void);
+void un_others_free(struct un_others *o);
+/* Where the mount is, as well as that can be told, whose upper or workdir this directory is; NULL: of none. */
+char *un_others_at(const struct un_others *o, uint64_t dev, uint64_t ino);
 
 /* setup-work.c: the directory @name, made if it is missing, open and ours to change; or -errno. */
 int un_setup_make_dir(struct un_layer *l, int dirfd, const char *name);

@@ -120,7 +120,8 @@ def sigterm_on_a_busy_mount(t):
 
 @test()
 def lazy_unmount_by_others(t):
-    """umount -l of a busy mount: the same, and a new daemon may start on the layers meanwhile."""
+    """umount -l of a busy mount: the same, and without an index a new daemon may start on the layers
+    meanwhile."""
     u = t.mounted('f f hello')
     fd = os.open(u.m('f'), os.O_RDWR)
     u.detach()
@@ -128,7 +129,7 @@ def lazy_unmount_by_others(t):
     v = t.union(lowers=u.lowers, name='again')
     v.check_lowers = False
     v.upper, v.work = u.upper, u.work
-    v.mount()
+    v.mount('index=off')
     t.eq(tree.text(v.m('f')), 'hello')
     os.unlink(v.m('f'))
     tree.write(v.m('n'), '1')
@@ -157,23 +158,87 @@ def again_and_again(t):
     t.eq(u.staged(), [])
 
 
+def _beside(t, u, name, work=None):
+    """A union on the upper of @u, and on its work directory or another one."""
+    v = t.union(lowers=u.lowers, name=name)
+    v.upper, v.work = u.upper, work or u.work
+    v.check_lowers = v.check_layers = False
+    return v
+
+
+@test()
+def upper_in_use(t):
+    """By default, as with index=on, an upper or work of a live mount is refused, and nothing changes;
+    with index=off a warning says so. Called fuse-overlayfs it is the warning, unless index=on was asked
+    for. Once the other has ended it is as ever, even at once."""
+    u = t.mounted('f a 1')
+    tree.write(u.m('a'), 'x')
+    other = t.dir + '/other'
+    os.makedirs(other + '/up')
+    os.symlink(t.binary, t.dir + '/fuse-overlayfs')
+
+    def told(upper, work, program=t.binary, opts=''):
+        at = t.dir + '/at'
+        os.makedirs(at, exist_ok=True)
+        p = subprocess.run([program, '-o', 'lowerdir=%s,upperdir=%s,workdir=%s%s' % (u.lowers[0], upper, work, opts),
+                            at], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           timeout=60 * t.slow)
+        mounted = bool(k.mounted_at(at))
+        t.eq(mounted, p.returncode == 0, p.stderr)
+        if mounted:
+            t.eq(tree.text(at + '/a') if upper == u.upper else 'x', 'x')
+            if t.identity == 'user':
+                t.run('fusermount3', '-u', at)
+            else:
+                k.umount(at)
+            _wait(t, lambda: not _daemons(at), 'daemons left')
+        return p.returncode, p.stderr
+
+    os.mkdir(other + '/work')
+    for upper, work, word in ((u.upper, other + '/work', u.upper), (other + '/up', u.work, u.work)):
+        for opts in ('', ',index=on'):
+            r, err = told(upper, work, opts=opts)
+            t.eq((r, len(err.strip().split('\n'))), (1, 1), err)
+            t.ok(word in err and 'used by another mount, ' + u.mnt in err and 'busy' in err, err)
+            t.eq(os.listdir(other + '/work'), [])
+        for program, opts in ((t.binary, ',index=off'), (t.dir + '/fuse-overlayfs', '')):
+            r, err = told(upper, work, program, opts)
+            t.eq((r, err.count('used by another mount')), (0, 1), err)
+            t.ok(word in err, err)
+            t.sh('chmod -R u+rwx . && rm -rf work index', cwd=other + '/work')
+        t.eq(told(upper, work, t.dir + '/fuse-overlayfs', ',index=on')[0], 1)
+    u.umount()
+    r, err = told(u.upper, u.work)
+    t.eq((r, err), (0, ''))
+
+
+@test()
+def remount_is_the_kernels(t):
+    """`mount -o remount` comes to the helper like a mount: it never starts a second daemon."""
+    u = t.mounted('f a 1')
+    p = subprocess.run([t.binary, '-o', 'remount,lowerdir=%s,upperdir=%s,workdir=%s' % (u.lowers[0], u.upper, u.work),
+                        u.mnt], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                       timeout=60 * t.slow)
+    t.eq(p.returncode, 1)
+    t.ok('remount' in p.stderr and 'mount -i' in p.stderr, p.stderr)
+    t.eq(len(k.mounted_at(u.mnt)), 1)
+    t.eq(len(_daemons(u.mnt)), 1)
+    if t.identity == 'root':
+        t.run('mount', '-i', '-o', 'remount,ro', u.mnt)
+        t.fails(errno.EROFS, tree.write, u.m('a'), 'x')
+        t.run('mount', '-i', '-o', 'remount,rw', u.mnt)
+        tree.write(u.m('a'), 'x')
+
+
 @test()
 def two_daemons_on_one_upper(t):
-    """Allowed as in the kernel (index=off); each cleans only its own from the work directory. The
-    second empties the index of what is staged there: the first goes on."""
+    """Allowed with index=off as in the kernel; each cleans only its own from the work directory. The
+    second goes on the first's work directory: the first goes on."""
     u = t.mounted('f a 1; f b 1; f d 1; f e 1')
     tree.append(u.m('a'), '2')
     os.unlink(u.m('d'))
-    v = t.union(lowers=u.lowers, name='v')
-    v.upper, v.work = u.upper, u.work
-    v.check_lowers = v.check_layers = False
-    try:
-        v.mount()
-    except AssertionError:
-        t.ok('use' in v.log_text() or 'busy' in v.log_text(), v.log_text())
-        v.cleanup()
-        t.unions.remove(v)
-        return
+    v = _beside(t, u, 'v')
+    v.mount('index=off')
     os.unlink(v.m('b'))
     os.unlink(u.m('e'))
     v.umount()
@@ -187,10 +252,8 @@ def killed_beside_another(t):
     """What a killed daemon left stays while another lives on the same layers, and goes at the next
     mount that is alone."""
     u = t.mounted('f a 1; f b 1')
-    v = t.union(lowers=u.lowers, name='v')
-    v.upper, v.work = u.upper, u.work
-    v.check_lowers = v.check_layers = False
-    v.mount()
+    v = _beside(t, u, 'v')
+    v.mount('index=off')
     os.unlink(v.m('a'))
     left = lambda: [n for n in u.staged() + u.indexed() if n[0] == '#']
     t.eq(len(left()), 1)
