@@ -45,8 +45,9 @@ bool un_mount_inherited(const struct un_mount *m);
 /*
  * Unmount lazily: gone from the tree at once, the connection ends when nobody uses it any more. Only
  * the first call counts, and only what un_mount() mounted is unmounted, never what has come to the
- * same place since. @t, if given, must be served by other threads; where unmounting is not in our
- * power (no permission, a mount made by somebody else) its workers are made to end instead.
+ * same place since; also where it was moved to. @t, if given, must be served by other threads; where
+ * unmounting is not in our power (no permission, a mount made by somebody else, covered by another one)
+ * its workers are made to end instead.
  * @flush: syncfs first, for data that only the kernel has. Accepts NULL.
  */
 void un_unmount(struct un_mount *m, struct un_transport *t, bool flush);

@@ -33,9 +33,10 @@ struct un_mount {
 	 * connection lives. Mount ids are reused at once.
 	 */
 	char *dev;
+	int id; /* together with dev it tells the mount itself from others of the same superblock */
 	int fd; /* the session's device; -1: not mounted */
 	struct un_mutex lock;
-	bool unmounted; /* or at least tried */
+	bool unmounted;
 };
 
 /* libfuse's messages: into here while it is set, else to the log. */
@@ -288,30 +289,54 @@ struct fuse_session *un_mount_session(const struct un_session_request *req, char
 	return se;
 }
 
-/* "MAJOR:MINOR" of the superblock on top of @path, or NULL. Sends no request: nobody serves yet. */
-static char *superblock_at(const char *path)
+/* One line of mountinfo. */
+struct entry {
+	int id;
+	char dev[32]; /* "MAJOR:MINOR" */
+	char *path;   /* owned; as escaped there */
+};
+
+/* 1: found, by @id and if given @dev; 0: there is none; or -errno. */
+static int find_entry(int id, const char *dev, struct entry *ret)
+{
+	g_autofree char *mounts = NULL;
+	g_auto(GStrv) lines = NULL;
+
+	if (!g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
+		return -ENODATA;
+	lines = g_strsplit(mounts, "\n", -1);
+	for (char **l = lines; *l; l++) {
+		g_auto(GStrv) fields = NULL;
+
+		if (sscanf(*l, "%d %*d %31s", &ret->id, ret->dev) != 2 || ret->id != id)
+			continue;
+		fields = g_strsplit(*l, " ", 6);
+		if ((dev && strcmp(dev, ret->dev) != 0) || g_strv_length(fields) < 6)
+			continue;
+		ret->path = g_strdup(fields[4]);
+		return 1;
+	}
+	return 0;
+}
+
+/* What is on top of @path: as find_entry(). Sends no request: nobody may be serving yet. */
+static int top_of(const char *path, struct entry *ret)
 {
 	/* O_PATH on the root of a mount asks nothing of its file system. */
 	un_autofd int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	g_autofree char *fdinfo = g_strdup_printf("/proc/self/fdinfo/%d", fd);
 	g_autofree char *text = NULL;
-	g_autofree char *mounts = NULL;
-	g_auto(GStrv) lines = NULL;
 	const char *id;
-	int mnt_id, line_id;
-	char dev[32];
+	int mnt_id;
 
-	if (fd < 0 || !g_file_get_contents(fdinfo, &text, NULL, NULL))
-		return NULL;
+	if (fd < 0)
+		return -errno;
+	if (!g_file_get_contents(fdinfo, &text, NULL, NULL))
+		return -ENODATA;
 	id = strstr(text, "mnt_id:");
-	if (!id || sscanf(id, "mnt_id: %d", &mnt_id) != 1 ||
-	    !g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL))
-		return NULL;
-	lines = g_strsplit(mounts, "\n", -1);
-	for (char **l = lines; *l; l++)
-		if (sscanf(*l, "%d %*d %31s", &line_id, dev) == 2 && line_id == mnt_id)
-			return g_strdup(dev);
-	return NULL;
+	if (!id || sscanf(id, "mnt_id: %d", &mnt_id) != 1)
+		return -ENODATA;
+	return find_entry(mnt_id, NULL, ret);
 }
 
 int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err)
@@ -333,8 +358,15 @@ int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err)
 	if (*g_strstrip(text))
 		un_log(LOG_WARNING, "%s", text);
 	m->fd = fuse_session_fd(se);
-	if (m->inherited < 0)
-		m->dev = superblock_at(m->path);
+	if (m->inherited < 0) {
+		struct entry top = { 0 };
+
+		if (top_of(m->path, &top) == 1) {
+			m->dev = g_strdup(top.dev);
+			m->id = top.id;
+		}
+		g_free(top.path);
+	}
 	return 0;
 }
 
@@ -386,20 +418,62 @@ static bool is_dead(const struct un_mount *m)
 	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
 }
 
-/* 0: our mount is not in the tree any more. Otherwise it is, and we cannot help it. */
-static int unmount_path(struct un_mount *m)
+static bool is_on_top(const struct un_mount *m, const char *path)
 {
-	g_autofree char *dev = superblock_at(m->path);
+	struct entry top = { 0 };
+	bool ours = top_of(path, &top) == 1 && strcmp(top.dev, m->dev) == 0;
+
+	g_free(top.path);
+	return ours;
+}
+
+/*
+ * Where our mount can be unmounted: where it was made, or where it came to since (moved, or a directory
+ * above it was renamed). 1: in *ret_path; 0: it is not in the tree any more; -EBUSY: it is below
+ * another mount, where no path leads; or another -errno: that cannot be found out.
+ */
+static int find_mount(const struct un_mount *m, char **ret_path)
+{
+	struct entry now = { 0 };
 	int r;
 
-	/* Already unmounted by somebody, perhaps covered by our successor: not ours to touch. */
-	if (is_dead(m) || !m->dev || !dev || strcmp(dev, m->dev) != 0)
+	if (is_dead(m))
 		return 0;
+	if (!m->dev)
+		return -ENODATA;
+	if (is_on_top(m, m->path)) {
+		*ret_path = g_strdup(m->path);
+		return 1;
+	}
+	/* Perhaps unmounted by somebody, and covered by our successor: that is not ours to touch. */
+	r = find_entry(m->id, m->dev, &now);
+	if (r <= 0)
+		return r;
+	*ret_path = g_strcompress(now.path);
+	g_free(now.path);
+	return is_on_top(m, *ret_path) ? 1 : -EBUSY;
+}
 
-	r = un_errno(umount2(m->path, MNT_DETACH | UMOUNT_NOFOLLOW));
+static int unmount_at(const char *path)
+{
+	int r = un_errno(umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW));
+
 	if (r == -EPERM)
-		r = run_fusermount(m->path);
+		r = run_fusermount(path);
 	return r == -EINVAL || r == -ENOENT ? 0 : r;
+}
+
+/* 0: our mount is not in the tree any more. Otherwise it is, and we cannot help it. */
+static int unmount(struct un_mount *m, bool flush)
+{
+	g_autofree char *path = NULL;
+	int r = find_mount(m, &path);
+
+	if (flush && r == 1)
+		flush_mount(path);
+	else if (flush && r < 0)
+		sync(); /* all there is, since no path leads to ours */
+	return r == 1 ? unmount_at(path) : r;
 }
 
 void un_unmount(struct un_mount *m, struct un_transport *t, bool flush)
@@ -421,14 +495,14 @@ void un_unmount(struct un_mount *m, struct un_transport *t, bool flush)
 			un_transport_stop(t);
 		return;
 	}
-	if (flush)
-		flush_mount(m->path);
-	r = unmount_path(m);
-	if (r < 0) {
-		un_log(LOG_ERR, "'%s' cannot be unmounted: %s", m->path, g_strerror(-r));
-		if (t)
-			un_transport_stop(t);
-	}
+	r = unmount(m, flush);
+	if (r == 0)
+		return;
+	un_log(LOG_ERR, "'%s' cannot be unmounted: %s%s", m->path, g_strerror(-r),
+	       r == -EBUSY ? " (another mount covers it; what is below that is not served any more)"
+			   : "");
+	if (t)
+		un_transport_stop(t);
 }
 
 void un_mount_end(struct un_mount *m, struct fuse_session *se)

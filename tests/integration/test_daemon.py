@@ -99,6 +99,52 @@ def signals(t):
     _wait(t, lambda: not k.mounted_at(u.mnt) and not _daemons(u.mnt), 'SIGTERM in the background')
 
 
+@test(identities=('root', 'userns'))
+def sigterm_below_another_mount(t):
+    """No path leads to a mount that another one covers, so it cannot be unmounted: the daemon ends all
+    the same, by the first signal, and says why. The covering mount is not touched."""
+    for opts in ((), ('writeback=1',)):
+        u = t.union(text='f f hello', name='below%d' % len(opts)).mount(*opts)
+        tree.write(u.m('new'), 'data')
+        v = t.union(text='f g over', name='above%d' % len(opts))
+        v.mnt = u.mnt
+        v.mount()
+        _wait(t, lambda: tree.names(v.mnt) == ['g'], 'not covered')
+        u.proc.send_signal(signal.SIGTERM)
+        u.wait_end()
+        t.ok('another mount covers it' in u.log_text(), u.log_text())
+        t.eq(tree.text(u.up('new')), 'data')
+        t.eq(tree.text(v.m('g')), 'over')
+        tree.write(v.m('n'), '1')
+        v.umount()
+        t.fails(errno.ENOTCONN, os.stat, u.m('never-asked'))
+        u.detach()
+        t.eq(k.mounted_at(u.mnt), [])
+
+
+@test()
+def sigterm_where_it_has_come_to(t):
+    """A directory above the mountpoint was renamed, or (root) the mount moved: it is unmounted there."""
+    for how in ('renamed', 'moved') if t.identity != 'user' else ('renamed',):
+        u = t.union(text='f f hello', name=how)
+        base = '%s/a b %s' % (t.dir, how)
+        os.makedirs(base + '/mnt')
+        u.mnt = base + '/mnt'
+        u.mount()
+        if how == 'renamed':
+            os.rename(base, base + ' new')
+            now = base + ' new/mnt'
+        else:
+            now = base + '/other'
+            os.mkdir(now)
+            k.mount(u.mnt, now, None, k.MS_MOVE)
+        t.eq(tree.text(now + '/f'), 'hello')
+        u.proc.send_signal(signal.SIGTERM)
+        u.wait_end()
+        t.eq(os.listdir(now), [])
+        t.eq([m for m in k.mounts() if how in m[1] and m[2].startswith('fuse')], [])
+
+
 @test()
 def sigterm_on_a_busy_mount(t):
     """The name is free at once; open files work on; the daemon ends with the last of them."""
