@@ -128,6 +128,8 @@ struct un_layer {
 	atomic_bool no_handle_open; /* that call was refused: what a handle says has to do */
 	uint64_t dev;               /* st_dev of the root (makedev form) */
 	uint8_t uuid[16];           /* of the file system's superblock; zeros: unknown */
+	uint64_t subvol;            /* btrfs: which of it; handles tell, the uuid does not */
+	bool twin; /* another lower is on another file system that nothing tells from this one */
 	struct un_layer_caps caps;
 	atomic_uint refusals; /* of which that was said: a bit each, in their order */
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */

@@ -37,6 +37,14 @@ ssize_t un_origin_unhex(const char *hex, uint8_t ret[UN_ORIGIN_MAX]);
 int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret);
 
 /*
+ * Is it of the file system of lower @l? No for one that cannot be told from another lower's: uuids are
+ * copied with images, and some file systems have none.
+ */
+bool un_origin_is_of(const struct un_layer *l, const struct un_origin *origin);
+/* The number of the btrfs subvolume of the layer's root as handles have it; 0: another file system. */
+uint64_t un_origin_subvolume(struct un_layer *l);
+
+/*
  * The inode number of the origin, which lies on the file system of layer @l. With the privilege the
  * handle is opened, so that a stale one is found out; without it the number is taken from handles of
  * the well-known file systems. 0: unknown.

@@ -307,7 +307,6 @@ static int set_origin(struct un_copyup_ctx *c)
 		n = 0; /* "copied up, origin unknown" */
 	r = un_mark_set(c->fs->upper, c->fs->layers->dialect, staged_dir(c), staged_name(c),
 			UN_MARK_ORIGIN, value, (size_t)n);
-	c->origin_stored = r == 0 && n > 0;
 	/* user.* cannot be set on symlinks and special files, which the index then does not take. */
 	if (c->index)
 		return r == 0 && n <= 0 ? -EIO : r;

@@ -116,9 +116,12 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 	inode->prot_known = true;
 	if (!c->origin)
 		un_ino_own(fs, inode, parent, parent ? name : "");
-	else if (inode->type != DT_DIR &&
-		 (!c->origin_stored || (!fs->privileged && !(c->st.stx_mode & S_IRUSR))))
+	/* A directory is found with what is below, an indexed file by the index, if its mark can be read. */
+	if (c->origin && inode->type != DT_DIR &&
+	    (!c->index || (!fs->privileged && !(c->st.stx_mode & S_IRUSR))))
 		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
+	else
+		un_ino_unkeep(fs, inode->dev, inode->rino);
 	if (inode->type == DT_DIR) {
 		struct un_dirinfo *d = inode->d;
 		struct un_realdir *rd = un_realdir_new(fs->upper, parent, name, &c->ust);

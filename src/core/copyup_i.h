@@ -23,7 +23,6 @@ struct un_copyup_ctx {
 	struct un_fd *lpin;
 	struct statx st;
 	bool origin; /* gets an origin: its number survives */
-	bool origin_stored;
 	bool covered; /* something is mounted on it: that is copied, and nothing remembered of it */
 
 	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */

@@ -26,6 +26,7 @@
 #include "util/fd.h"
 #include "util/lock.h"
 #include "util/log.h"
+#include "util/number-map.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -81,6 +82,7 @@ struct un_dirinfo {
 		unsigned seq;  /* un_realdir.impure_seq at the beginning */
 	} pure;
 	bool dead;          /* removed */
+	uint64_t salt; /* not 0: what is in it below is shown elsewhere, too, with numbers of its own */
 	struct statx *last; /* dead: its attributes */
 	/*
 	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
@@ -161,7 +163,7 @@ struct un_inode {
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
 	uint64_t seen_ino;  /* of a lower file whose number is made up: what the layer said last */
-	bool ino_claimed;   /* ino is in fs->ino_claimed */
+	bool stand_in;      /* ino is in fs->stand_ins */
 	struct un_name *names;
 
 	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
@@ -239,8 +241,11 @@ struct un_fs {
 	struct un_mutex ino_lock; /* what follows */
 	uint64_t ino_devs[128];   /* devices in the order they were met */
 	unsigned n_ino_devs;
-	GHashTable *ino_claimed; /* &inode->ino of upper objects whose number is made up */
-	GHashTable *ino_kept; /* real upper number -> shown, where no origin could be stored */
+	struct un_number_sieve ino_shown; /* src/core/ino.c */
+	struct un_number_map ino_claimed; /* number shown -> own number of who claimed it */
+	struct un_number_map ino_kept;    /* own number -> shown */
+	struct un_number_map ino_salts;   /* of directories in ino_kept, where it is not 0 */
+	GHashTable *stand_ins;            /* &inode->ino of upper objects whose number is made up */
 
 	struct un_failures *failures; /* writeback.c */
 	atomic_uint_fast64_t copyups, copied_bytes;
@@ -329,11 +334,36 @@ void un_links_drop(struct un_fs *fs, struct un_inode *inode);
 
 void un_ino_init(struct un_fs *fs);
 void un_ino_done(struct un_fs *fs);
-/* The number shown for a real one: unique over the layers' file systems. */
-uint64_t un_ino_map(struct un_fs *fs, uint64_t dev, uint64_t ino);
-/* What an upper non-directory is to show, 0: its own (un_ino_own()); *ret_origin: it carries an origin. */
-uint64_t un_ino_of_upper(struct un_fs *fs, int dirfd, const char *name, const struct statx *st,
-			 bool look, bool *ret_origin);
+/*
+ * The number shown for a real one of a layer, found at the place where it is by itself: unique over the
+ * layers' file systems. @salt: of the directory it was found in, for what is in a lower.
+ */
+uint64_t un_ino_natural(struct un_fs *fs, uint64_t dev, uint64_t ino, uint64_t salt);
+/* The same for what a listing of @rd tells, without looking for marks; what it knows of is kept. */
+uint64_t un_ino_listed(struct un_fs *fs, const struct un_realdir *rd, uint64_t ino);
+/*
+ * What the upper non-directory @name in @rd (@dirfd) is to show, 0: its own (un_ino_own()); *ret_origin: it
+ * carries an origin. @look: it may.
+ */
+uint64_t un_ino_of_upper(struct un_fs *fs, struct un_realdir *rd, int dirfd, const char *name,
+			 const struct statx *st, bool look, bool *ret_origin);
+/* Number and salt of the directory @inode that was found as @name in @dir; its stack is complete. */
+void un_ino_of_dir(struct un_fs *fs, const struct un_inode *dir, const char *name,
+		   const struct un_found *f, struct un_inode *inode);
+/* The lower file an origin speaks of: as far as it is known, else zeros. */
+struct un_origin;
+void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t *ret_dev,
+		      uint64_t *ret_ino, unsigned *ret_nlink);
+/*
+ * An upper object shows this number as long as it lives, wherever it is found: copied up, or moved;
+ * until it is forgotten.
+ */
+void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown);
+void un_ino_keep_dir(struct un_fs *fs, struct un_inode *dir);
+void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino);
+
+/* ---- stand-in.c ------------------------------------------------------------------------------------- */
+
 /*
  * Where numbers do not last: a stand-in, a function of where the object is on the layer. Unique among what
  * is in lowers; in an upper, where things move, see un_ino_own().
@@ -350,13 +380,6 @@ void un_ino_own_dir(struct un_fs *fs, struct un_inode *dir);
 void un_ino_release(struct un_fs *fs, struct un_inode *inode);
 /* Is what @st tells of, found where it should be and of the kind it should be, the object (dev, ino)? */
 bool un_is_same(struct un_layer *l, const struct statx *st, uint64_t dev, uint64_t ino);
-/* The lower file an origin speaks of: as far as it is known, else zeros. */
-struct un_origin;
-void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t *ret_dev,
-		      uint64_t *ret_ino, unsigned *ret_nlink);
-/* Remember the number of an object whose origin could not be stored; forget it. */
-void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown);
-void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino);
 
 /* ---- lookup.c --------------------------------------------------------------------------------------- */
 

@@ -147,14 +147,14 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
 	un_ino_own(fs, inode, c->updir, c->name);
+	/* A number that was used before may still be known with another's. */
+	un_ino_unkeep(fs, inode->dev, inode->rino);
 	if (inode->type == DT_DIR) {
 		fill_new_dir(c, inode, st);
 		un_ino_own_dir(fs, inode);
 	} else {
 		inode->rdir = un_realdir_ref(c->updir);
 		inode->rname = g_ref_string_new(c->name);
-		/* A number that was used before may still be known with another's. */
-		un_ino_unkeep(fs, inode->dev, inode->rino);
 		un_writeback_forget(fs, inode->dev, inode->rino);
 		un_key_add(fs, inode);
 	}

@@ -146,7 +146,7 @@ static int make_root(struct un_fs *fs, char **ret_err)
 	root->upper = fs->upper != NULL;
 	root->dev = root->d->stack[0]->dev;
 	root->rino = root->d->stack[0]->ino;
-	root->ino = un_ino_map(fs, root->dev, root->rino);
+	root->ino = un_ino_natural(fs, root->dev, root->rino, 0);
 	if (fs->upper)
 		un_ino_own_dir(fs, root);
 	un_inode_remember(fs, root);

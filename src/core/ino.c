@@ -4,92 +4,150 @@
  * copied up. Further file systems get their place in the order of the layers in bits 56 to 62; a
  * number that needs those bits itself is hashed into the range with bit 63 set.
  *
- * Where a layer's numbers do not last, stand-ins are used for them: a hash of the directory's number and the
- * name. In a lower nothing moves, so that is one for each object, whoever asks when, and a listing can tell
- * it without a question. In an upper an object may come to the place another one was moved away from: who
- * is alive keeps the number, and what comes later takes another, until it is looked up anew when both are
- * forgotten. Hard links have one each, as they have there.
+ * An origin is a mark that somebody may have copied along, and what it leads to may be seen again, so
+ * it decides only as long as nobody else shows that number:
+ *
+ *   shown     every number that an object has shown because it is the real one of a layer
+ *   claimed   every number that a mark has laid claim to, successfully: it had not been shown. Whoever
+ *             really has it shows another one from then on.
+ *   kept      for the objects with such a mark, what they show; those copied up in this mount too
+ *
+ * The first two only ever grow and one decision is final, so that an object that was forgotten comes
+ * back with its number. Layers whose numbers do not last: stand-in.c.
  */
 #include "core_i.h"
 
 #include "layer/origin.h"
-#include "util/hash.h"
 
 #define INO_BITS 56
 
-struct kept {
-	uint64_t dev, rino, shown;
-};
-
-static guint kept_hash(gconstpointer p)
-{
-	const struct kept *k = p;
-
-	return (guint)(k->rino ^ (k->rino >> 32) ^ k->dev * 31);
-}
-
-static gboolean kept_equal(gconstpointer a, gconstpointer b)
-{
-	const struct kept *x = a, *y = b;
-
-	return x->dev == y->dev && x->rino == y->rino;
-}
-
-static unsigned dev_index(struct un_fs *fs, uint64_t dev)
+static unsigned dev_index_locked(struct un_fs *fs, uint64_t dev)
 {
 	unsigned i;
 
 	/* A handful of devices, appended only: a number once given stays. */
-	un_mutex_lock(&fs->ino_lock);
 	for (i = 0; i < fs->n_ino_devs; i++)
 		if (fs->ino_devs[i] == dev)
 			break;
 	if (i == fs->n_ino_devs && i < G_N_ELEMENTS(fs->ino_devs) - 1)
 		fs->ino_devs[fs->n_ino_devs++] = dev;
-	un_mutex_unlock(&fs->ino_lock);
 	return i;
 }
 
-void un_ino_init(struct un_fs *fs)
+static uint64_t scramble(uint64_t a, uint64_t b)
 {
-	un_mutex_init(&fs->ino_lock);
-	fs->ino_claimed = g_hash_table_new(g_int64_hash, g_int64_equal);
-	fs->ino_kept = g_hash_table_new_full(kept_hash, kept_equal, g_free, NULL);
-	for (unsigned i = fs->upper ? 0 : 1; i <= fs->layers->n; i++)
-		dev_index(fs, fs->layers->v[i].dev);
-}
+	uint64_t h = a * 0x9e3779b97f4a7c15ull ^ b * 0xc2b2ae3d27d4eb4full;
 
-void un_ino_done(struct un_fs *fs)
-{
-	g_hash_table_destroy(fs->ino_claimed);
-	g_hash_table_destroy(fs->ino_kept);
-	un_mutex_done(&fs->ino_lock);
-}
-
-uint64_t un_ino_map(struct un_fs *fs, uint64_t dev, uint64_t ino)
-{
-	/* The first is the upper's, or the top lower's: the usual and the only one. */
-	unsigned i = dev == fs->ino_devs[0] ? 0 : dev_index(fs, dev);
-	uint64_t h;
-
-	if (ino >> INO_BITS == 0 && i < G_N_ELEMENTS(fs->ino_devs) - 1)
-		return ino | (uint64_t)i << INO_BITS;
-	h = ino * 0x9e3779b97f4a7c15ull ^ dev * 0xc2b2ae3d27d4eb4full;
 	h ^= h >> 29;
 	h *= 0xbf58476d1ce4e5b9ull;
 	h ^= h >> 32;
 	return h | 1ull << 63;
 }
 
+static uint64_t map_locked(struct un_fs *fs, uint64_t dev, uint64_t ino)
+{
+	unsigned i = dev_index_locked(fs, dev);
+
+	if (ino >> INO_BITS == 0 && i < G_N_ELEMENTS(fs->ino_devs) - 1)
+		return ino | (uint64_t)i << INO_BITS;
+	return scramble(ino, dev);
+}
+
+void un_ino_init(struct un_fs *fs)
+{
+	un_mutex_init(&fs->ino_lock);
+	fs->stand_ins = g_hash_table_new(g_int64_hash, g_int64_equal);
+	for (unsigned i = fs->upper ? 0 : 1; i <= fs->layers->n; i++)
+		dev_index_locked(fs, fs->layers->v[i].dev);
+}
+
+void un_ino_done(struct un_fs *fs)
+{
+	un_number_map_clear(&fs->ino_claimed);
+	un_number_map_clear(&fs->ino_kept);
+	un_number_map_clear(&fs->ino_salts);
+	un_number_sieve_clear(&fs->ino_shown);
+	g_hash_table_destroy(fs->stand_ins);
+	un_mutex_done(&fs->ino_lock);
+}
+
+static uint64_t natural_locked(struct un_fs *fs, uint64_t dev, uint64_t ino, uint64_t salt)
+{
+	uint64_t shown = map_locked(fs, dev, ino), owner;
+
+	if (salt)
+		return scramble(shown, salt);
+	if (un_number_map_get(&fs->ino_claimed, shown, &owner))
+		return scramble(shown, 1);
+	un_number_sieve_add(&fs->ino_shown, shown);
+	return shown;
+}
+
+uint64_t un_ino_natural(struct un_fs *fs, uint64_t dev, uint64_t ino, uint64_t salt)
+{
+	uint64_t shown;
+
+	un_mutex_lock(&fs->ino_lock);
+	shown = natural_locked(fs, dev, ino, salt);
+	un_mutex_unlock(&fs->ino_lock);
+	return shown;
+}
+
+/* @owner, by the number that is its own, shows @shown from now on, if nobody else has. */
+static bool claim_locked(struct un_fs *fs, uint64_t shown, uint64_t owner)
+{
+	uint64_t by;
+
+	if (un_number_map_get(&fs->ino_claimed, shown, &by))
+		return by == owner;
+	if (un_number_sieve_may_have(&fs->ino_shown, shown))
+		return false;
+	un_number_map_put(&fs->ino_claimed, shown, owner);
+	return true;
+}
+
+/* ---- what is kept ----------------------------------------------------------------------------------- */
+
+static uint64_t ino_kept(struct un_fs *fs, uint64_t dev, uint64_t rino)
+{
+	uint64_t shown = 0;
+
+	un_mutex_lock(&fs->ino_lock);
+	if (!un_number_map_get(&fs->ino_kept, map_locked(fs, dev, rino), &shown))
+		shown = 0;
+	un_mutex_unlock(&fs->ino_lock);
+	return shown;
+}
+
+void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown)
+{
+	/* The number would lead to another file one day. */
+	if (!un_layer_numbers_last(fs->upper, false))
+		return;
+	un_mutex_lock(&fs->ino_lock);
+	un_number_map_put(&fs->ino_kept, map_locked(fs, dev, rino), shown);
+	un_mutex_unlock(&fs->ino_lock);
+}
+
+void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino)
+{
+	uint64_t key;
+
+	un_mutex_lock(&fs->ino_lock);
+	key = map_locked(fs, dev, rino);
+	un_number_map_remove(&fs->ino_kept, key);
+	un_number_map_remove(&fs->ino_salts, key);
+	un_mutex_unlock(&fs->ino_lock);
+}
+
+/* ---- files ------------------------------------------------------------------------------------------ */
+
 /* The lower layer whose file system an origin speaks of, or NULL. */
 static struct un_layer *layer_of(struct un_fs *fs, const struct un_origin *o)
 {
-	for (unsigned i = 1; i <= fs->layers->n; i++) {
-		struct un_layer *l = &fs->layers->v[i];
-
-		if (l->caps.handles && memcmp(l->uuid, o->uuid, sizeof(o->uuid)) == 0)
-			return l;
-	}
+	for (unsigned i = 1; i <= fs->layers->n; i++)
+		if (un_origin_is_of(&fs->layers->v[i], o))
+			return &fs->layers->v[i];
 	return NULL;
 }
 
@@ -108,127 +166,145 @@ void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t
 	*ret_nlink = st.stx_nlink;
 }
 
-static uint64_t ino_kept(struct un_fs *fs, uint64_t dev, uint64_t rino)
+/*
+ * The number of a file with the origin @value, unless that is none to go by: then its own, or 0 where it has
+ * none that lasts but its @place.
+ */
+static uint64_t decide(struct un_fs *fs, const struct statx *st, uint64_t place,
+		       const uint8_t *value, size_t len)
 {
-	struct kept key = { .dev = dev, .rino = rino }, *k;
-	uint64_t shown;
+	uint64_t dev = un_stx_dev(st), low_dev = 0, low_ino = 0, shown = 0, key;
+	struct un_origin origin;
+	unsigned nlink = 0;
 
+	if (un_origin_parse(value, len, &origin) == 0)
+		un_ino_of_origin(fs, &origin, &low_dev, &low_ino, &nlink);
 	un_mutex_lock(&fs->ino_lock);
-	k = g_hash_table_size(fs->ino_kept) ? g_hash_table_lookup(fs->ino_kept, &key) : NULL;
-	shown = k ? k->shown : 0;
+	key = place ? place : map_locked(fs, dev, st->stx_ino);
+	/* Of several links below one was broken by the copy-up; the others have the number. */
+	if (low_ino && nlink <= 1) {
+		shown = map_locked(fs, low_dev, low_ino);
+		if (!claim_locked(fs, shown, key))
+			shown = 0;
+	}
+	if (!shown && !place)
+		shown = natural_locked(fs, dev, st->stx_ino, 0);
+	if (!place)
+		un_number_map_put(&fs->ino_kept, key, shown);
 	un_mutex_unlock(&fs->ino_lock);
 	return shown;
 }
 
-uint64_t un_ino_of_upper(struct un_fs *fs, int dirfd, const char *name, const struct statx *st,
-			 bool look, bool *ret_origin)
+uint64_t un_ino_of_upper(struct un_fs *fs, struct un_realdir *rd, int dirfd, const char *name,
+			 const struct statx *st, bool look, bool *ret_origin)
 {
-	uint64_t dev = un_stx_dev(st), ino = ino_kept(fs, dev, st->stx_ino);
+	bool lasts = un_layer_numbers_last(fs->upper, false);
+	uint64_t ino = lasts ? ino_kept(fs, un_stx_dev(st), st->stx_ino) : 0;
 	uint8_t value[UN_ORIGIN_MAX];
-	struct un_origin origin;
-	struct un_layer *l;
-	ssize_t n;
+	ssize_t n = look ? 0 : -ENODATA;
 
 	*ret_origin = ino != 0;
-	if (ino || !look)
+	if (ino)
 		return ino;
-	n = un_mark_get(fs->upper, fs->layers->dialect, dirfd, name, UN_MARK_ORIGIN, value,
-			sizeof(value));
+	/* Without the impure mark it was brought there by hand, and listings do not look for it. */
+	if (look && rd->impure)
+		n = un_mark_get(fs->upper, fs->layers->dialect, dirfd, name, UN_MARK_ORIGIN, value,
+				sizeof(value));
 	*ret_origin = n >= 0;
-	if (n > 0 && un_origin_parse(value, (size_t)n, &origin) == 0) {
-		l = layer_of(fs, &origin);
-		ino = l ? un_origin_ino(l, &origin) : 0;
-		if (ino)
-			return un_ino_map(fs, l->dev, ino);
-	}
-	return 0;
+	if (n < 0)
+		return 0;
+	return decide(fs, st, lasts ? 0 : un_stand_in(rd, name), value, (size_t)n);
 }
 
-/* ---- stand-ins ------------------------------------------------------------------------------------ */
+/* ---- directories ------------------------------------------------------------------------------------ */
 
-/* Bit 63: no number of a file system that has some. */
-static uint64_t stand_in(uint64_t where, const char *name)
+void un_ino_keep_dir(struct un_fs *fs, struct un_inode *dir)
 {
-	return un_hash_name_in(where, name) | 1ull << 63;
-}
+	uint64_t key;
 
-uint64_t un_stand_in(const struct un_realdir *dir, const char *name)
-{
-	return stand_in(dir->ino, name);
-}
-
-void un_ino_own(struct un_fs *fs, struct un_inode *inode, const struct un_realdir *dir,
-		const char *name)
-{
-	uint64_t where = dir ? dir->ino : inode->id;
-
-	if (un_layer_numbers_last(fs->upper, inode->type == DT_DIR)) {
-		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
-		return;
-	}
-	un_mutex_lock(&fs->ino_lock);
-	do {
-		inode->ino = stand_in(where++, name);
-	} while (g_hash_table_contains(fs->ino_claimed, &inode->ino));
-	g_hash_table_add(fs->ino_claimed, &inode->ino);
-	inode->ino_claimed = true;
-	un_mutex_unlock(&fs->ino_lock);
-}
-
-void un_ino_own_dir(struct un_fs *fs, struct un_inode *dir)
-{
 	if (!un_layer_numbers_last(fs->upper, true))
-		dir->d->stack[0]->ino = dir->ino;
-}
-
-/* The next lookup may give it another number: listings that the kernel keeps tell the present one. */
-static void forget_in_listings(struct un_fs *fs, struct un_inode *inode)
-{
-	for (struct un_name *n = inode->names; n && fs->stale; n = n->next)
-		if (inode->ino != stand_in(n->dir->ino, n->name))
-			fs->stale(fs->stale_data, n->dir->id, UN_STALE_LISTING);
-}
-
-void un_ino_release(struct un_fs *fs, struct un_inode *inode)
-{
-	if (inode->upper && !un_layer_numbers_last(fs->upper, inode->type == DT_DIR))
-		forget_in_listings(fs, inode);
-	if (!inode->ino_claimed)
 		return;
 	un_mutex_lock(&fs->ino_lock);
-	g_hash_table_remove(fs->ino_claimed, &inode->ino);
+	key = map_locked(fs, dir->dev, dir->rino);
+	un_number_map_put(&fs->ino_kept, key, dir->ino);
+	if (dir->d->salt)
+		un_number_map_put(&fs->ino_salts, key, dir->d->salt);
+	else
+		un_number_map_remove(&fs->ino_salts, key);
 	un_mutex_unlock(&fs->ino_lock);
 }
 
-bool un_is_same(struct un_layer *l, const struct statx *st, uint64_t dev, uint64_t ino)
+/*
+ * The first directory of the stack that only a redirect leads to, or n. The redirect is a mark as an
+ * origin is, and what it claims is that directory with everything below.
+ */
+static unsigned redirected_from(const struct un_inode *dir, const struct un_found *f)
 {
-	if (un_stx_dev(st) != dev)
-		return false;
-	return st->stx_ino == ino || un_layer_number_changed(l, S_ISDIR(st->stx_mode));
+	for (unsigned i = 1; i < f->n; i++)
+		if (f->hits[i].name || f->hits[i].dir != dir->d->stack[f->hits[i].pos])
+			return i;
+	return f->n;
 }
 
-/* ---- numbers that no origin tells ------------------------------------------------------------------ */
-
-void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown)
+/* What the lower directories @first to @at of the stack show at their own place: that of the first. */
+static uint64_t placed_locked(struct un_fs *fs, struct un_dirinfo *d, unsigned first, unsigned at,
+			      uint64_t salt)
 {
-	struct kept *k;
+	uint64_t ret = 0;
 
-	/* The number would lead to another file one day. */
-	if (!un_layer_numbers_last(fs->upper, false))
+	d->salt = salt;
+	for (unsigned i = first; i < at; i++) {
+		const struct un_realdir *rd = d->stack[i];
+		uint64_t shown = natural_locked(fs, rd->dev, rd->ino, salt);
+
+		if (i == first)
+			ret = shown;
+		/* Somebody else shows it and what is in it. */
+		if (!salt && shown != map_locked(fs, rd->dev, rd->ino))
+			d->salt = shown;
+	}
+	return ret;
+}
+
+void un_ino_of_dir(struct un_fs *fs, const struct un_inode *dir, const char *name,
+		   const struct un_found *f, struct un_inode *inode)
+{
+	bool lasts = !inode->upper || un_layer_numbers_last(fs->upper, true);
+	struct un_dirinfo *d = inode->d;
+	unsigned first = inode->upper ? 1 : 0, at = redirected_from(dir, f);
+	uint64_t key, target;
+	bool claimed = false;
+
+	un_mutex_lock(&fs->ino_lock);
+	key = map_locked(fs, inode->dev, inode->rino);
+	if (lasts && un_number_map_get(&fs->ino_kept, key, &inode->ino)) {
+		if (!un_number_map_get(&fs->ino_salts, key, &d->salt))
+			d->salt = 0;
+		un_mutex_unlock(&fs->ino_lock);
 		return;
-	k = g_new(struct kept, 1);
-	*k = (struct kept){ .dev = dev, .rino = rino, .shown = shown };
-	un_mutex_lock(&fs->ino_lock);
-	g_hash_table_replace(fs->ino_kept, k, k);
+	}
+	inode->ino = placed_locked(fs, d, first, at, first < at ? dir->d->salt : 0);
+	if (at < f->n) {
+		target = map_locked(fs, d->stack[at]->dev, d->stack[at]->ino);
+		key = map_locked(fs, d->stack[at - 1]->dev, d->stack[at - 1]->ino);
+		claimed = claim_locked(fs, target, key);
+		if (!claimed || d->salt)
+			d->salt = scramble(key, 2);
+		if (claimed && first == at)
+			inode->ino = target;
+	}
+	if (!inode->ino && lasts)
+		inode->ino = natural_locked(fs, inode->dev, inode->rino, 0);
 	un_mutex_unlock(&fs->ino_lock);
+	if (!inode->ino)
+		un_ino_own(fs, inode, f->hits[0].dir, name);
 }
 
-void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino)
-{
-	struct kept key = { .dev = dev, .rino = rino };
+/* ---- listings --------------------------------------------------------------------------------------- */
 
-	un_mutex_lock(&fs->ino_lock);
-	if (g_hash_table_size(fs->ino_kept))
-		g_hash_table_remove(fs->ino_kept, &key);
-	un_mutex_unlock(&fs->ino_lock);
+uint64_t un_ino_listed(struct un_fs *fs, const struct un_realdir *rd, uint64_t ino)
+{
+	uint64_t kept = rd->layer == fs->upper ? ino_kept(fs, rd->dev, ino) : 0;
+
+	return kept ? kept : un_ino_natural(fs, rd->dev, ino, 0);
 }

@@ -68,12 +68,7 @@ static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *n
 	inode->origin = inode->upper && (f->n > 1 || f->hits[0].origin);
 	if (inode->upper && f->n > 1 && !f->hits[0].origin)
 		give_origin(fs, dir, name, f);
-	if (inode->upper && d->n > 1)
-		inode->ino = un_ino_map(fs, d->stack[1]->dev, d->stack[1]->ino);
-	else if (inode->upper)
-		un_ino_own(fs, inode, f->hits[0].dir, name);
-	else
-		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+	un_ino_of_dir(fs, dir, name, f, inode);
 	if (inode->upper)
 		un_ino_own_dir(fs, inode);
 }
@@ -87,12 +82,13 @@ static void fill_prot(struct un_inode *inode, const struct statx *st)
 	inode->prot_known = !inode->upper;
 }
 
-static int fill_file(struct un_fs *fs, const char *name, const struct un_found *f,
-		     struct un_inode *inode)
+static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
+		     const struct un_found *f, struct un_inode *inode)
 {
 	const struct un_hit *h = &f->hits[0];
 	struct un_realdir *rd = h->dir;
 	struct un_fd *fd;
+	bool look;
 	int r;
 
 	inode->dev = un_stx_dev(&h->st);
@@ -107,19 +103,24 @@ static int fill_file(struct un_fs *fs, const char *name, const struct un_found *
 	if (h->no_xattrs && !fs->revalidate)
 		inode->xattrs = UN_XATTR_NONE;
 	if (!inode->upper) {
-		inode->ino = un_ino_map(fs, inode->dev, inode->rino);
+		/* What an index keeps together is one, wherever it is found. */
+		inode->ino =
+			un_ino_natural(fs, inode->dev, inode->rino,
+				       un_index_wanted(fs, h->layer, &h->st) ? 0 : dir->d->salt);
 		return 0;
 	}
 	r = un_realdir_open(fs, rd, &fd);
 	if (r < 0)
 		return r;
-	inode->ino =
-		un_ino_of_upper(fs, fd->fd, name, &h->st,
-				inode->type == DT_REG ? h->origin : rd->impure, &inode->origin);
+	look = inode->type == DT_REG ? h->origin : rd->impure;
+	if (look && h->st.stx_nlink > 1)
+		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
+	if (inode->ix && inode->ix->ino)
+		inode->ino = un_ino_natural(fs, inode->ix->dev, inode->ix->ino, 0);
+	else
+		inode->ino = un_ino_of_upper(fs, rd, fd->fd, name, &h->st, look, &inode->origin);
 	if (!inode->ino)
 		un_ino_own(fs, inode, rd, name);
-	if (inode->origin && h->st.stx_nlink > 1)
-		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
 	un_fdcache_put(fs->fds, fd);
 	return 0;
 }
@@ -169,7 +170,7 @@ static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *na
 	if (S_ISDIR(top->st.stx_mode))
 		fill_directory(fs, dir, name, f, inode);
 	else
-		r = fill_file(fs, name, f, inode);
+		r = fill_file(fs, dir, name, f, inode);
 	if (r < 0) {
 		un_inode_put(fs, inode);
 		return r;
@@ -227,7 +228,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
 	inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
-	inode->ino = un_ino_map(fs, ix->dev, ix->ino);
+	inode->ino = un_ino_natural(fs, ix->dev, ix->ino, 0);
 	un_index_attach(fs, inode, ix, st);
 	/* Its data, if it has none: that of the lower file which led here. */
 	if (meta) {

@@ -54,9 +54,10 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 		/* The number in the listing is that below, where a file system or subvolume is mounted. */
 		return false;
 	/* One that was given before the layer was found out stays. */
-	if (!un_layer_numbers_last(rd->layer, false))
-		return rd->layer != fs->upper && !rd->layer->surprised;
-	return rd->layer != fs->upper || !rd->impure;
+	if (!un_layer_numbers_last(rd->layer, false) &&
+	    (rd->layer == fs->upper || rd->layer->surprised))
+		return false;
+	return rd->layer == fs->upper ? !rd->impure : !dir->d->salt;
 }
 
 /* 0: to be left out (it turned out not to exist); 1: filled in. *pure: false if it has an origin. */
@@ -71,7 +72,7 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 		const struct un_realdir *rd = dir->d->stack[e->pos];
 		bool real = un_layer_numbers_last(rd->layer, false);
 
-		ret->ino = un_ino_map(fs, rd->dev, real ? e->ino : un_stand_in(rd, e->name));
+		ret->ino = un_ino_listed(fs, rd, real ? e->ino : un_stand_in(rd, e->name));
 		return 1;
 	}
 	r = un_lookup_locked(fs, dir, e->name, &inode, attrs ? st : NULL);
@@ -79,7 +80,7 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 		return 0;
 	if (r < 0) {
 		/* It is there but cannot be had (a mark that is not followed): listed by name. */
-		ret->ino = e->ino ? e->ino : 1;
+		ret->ino = e->ino ? un_ino_listed(fs, dir->d->stack[e->pos], e->ino) : 1;
 		*pure = false;
 		return 1;
 	}

@@ -466,6 +466,8 @@ static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name
 	if (r < 0)
 		return r;
 	child->d->listing = un_listing_free(child->d->listing);
+	if (child->upper)
+		un_ino_unkeep(fs, child->dev, child->rino);
 	un_name_drop(fs, child, dir, name);
 	now.whiteout = now.lower = state.lower;
 	un_dir_note(fs, dir, name, &now, 0);

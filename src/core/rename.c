@@ -228,6 +228,7 @@ static void repoint(struct renaming *v, struct un_inode *to, const struct statx 
 	un_mutex_lock(&to->lock);
 	while (to->d->n > 1)
 		un_realdir_put(v->fs, to->d->stack[--to->d->n]);
+	un_ino_unkeep(v->fs, to->dev, to->rino);
 	rd->dev = un_stx_dev(st);
 	rd->ino = st->stx_ino;
 	rd->opaque = true;
@@ -465,6 +466,9 @@ static int change_tree(struct renaming *v)
 /* @child is now (dir, name), where it was (old, old_name). */
 static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, struct side *to)
 {
+	/* What it shows of a lower has been shown at another place; it did not come by a strange mark. */
+	if (child->type == DT_DIR && child->d->n > 1)
+		un_ino_keep_dir(fs, child);
 	un_name_add(fs, child, to->dir, to->name, true);
 	un_name_drop(fs, child, old->dir, old->name);
 }
@@ -480,6 +484,8 @@ static void note_replaced(struct renaming *v)
 		return;
 	}
 	to->d->listing = un_listing_free(to->d->listing);
+	if (to->upper)
+		un_ino_unkeep(v->fs, to->dev, to->rino);
 	un_name_drop(v->fs, to, v->to.dir, v->to.name);
 }
 

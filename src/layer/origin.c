@@ -21,7 +21,8 @@
 /* Handle types of exportfs (include/linux/exportfs.h) whose fid begins with what is read here. */
 enum {
 	FID_INO32_GEN = 0x01, /* ext4 and many: ino32, gen32; tmpfs: gen32, ino64 */
-	FID_BTRFS = 0x4d,     /* objectid64, ... */
+	FID_BTRFS = 0x4d,     /* objectid64, root objectid64, ... */
+	FID_BTRFS_LAST = 0x4f,
 	FID_INO64_GEN = 0x81, /* xfs: ino64, gen32 */
 };
 
@@ -36,7 +37,7 @@ ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
 	union handle fh = { .h.handle_bytes = 128 };
 	int mount_id;
 
-	if (!l->caps.handles)
+	if (!l->caps.handles || l->twin)
 		return 0;
 	if (name_to_handle_at(dirfd, name, &fh.h, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
 		return errno == EOPNOTSUPP || errno == EOVERFLOW ? 0 : -errno;
@@ -100,6 +101,31 @@ int un_origin_parse(const uint8_t *value, size_t len, struct un_origin *ret)
 	ret->fid_len = (uint8_t)(value[2] - HEADER);
 	memcpy(ret->fid, value + HEADER, ret->fid_len);
 	return 0;
+}
+
+/* struct btrfs_fid: the object's number, then that of its subvolume. */
+static uint64_t subvolume_in_fid(const struct un_origin *o)
+{
+	uint64_t q = 0;
+
+	if (o->type >= FID_BTRFS && o->type <= FID_BTRFS_LAST && o->fid_len >= 16)
+		memcpy(&q, o->fid + 8, sizeof(q));
+	return q;
+}
+
+bool un_origin_is_of(const struct un_layer *l, const struct un_origin *o)
+{
+	return l->caps.handles && !l->twin && memcmp(l->uuid, o->uuid, sizeof(o->uuid)) == 0 &&
+	       l->subvol == subvolume_in_fid(o);
+}
+
+uint64_t un_origin_subvolume(struct un_layer *l)
+{
+	uint8_t value[UN_ORIGIN_MAX];
+	struct un_origin o;
+	ssize_t n = un_origin_format(l, l->root, "", value);
+
+	return n > 0 && un_origin_parse(value, (size_t)n, &o) == 0 ? subvolume_in_fid(&o) : 0;
 }
 
 static uint64_t ino_in_fid(const struct un_origin *o)

@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/vfs.h>
 
 #include "layer/marks.h"
 #include "layer/origin.h"
@@ -19,33 +18,9 @@
 
 #define INDEX_NAME "index"
 
-#ifndef BTRFS_SUPER_MAGIC
-#define BTRFS_SUPER_MAGIC 0x9123683E
-#endif
-
 /* ------------------------------------------------------------------------------------------------
  * Can there be one?
  */
-
-/* Subvolumes have devices of their own and the uuid of their file system; handles tell them apart. */
-static bool is_btrfs(const struct un_layer *l)
-{
-	struct statfs fs;
-
-	return fstatfs(l->root, &fs) == 0 && (uint32_t)fs.f_type == BTRFS_SUPER_MAGIC;
-}
-
-/* Would a handle of one lower be taken for one of another? */
-static bool is_ambiguous(const struct un_layers *ls)
-{
-	for (unsigned i = 2; i <= ls->n; i++)
-		for (unsigned j = 1; j < i; j++)
-			if (ls->v[i].dev != ls->v[j].dev &&
-			    memcmp(ls->v[i].uuid, ls->v[j].uuid, sizeof(ls->v[i].uuid)) == 0 &&
-			    !is_btrfs(&ls->v[i]))
-				return true;
-	return false;
-}
 
 /* Why there cannot be an index, or NULL. */
 static const char *obstacle(const struct un_layers *ls)
@@ -57,8 +32,9 @@ static const char *obstacle(const struct un_layers *ls)
 	for (unsigned i = 0; i <= ls->n; i++)
 		if (!ls->v[i].caps.handles)
 			return i ? "a lower has no file handles" : "upperdir has no file handles";
-	if (is_ambiguous(ls))
-		return "two lowers are on file systems of the same uuid";
+	for (unsigned i = 1; i <= ls->n; i++)
+		if (ls->v[i].twin)
+			return "two lowers are on file systems of the same uuid";
 	return NULL;
 }
 
@@ -124,7 +100,7 @@ static bool is_alive(struct un_layers *ls, const char *name, const struct un_ori
 	int r;
 
 	for (unsigned i = 1; i <= ls->n && !lower; i++)
-		if (memcmp(ls->v[i].uuid, origin->uuid, sizeof(origin->uuid)) == 0)
+		if (un_origin_is_of(&ls->v[i], origin))
 			lower = &ls->v[i];
 	r = lower ? un_origin_stat(lower, origin, &low) : -ENOENT;
 	if (r == -ESTALE)

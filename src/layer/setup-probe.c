@@ -18,6 +18,7 @@
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
+#include "layer/origin.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -136,6 +137,20 @@ static void probe_any(const struct un_setup *s, struct un_layer *l)
 	un_setup_probe_numbers(l);
 	if (!s->req->no_uuid)
 		probe_uuid(l);
+	l->subvol = un_origin_subvolume(l);
+}
+
+/* A handle of the one would be taken for one of the other: as the kernel, none are for either. */
+static void find_twins(struct un_layers *ls)
+{
+	for (unsigned i = 2; i <= ls->n; i++)
+		for (unsigned j = 1; j < i; j++) {
+			struct un_layer *a = &ls->v[i], *b = &ls->v[j];
+
+			if (a->dev != b->dev && a->subvol == b->subvol && a->caps.handles &&
+			    b->caps.handles && memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0)
+				a->twin = b->twin = true;
+		}
 }
 
 int un_setup_probe_lowers(struct un_setup *s)
@@ -153,6 +168,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 			l->numbers = known->numbers;
 			l->doubtful = known->doubtful;
 			l->xattrless = known->xattrless;
+			l->subvol = known->subvol;
 			continue;
 		}
 		probe_any(s, l);
@@ -160,6 +176,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 		un_debug("layer %u: %s: acl %d, handles %d", i, l->path, l->caps.acl,
 			 l->caps.handles);
 	}
+	find_twins(s->ls);
 	return 0;
 }
 
