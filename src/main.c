@@ -31,7 +31,6 @@
 /* In the order of coming to life. */
 struct app {
 	struct un_options *options;
-	bool for_engines; /* called fuse-overlayfs: these mount a layer again while it is still in use */
 	struct un_mount *mount;
 	struct un_owners owners; /* maps are those of options */
 	struct un_fs *fs;
@@ -86,7 +85,7 @@ static int open_union(struct app *a, char **ret_err)
 		.n_data = o->datadirs->len,
 		.index = o->index,
 		.index_asked = o->index && o->index_set,
-		.alone = o->index && (o->index_set || !a->for_engines),
+		.alone = o->index,
 		.patience = o->index ? 2000 : 200,
 		.no_uuid = o->uuid == UN_UUID_OFF,
 		.upper = o->upper,
@@ -365,6 +364,7 @@ static void serve(struct app *a)
 	un_daemon_ready(&a->daemon);
 	un_transport_wait(a->transport);
 	end_signals(a);
+	un_fs_settle(a->fs);
 }
 
 /* Whatever exists. */
@@ -427,13 +427,6 @@ fail:
 	return 1;
 }
 
-static bool called_fuse_overlayfs(const char *program)
-{
-	const char *slash = strrchr(program, '/');
-
-	return strcmp(slash ? slash + 1 : program, "fuse-overlayfs") == 0;
-}
-
 int main(int argc, char **argv)
 {
 	struct app a = { .daemon = UN_DAEMON_INIT };
@@ -459,7 +452,6 @@ int main(int argc, char **argv)
 	for (guint i = 0; i < a.options->warnings->len; i++)
 		un_log(LOG_WARNING, "%s", (const char *)g_ptr_array_index(a.options->warnings, i));
 
-	a.for_engines = called_fuse_overlayfs(program);
 	status = run(&a);
 	app_done(&a);
 	return status;

@@ -139,5 +139,10 @@ void un_options_free(struct un_options *o);
 
 /* Texts for --help and --version; static. */
 const char *un_usage_help(void);
+/*
+ * By container engines then, which put the upper of one mount below the next as it is, without its workdir:
+ * defaults are those that nobody can misread.
+ */
+bool un_called_fuse_overlayfs(const char *program);
 /* @program: argv[0]; under the name fuse-overlayfs the first line is what its callers parse. */
 const char *un_usage_version(const char *program);

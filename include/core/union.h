@@ -186,6 +186,13 @@ void un_thread_shares_umask(void);
  * forgotten inodes back to the system. True while something of that kind remains to be done.
  */
 bool un_fs_idle(struct un_fs *fs);
+/* @fn is told, from within any request, when un_fs_idle() has got something to do unasked. */
+void un_fs_on_wake(struct un_fs *fs, void (*fn)(void *data), void *data);
+/*
+ * The mount has ended, and nobody calls any more: finish in the upper what was left for idle times.
+ * Logs what cannot be done.
+ */
+void un_fs_settle(struct un_fs *fs);
 /* Is there memory to give back? */
 bool un_fs_wants_trim(struct un_fs *fs);
 

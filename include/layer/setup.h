@@ -61,5 +61,11 @@ struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_
  */
 int un_layers_mark_index(struct un_layers *ls);
 
+/*
+ * At the end of a mount: does nobody else use the upper or the workdir? If so (true), a mount that wants
+ * the same workdir waits from here on until this is called with @hold false.
+ */
+bool un_layers_alone(struct un_layers *ls, bool hold);
+
 /* Removes what this mount still has in WORK/work and WORK/index, closes all. Accepts NULL. */
 void un_layers_close(struct un_layers *ls);

@@ -383,7 +383,7 @@ static int parse(struct un_parse *p, int argc, char **argv, bool is_root)
 	return 0;
 }
 
-static struct un_options *options_new(void)
+static struct un_options *options_new(const char *program)
 {
 	struct un_options *o = g_new0(struct un_options, 1);
 
@@ -393,7 +393,7 @@ static struct un_options *options_new(void)
 	o->mount_opts = g_string_new(NULL);
 	o->clone_fd = true;
 	o->metacopy = true;
-	o->index = true;
+	o->index = !un_called_fuse_overlayfs(program);
 	o->timeout = UN_TIMEOUT_FOREVER;
 	o->spin = UN_DEFAULT_SPIN;
 	return o;
@@ -401,7 +401,9 @@ static struct un_options *options_new(void)
 
 struct un_options *un_options_parse(int argc, char **argv, bool is_root, char **ret_err)
 {
-	struct un_parse p = { .o = options_new(), .words = g_ptr_array_new() };
+	/* execve(2) can be called without any word at all. */
+	const char *program = argc > 0 ? argv[0] : "";
+	struct un_parse p = { .o = options_new(program), .words = g_ptr_array_new() };
 	int r;
 
 	r = parse(&p, argc, argv, is_root);
@@ -410,7 +412,7 @@ struct un_options *un_options_parse(int argc, char **argv, bool is_root, char **
 
 		/* What came before the word does not matter any more. */
 		un_options_free(p.o);
-		p.o = options_new();
+		p.o = options_new(program);
 		p.o->help = help;
 		p.o->version = !help;
 	}

@@ -97,11 +97,16 @@ const char *un_usage_help(void)
 	"fuse-unionfs: version " UN_VERSION "\n"                                                   \
 	"License GPL-2.0-or-later; there is no warranty, to the extent permitted by law.\n"
 
-const char *un_usage_version(const char *program)
+bool un_called_fuse_overlayfs(const char *program)
 {
 	const char *slash = strrchr(program, '/');
 
-	if (strcmp(slash ? slash + 1 : program, "fuse-overlayfs") == 0)
+	return strcmp(slash ? slash + 1 : program, "fuse-overlayfs") == 0;
+}
+
+const char *un_usage_version(const char *program)
+{
+	if (un_called_fuse_overlayfs(program))
 		return "fuse-overlayfs: version " OVERLAYFS_VERSION "\n" OURS;
 	return OURS;
 }

@@ -62,17 +62,39 @@ static bool is_hidden(const struct un_hidden *h, const struct statx *st)
 	       same_time(&h->mtime, &st->stx_mtime);
 }
 
-void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
-			 const struct statx *after)
+static void hide(struct un_hidden *h, const struct statx *before, const struct statx *after)
 {
-	struct un_hidden *h = &dir->d->hidden;
-
-	un_mutex_lock(&dir->lock);
 	if (!is_hidden(h, before))
 		h->shown = before->stx_ctime;
 	h->real = after->stx_ctime;
 	h->mtime = after->stx_mtime;
+}
+
+void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
+			 const struct statx *after)
+{
+	un_mutex_lock(&dir->lock);
+	hide(&dir->d->hidden, before, after);
 	un_mutex_unlock(&dir->lock);
+}
+
+void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
+			       const struct statx *after)
+{
+	/* Written meanwhile: that is to be seen. */
+	if (same_time(&before->stx_mtime, &after->stx_mtime))
+		hide(&ix->hidden, before, after);
+}
+
+static void adjust_indexed(struct un_index *ix, struct statx *st)
+{
+	int count = (int)st->stx_nlink + ix->delta;
+
+	/* Behind our back anything can become of a count; what has a name has a link. */
+	st->stx_nlink = (uint32_t)MAX(count, ix->known > 0 ? 1 : 0);
+	ix->shown = st->stx_nlink;
+	if (is_hidden(&ix->hidden, st))
+		st->stx_ctime = ix->hidden.shown;
 }
 
 void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
@@ -87,8 +109,8 @@ void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
 		if (inode->orphan && st->stx_nlink > 0)
 			st->stx_nlink--;
-		if (inode->ix && (int)st->stx_nlink + inode->ix->delta >= 0)
-			st->stx_nlink = (uint32_t)((int)st->stx_nlink + inode->ix->delta);
+		if (inode->ix)
+			adjust_indexed(inode->ix, st);
 		if (inode->unlinked && (!inode->upper || inode->ix))
 			st->stx_nlink = 0;
 		if (inode->data)

@@ -210,30 +210,6 @@ static int adopt_nameless(struct un_copyup_ctx *c)
 	return r;
 }
 
-/* The name is in the upper afterwards as well; another one of the file may have been before. */
-static int alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name)
-{
-	struct un_inode *there;
-	struct un_state state;
-	struct un_fd *fd;
-	int r;
-
-	un_ns_write(dir);
-	there = un_name_find(fs, dir, name);
-	r = there == inode ? un_name_state(fs, dir, name, false, &state) : -EAGAIN;
-	if (r == 0 && state.exists && !state.in_upper) {
-		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
-		if (r == 0) {
-			r = un_index_alias(fs, inode, dir, fd->fd, name);
-			un_published(inode, true);
-			un_fdcache_put(fs->fds, fd);
-		}
-	}
-	un_inode_put(fs, there);
-	un_ns_unlock(dir);
-	return r;
-}
-
 /* Into the index; its names follow, of which there may be none that is known. */
 static int publish_index(struct un_copyup_ctx *c)
 {
@@ -255,6 +231,7 @@ static int publish_index(struct un_copyup_ctx *c)
 	atomic_fetch_add(&fs->index_seq, 1);
 	sync_parent(c, p.dirfd);
 	un_mutex_lock(&c->inode->lock);
+	ix->lower_nlink = c->st.stx_nlink;
 	ix->delta += (int)ix->lower_nlink - 1;
 	ix->absolute = true;
 	ix->published = true;
@@ -268,7 +245,7 @@ static int alias_any(struct un_copyup_ctx *c)
 	int r = -EAGAIN;
 
 	if (c->hint) {
-		r = alias(c->fs, c->inode, c->hint_dir, c->hint);
+		r = un_alias(c->fs, c->inode, c->hint_dir, c->hint, false);
 		return r == -EAGAIN ? -ENOENT : r;
 	}
 	for (int tries = 0; r == -EAGAIN && tries < 100; tries++) {
@@ -278,7 +255,7 @@ static int alias_any(struct un_copyup_ctx *c)
 		if (!un_name_any(c->inode, &dir, name))
 			return 0;
 		/* Its directory may not be in the upper: then another name was meant. */
-		r = dir->upper ? alias(c->fs, c->inode, dir, name) : 0;
+		r = dir->upper ? un_alias(c->fs, c->inode, dir, name, false) : 0;
 		un_inode_put(c->fs, dir);
 	}
 	return r;
@@ -412,6 +389,8 @@ static int copyup_one(struct un_copyup_ctx *c)
 	if (r == 0)
 		atomic_fetch_add(&fs->copyups, 1);
 	end(fs, inode);
+	if (r == 0 && c->index)
+		un_alias_known(fs, inode, !c->hint);
 	/*
 	 * A directory's link count; number and count of a broken hard link. Of other files only the time
 	 * of change has moved, and whoever made the change that led here asks for it again.

@@ -64,6 +64,10 @@ struct un_name {
 	char name[];
 };
 
+struct un_hidden {
+	struct statx_timestamp real, shown, mtime;
+};
+
 struct un_dirinfo {
 	pthread_rwlock_t ns;       /* names in the directory, and what follows */
 	struct un_realdir **stack; /* layers that have it, top first; references */
@@ -88,9 +92,7 @@ struct un_dirinfo {
 	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
 	 * layer says .real, .shown is shown. Guarded by the inode's lock.
 	 */
-	struct un_hidden {
-		struct statx_timestamp real, shown, mtime;
-	} hidden;
+	struct un_hidden hidden;
 };
 
 enum un_xattr_state {
@@ -122,12 +124,15 @@ struct un_data {
 struct un_index {
 	struct un_inode *inode;
 	uint64_t dev, ino;    /* of the lower file; ino 0: not known, then not in fs->links */
+	unsigned known;       /* names in @inode's list */
+	unsigned shown;       /* link count when it was last told */
 	unsigned lower_nlink; /* 0: not known */
 	int delta;            /* link count shown = the real one + delta */
 	int told;             /* unresolved: the difference to the lower's count, ... */
 	bool unresolved;      /* ... which has to be seen first; until then no count is final */
 	bool published;       /* the upper file is in the index, ... */
 	bool absolute;        /* the mark tells the count from the lower's, not from the upper's */
+	struct un_hidden hidden; /* a time of change that came by an alias nobody asked for */
 	char name[];          /* ... under this name */
 };
 
@@ -249,7 +254,10 @@ struct un_fs {
 
 	struct un_failures *failures; /* writeback.c */
 	atomic_uint_fast64_t copyups, copied_bytes;
-	struct un_said *said; /* say.c */
+	struct un_said *said;       /* say.c */
+	struct un_aliases *aliases; /* alias.c */
+	void (*wake)(void *data);   /* un_fs_idle() is to be called */
+	void *wake_data;
 	un_stale_fn stale;
 	void *stale_data;
 };
@@ -418,6 +426,9 @@ void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st);
  */
 void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
 			 const struct statx *after);
+/* The same for an indexed file that got a name nobody asked for; its inode's lock is held. */
+void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
+			       const struct statx *after);
 /* UN_PROT_* bits in force, or -errno. */
 int un_prot(struct un_fs *fs, struct un_inode *inode);
 /* May names in the directory change? @remove: taking one away. 0 or -EPERM, ... */
@@ -514,16 +525,39 @@ void un_index_of_upper(struct un_fs *fs, struct un_inode *inode, int dirfd, cons
 		       const struct statx *st);
 /*
  * The name is in a lower only, its inode in the index: give it the name in the upper too. ns of @dir is
- * held for writing, its upper directory is @dirfd.
+ * held for writing, its upper directory is @dirfd. @quiet: nobody asked for it, so no time of change is
+ * seen to move. -ESTALE: the name is taken; -ENOENT: the index has lost the file.
  */
 int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, int dirfd,
-		   const char *name);
-/* The lower's count has been seen: what a mark said can be understood. */
+		   const char *name, bool quiet);
+/*
+ * The lower's count has been seen: what a mark said can be understood; names that came or went below
+ * behind our back are counted.
+ */
 void un_index_resolve(struct un_fs *fs, struct un_inode *inode, unsigned lower_nlink);
+/* A name of it was looked up: the count is at least that of the names known. */
+void un_index_named(struct un_fs *fs, struct un_inode *inode);
 /* Before a name in the upper comes or goes: let the count be told from that of the upper. */
 int un_index_relative_locked(struct un_fs *fs, struct un_inode *inode);
 /* A name of it has gone from the upper: with the last one the index lets go of it. */
 void un_index_unlinked_locked(struct un_fs *fs, struct un_inode *inode);
+
+/* ---- alias.c ---------------------------------------------------------------------------------------- */
+
+void un_aliases_init(struct un_fs *fs);
+void un_aliases_done(struct un_fs *fs);
+/* The name, of a file in the index, may be in a lower only: soon it is in the upper. Any lock may be held. */
+void un_alias_later(struct un_fs *fs, struct un_inode *dir, const char *name);
+/*
+ * The name is in the upper afterwards as well, if its inode is in the index. -EAGAIN: it is not the name
+ * of @inode (any more). @dir must be in the upper. No lock is held.
+ */
+int un_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name,
+	     bool quiet);
+/* All names known of a file that has come into the index: later, or if they are few @now. No lock is held. */
+void un_alias_known(struct un_fs *fs, struct un_inode *inode, bool now);
+/* Some of those asked for later; true if there are more. */
+bool un_alias_idle(struct un_fs *fs);
 
 /* ---- owner.c ---------------------------------------------------------------------------------------- */
 

@@ -202,6 +202,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	pthread_cond_init(&fs->copied, NULL);
 	un_table_init(fs);
 	un_say_init(fs, config->shown_at);
+	un_aliases_init(fs);
 	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
 		ls->v[i].owner = fs;
 	un_ino_init(fs);
@@ -253,6 +254,7 @@ void un_fs_free(struct un_fs *fs)
 	if (!fs)
 		return;
 	fs->stale = NULL;
+	un_aliases_done(fs);
 	drop_inodes(fs);
 	un_inode_put(fs, fs->root);
 	un_realdir_put(fs, fs->workdir);
@@ -276,6 +278,12 @@ void un_fs_on_stale(struct un_fs *fs, un_stale_fn fn, void *data)
 {
 	fs->stale = fn;
 	fs->stale_data = data;
+}
+
+void un_fs_on_wake(struct un_fs *fs, void (*fn)(void *data), void *data)
+{
+	fs->wake = fn;
+	fs->wake_data = data;
 }
 
 /* So many freed inodes are worth a walk through the heap (some ms, while allocations wait). */
@@ -306,6 +314,7 @@ bool un_fs_idle(struct un_fs *fs)
 {
 	bool more = trim(fs);
 
+	more = un_alias_idle(fs) || more;
 	return un_fdcache_idle(fs->fds) || more;
 }
 

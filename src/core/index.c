@@ -189,7 +189,23 @@ void un_index_resolve(struct un_fs *fs, struct un_inode *inode, unsigned lower_n
 		ix->lower_nlink = lower_nlink;
 		if (fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) == 0)
 			resolve(ix, st.stx_nlink);
+	} else if (ix && ix->published && ix->lower_nlink != lower_nlink) {
+		/* Told from the upper's; until it is written that is what others can know. */
+		ix->delta += (int)lower_nlink - (int)ix->lower_nlink;
+		ix->lower_nlink = lower_nlink;
 	}
+	un_mutex_unlock(&inode->lock);
+}
+
+void un_index_named(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_index *ix = inode->ix;
+	struct statx st;
+
+	un_mutex_lock(&inode->lock);
+	if (ix->published && ix->known > ix->shown && !inode->unlinked &&
+	    fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) == 0)
+		ix->delta = MAX(ix->delta, (int)ix->known - (int)st.stx_nlink);
 	un_mutex_unlock(&inode->lock);
 }
 
@@ -265,11 +281,12 @@ int un_index_relative_locked(struct un_fs *fs, struct un_inode *inode)
 	return r;
 }
 
-static int alias_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name)
+static int alias_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name,
+			bool quiet)
 {
 	struct un_layer *u = fs->upper;
 	struct un_index *ix = inode->ix;
-	struct statx st;
+	struct statx st, after;
 	int r = u->ops->stat(u, open_dir(fs), ix->name, &st);
 
 	if (r == 0 && !ix->absolute)
@@ -278,8 +295,11 @@ static int alias_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, con
 		return r;
 	ix->absolute = true;
 	r = u->ops->link(u, open_dir(fs), ix->name, dirfd, name);
-	if (r < 0)
+	if (r < 0) {
+		/* Who cannot ask the lower could not tell the count next time. */
+		un_ignore(un_index_relative_locked(fs, inode));
 		return r;
+	}
 	ix->delta--;
 	/* A passing failure is not taken for an answer; without the name "L.." is right. */
 	r = un_index_relative_locked(fs, inode);
@@ -287,6 +307,8 @@ static int alias_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, con
 		r = un_index_relative_locked(fs, inode);
 	if (r < 0 && u->ops->unlink(u, dirfd, name, 0) == 0)
 		ix->delta++;
+	if (r == 0 && quiet && u->ops->stat(u, open_dir(fs), ix->name, &after) == 0)
+		un_attr_hide_alias_locked(ix, &st, &after);
 	return r;
 }
 
@@ -295,28 +317,29 @@ struct alias_args {
 	struct un_inode *inode;
 	int dirfd;
 	const char *name;
+	bool quiet;
 };
 
 static int alias_lifted(void *data)
 {
 	struct alias_args *a = data;
 
-	return alias_locked(a->fs, a->inode, a->dirfd, a->name);
+	return alias_locked(a->fs, a->inode, a->dirfd, a->name, a->quiet);
 }
 
 int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, int dirfd,
-		   const char *name)
+		   const char *name, bool quiet)
 {
 	struct un_layer *u = fs->upper;
-	struct alias_args a = { fs, inode, dirfd, name };
+	struct alias_args a = { fs, inode, dirfd, name, quiet };
 	struct un_state now = {
 		.exists = true, .in_upper = true, .lower = true, .type = inode->type
 	};
-	struct statx parent;
-	int r = un_dir_mark_impure(fs, un_dir_upper(fs, dir), dirfd);
+	struct statx parent, after;
+	int r = u->ops->stat(u, dirfd, "", &parent);
 
 	if (r == 0)
-		r = u->ops->stat(u, dirfd, "", &parent);
+		r = un_dir_mark_impure(fs, un_dir_upper(fs, dir), dirfd);
 	if (r < 0)
 		return r;
 	un_mutex_lock(&inode->lock);
@@ -326,8 +349,10 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 	un_mutex_unlock(&inode->lock);
 	if (r < 0)
 		return r == -EEXIST ? -ESTALE : r;
-	un_ignore(un_stage_times(fs, dirfd, "", &parent));
-	if (fs->stale)
+	r = un_stage_times(fs, dirfd, "", &parent);
+	if (r == 0 && quiet && u->ops->stat(u, dirfd, "", &after) == 0)
+		un_attr_hide_change(dir, &parent, &after);
+	else if (fs->stale)
 		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
 	un_dir_note(fs, dir, name, &now, inode->rino);
 	return 0;
@@ -339,6 +364,9 @@ static void let_go(struct un_fs *fs, struct un_inode *inode)
 	struct un_layer *u = fs->upper;
 	struct un_realdir *old = inode->rdir;
 	char orphan[UN_STAGE_NAME];
+
+	/* A name that turns up below later is that of the lower file again. */
+	un_links_drop(fs, inode);
 
 	if (un_pin_locked(fs, inode) == 0) {
 		un_ignore(u->ops->unlink(u, open_dir(fs), inode->ix->name, 0));
@@ -357,10 +385,22 @@ static void let_go(struct un_fs *fs, struct un_inode *inode)
 	un_realdir_put(fs, old);
 }
 
+/* Names that are not about to go. */
+static unsigned others_known(const struct un_inode *inode)
+{
+	unsigned n = 0;
+
+	for (const struct un_name *name = inode->names; name; name = name->next)
+		n += !name->gone;
+	return n;
+}
+
 void un_index_unlinked_locked(struct un_fs *fs, struct un_inode *inode)
 {
 	struct un_index *ix = inode->ix;
+	unsigned others = others_known(inode);
 	struct statx st;
+	int r;
 
 	inode->unlinked = false;
 	if (!ix->published) {
@@ -369,11 +409,23 @@ void un_index_unlinked_locked(struct un_fs *fs, struct un_inode *inode)
 		inode->unlinked = (int)ix->lower_nlink + ix->delta <= 0;
 		return;
 	}
-	if (fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) < 0)
+	r = fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st);
+	if (r < 0) {
+		inode->unlinked = r == -ENOENT && others == 0;
 		return;
+	}
 	/* Names below may lead to it of which nobody knows how many they are. */
 	if (ix->unresolved || (int)st.stx_nlink + ix->delta > 0)
 		return;
+	/*
+	 * Names that came below behind our back were not counted: those that are known, and those in the
+	 * upper, show that the count is wrong.
+	 */
+	others = MAX(others, st.stx_nlink - 1);
+	if (others > 0) {
+		ix->delta = (int)others - (int)st.stx_nlink;
+		return;
+	}
 	inode->unlinked = true;
 	let_go(fs, inode);
 }

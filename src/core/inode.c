@@ -300,6 +300,8 @@ static void list_name(struct un_inode *inode, struct un_name *n)
 	un_mutex_lock(&inode->lock);
 	n->next = inode->names;
 	inode->names = n;
+	if (inode->ix)
+		inode->ix->known++;
 	inode->unlinked = false;
 	un_mutex_unlock(&inode->lock);
 }
@@ -340,6 +342,8 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 			break;
 	if (n)
 		*p = n->next;
+	if (n && inode->ix)
+		inode->ix->known--;
 	last = inode->names == NULL;
 	un_mutex_unlock(&inode->lock);
 	if (n) {

@@ -420,6 +420,17 @@ static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, boo
 	return 0;
 }
 
+/* A name of a file in the index was found: it is counted, and if @below it gets its own entry. */
+static void indexed_name(struct un_fs *fs, struct un_inode *dir, const char *name,
+			 struct un_inode *inode, bool below)
+{
+	if (!inode->ix || !inode->upper)
+		return;
+	un_index_named(fs, inode);
+	if (below)
+		un_alias_later(fs, dir, name);
+}
+
 /* The attributes of what was found just now, if nobody but us has @inode: then they are still true. */
 static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un_found *f,
 		       struct statx *st)
@@ -473,6 +484,8 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 			r = inode_from_found(fs, dir, name, &f, &inode);
 		if (r == 0)
 			r = publish(fs, dir, name, known != NULL, &inode);
+		if (r == 0)
+			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
 	un_inode_put(fs, known);

@@ -234,9 +234,10 @@ static int alias_victim(struct un_fs *fs, struct removal *v, struct un_inode *in
 
 	if (v->state.in_upper || !inode->ix || !inode->ix->published)
 		return 0;
-	r = un_index_alias(fs, inode, v->dir, v->dirfd, v->name);
+	r = un_index_alias(fs, inode, v->dir, v->dirfd, v->name, false);
 	v->state.in_upper = r == 0;
-	return r;
+	/* Lost from the index: then there is nothing to count, and what is below is hidden. */
+	return r == -ENOENT ? 0 : r;
 }
 
 static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name,

@@ -143,7 +143,7 @@ static int alias(struct renaming *v, struct side *s)
 
 	if (!s->child || s->state.in_upper || !s->child->ix || !s->child->ix->published)
 		return 0;
-	r = un_index_alias(v->fs, s->child, s->dir, s->fd->fd, s->name);
+	r = un_index_alias(v->fs, s->child, s->dir, s->fd->fd, s->name, false);
 	s->state.in_upper = r == 0;
 	return r;
 }

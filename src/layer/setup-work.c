@@ -396,6 +396,24 @@ static int lock_upper(struct un_setup *s)
 	return r;
 }
 
+/* A lock that cannot be had keeps nobody out, and nobody says by it that he is there. */
+static bool sole(int fd)
+{
+	return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+}
+
+bool un_layers_alone(struct un_layers *ls, bool hold)
+{
+	bool alone = !hold || sole(ls->upper_lock);
+
+	/* Not held: whoever comes now only asks, and would go on without. */
+	un_ignore(flock(ls->upper_lock, LOCK_SH | LOCK_NB));
+	alone = alone && (!hold || sole(ls->stage_lock));
+	if (!hold || !alone)
+		un_ignore(flock(ls->stage_lock, LOCK_SH | LOCK_NB));
+	return alone;
+}
+
 /* Sees to it that nobody removes what is staged here, and that nothing of the dead is left. */
 static int join(struct un_setup *s)
 {

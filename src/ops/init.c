@@ -85,11 +85,17 @@ static void stale(void *data, uint64_t id, enum un_stale what)
 		un_ops_stale(ops, id);
 }
 
+static void wake(void *data)
+{
+	un_ops_tick(data);
+}
+
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport)
 {
 	ops->se = se;
 	ops->transport = transport;
 	un_fs_on_stale(ops->fs, stale, ops);
+	un_fs_on_wake(ops->fs, wake, ops);
 }
 
 static bool tick(void *data)
