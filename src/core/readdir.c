@@ -158,7 +158,7 @@ static void note_access(struct un_fs *fs, struct un_inode *dir)
 }
 
 /*
- * An upper directory that is marked impure has every name in it looked up whenever it is listed. One that
+ * A directory of the upper alone that is marked impure has every name in it looked up whenever it is listed. One that
  * was listed from the beginning to the end without anything that has an origin is pure again. ns is held;
  * true if so.
  */
@@ -232,7 +232,9 @@ int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool att
 		cookie = MAX(cookie, (uint64_t)DOTDOT);
 		to = emit_names(fs, dir, cookie, attrs, &pure, fn, data);
 	}
-	pure = to && up && up->impure && !fs->read_only && seen_pure(dir, seq, cookie, to, pure);
+	/* As the kernel: of merged directories the mark says nothing that would be asked. */
+	pure = to && up && up->impure && dir->d->n == 1 && !fs->read_only &&
+	       seen_pure(dir, seq, cookie, to, pure);
 	un_ns_unlock(dir);
 	if (pure)
 		make_pure(fs, dir);
