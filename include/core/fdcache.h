@@ -47,8 +47,11 @@ struct un_fdcache_ops {
 			int fd); /* last chance to ask what became of what was written */
 };
 
-/* @budget: descriptors the cache may hold open. */
-struct un_fdcache *un_fdcache_new(unsigned budget);
+/*
+ * @budget: descriptors the cache may hold open; @keep: about so many of those that can be opened again at
+ * no loss, however much room there is.
+ */
+struct un_fdcache *un_fdcache_new(unsigned budget, unsigned keep);
 /* Before anything dirty is in it. */
 void un_fdcache_set_ops(struct un_fdcache *c, const struct un_fdcache_ops *ops, void *data);
 /* Nobody uses any of its descriptors any more. Accepts NULL. */
@@ -93,5 +96,11 @@ void un_fdcache_synced(struct un_fdcache *c, struct un_fd *f, unsigned before);
  * be executed from its layer. Dirty ones are replaced by one for reading. True while writable ones remain.
  */
 bool un_fdcache_idle(struct un_fdcache *c);
+
+/*
+ * Close those that nobody used since the last call, the oldest first, until @enough are left; but no
+ * pinned, writable or dirty ones. True if it is worth to come again.
+ */
+bool un_fdcache_age(struct un_fdcache *c, unsigned enough);
 
 size_t un_fdcache_count(struct un_fdcache *c);

@@ -186,6 +186,12 @@ void un_thread_shares_umask(void);
  * forgotten inodes back to the system. True while something of that kind remains to be done.
  */
 bool un_fs_idle(struct un_fs *fs);
+/*
+ * The same at a slower pace: close descriptors for reading that nobody used since the last time, if there
+ * are many. And whether there are.
+ */
+bool un_fs_close_idle(struct un_fs *fs);
+bool un_fs_wants_closing(struct un_fs *fs);
 /* @fn is told, from within any request, when un_fs_idle() has got something to do unasked. */
 void un_fs_on_wake(struct un_fs *fs, void (*fn)(void *data), void *data);
 /*

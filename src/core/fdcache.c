@@ -10,17 +10,20 @@ struct un_fdcache {
 	struct un_mutex lock;
 	struct un_fd lru; /* list head; next = least recently used */
 	unsigned count, pinned, budget, pin_budget;
+	unsigned keep,
+		crowd; /* to keep of those that can be had again; so many in all ask for a look */
 	const struct un_fdcache_ops *ops; /* or NULL */
 	void *data;
 };
 
-struct un_fdcache *un_fdcache_new(unsigned budget)
+struct un_fdcache *un_fdcache_new(unsigned budget, unsigned keep)
 {
 	struct un_fdcache *c = g_new0(struct un_fdcache, 1);
 
 	un_mutex_init(&c->lock);
 	c->budget = budget;
 	c->pin_budget = budget / 2;
+	c->keep = c->crowd = keep;
 	c->lru.prev = c->lru.next = &c->lru;
 	return c;
 }
@@ -150,6 +153,25 @@ static void release_all(struct un_fdcache *c, struct un_fd *victims)
 	}
 }
 
+/*
+ * What one more is paid with. Pinned and dirty ones may be as many as there is room for, so that a walk
+ * over the list finds little is possible: then the next one waits until more have come.
+ */
+static struct un_fd *make_room_locked(struct un_fdcache *c)
+{
+	struct un_fd *victims;
+	unsigned left;
+
+	if (c->count > c->budget)
+		return collect_locked(c, c->count - c->budget + c->budget / 16);
+	if (c->count <= c->crowd)
+		return NULL;
+	victims = collect_some_locked(c, c->count - c->keep + c->keep / 16, UN_FD_PIN | UN_FD_DIRTY,
+				      NULL, &left);
+	c->crowd = MAX(c->keep, c->count + c->keep / 16);
+	return victims;
+}
+
 struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, unsigned flags)
 {
 	struct un_fd *f = g_new0(struct un_fd, 1), *old, *victims = NULL;
@@ -181,8 +203,7 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, int fd, 
 	c->count++;
 	if (flags & UN_FD_PIN)
 		c->pinned++;
-	if (c->count > c->budget)
-		victims = collect_locked(c, c->count - c->budget + c->budget / 16);
+	victims = make_room_locked(c);
 	un_mutex_unlock(&c->lock);
 	if (old)
 		release(c, old);
@@ -358,6 +379,32 @@ bool un_fdcache_idle(struct un_fdcache *c)
 	for (unsigned i = 0; i < idle->len; i++)
 		if (!retire(c, idle->pdata[i]))
 			remain = true;
+	return remain;
+}
+
+bool un_fdcache_age(struct un_fdcache *c, unsigned enough)
+{
+	struct un_fd *victims = NULL;
+	bool remain = false;
+
+	un_mutex_lock(&c->lock);
+	for (struct un_fd *f = c->lru.next, *next; f != &c->lru && c->count > enough; f = next) {
+		next = f->next;
+		if (f->flags & (UN_FD_PIN | UN_FD_DIRTY | UN_FD_WRITE))
+			continue;
+		if (f->users > 0 || f->recent) {
+			f->recent = false;
+			remain = true;
+			continue;
+		}
+		unlink_locked(c, f);
+		f->next = victims;
+		victims = f;
+	}
+	remain = remain && c->count > enough;
+	c->crowd = c->keep;
+	un_mutex_unlock(&c->lock);
+	release_all(c, victims);
 	return remain;
 }
 

@@ -14,6 +14,12 @@
 /* Left for everything that is not in the cache: layers, sockets, what is open for an instant. */
 #define FDS_RESERVED 48
 #define FDS_MAX 32768
+/*
+ * Each keeps an inode of a layer in memory, and many mounts add up. These serve what is in use; what was
+ * only walked over costs an openat when it is wanted again. When all is quiet, FDS_QUIET are enough.
+ */
+#define FDS_KEPT 4096
+#define FDS_QUIET 128
 /* Few, but then the cache gives back what is in the way of others (un_open_retry). */
 #define FDS_LEAST 64
 #define FDS_NEEDED 40
@@ -195,7 +201,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->privileged = fs->uid == 0;
 	fs->selinux = kernel_has_selinux();
 	fs->work = ls->work;
-	fs->fds = un_fdcache_new(budget);
+	fs->fds = un_fdcache_new(budget, MIN(budget, FDS_KEPT));
 	un_writeback_init(fs);
 	un_mutex_init(&fs->tree);
 	un_mutex_init(&fs->copying);
@@ -316,6 +322,16 @@ bool un_fs_idle(struct un_fs *fs)
 
 	more = un_alias_idle(fs) || more;
 	return un_fdcache_idle(fs->fds) || more;
+}
+
+bool un_fs_wants_closing(struct un_fs *fs)
+{
+	return un_fdcache_count(fs->fds) > FDS_QUIET;
+}
+
+bool un_fs_close_idle(struct un_fs *fs)
+{
+	return un_fdcache_age(fs->fds, FDS_QUIET);
 }
 
 void un_fs_stats(struct un_fs *fs, struct un_fs_stats *ret)

@@ -61,6 +61,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 	f.buf = un_ops_buffer(size);
 	r = f.buf ? un_readdir(ops->fs, dir, (uint64_t)off, plus, add, &f) : -ENOMEM;
 	un_inode_put(ops->fs, dir);
+	un_ops_opened(ops);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

@@ -39,6 +39,7 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 	buf = un_ops_buffer(size);
 	n = buf ? un_read(fs, inode, buf, size, off) : -ENOMEM;
 	un_inode_put(fs, inode);
+	un_ops_opened(un_ops_of(req));
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

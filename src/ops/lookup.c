@@ -12,6 +12,7 @@ void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	r = un_lookup(ops->fs, dir, name, &inode, &st);
 	un_inode_put(ops->fs, dir);
+	un_ops_opened(ops);
 	if (r == -ENOENT && ops->timeout > 0) {
 		/* Node 0: the kernel keeps the absence and does not ask again. */
 		struct fuse_entry_param none = { .entry_timeout = ops->timeout };

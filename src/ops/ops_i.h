@@ -16,6 +16,7 @@ struct un_ops {
 	struct un_transport *transport;
 	struct un_ops_config config;
 	double timeout;
+	atomic_bool closing; /* somebody looks after descriptors for reading */
 	atomic_bool ticking; /* somebody looks after writable descriptors */
 };
 
@@ -43,6 +44,8 @@ void *un_ops_buffer(size_t size);
 void un_ops_stale(struct un_ops *ops, uint64_t id);
 /* A file may have been opened for writing: see that it does not stay so. */
 void un_ops_tick(struct un_ops *ops);
+/* Files or directories may have been opened for reading: see that not too many stay so. */
+void un_ops_opened(struct un_ops *ops);
 
 /* The handlers, by file. */
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

@@ -128,7 +128,8 @@ def hard_links_of_a_lower_lose_nothing(t):
                 t.eq({_ino(u, n) for n in ('a/x', 'a/y', 'b')}, {_ino(u, 'b')}, 'one inode')
                 t.eq([os.stat(u.m(n)).st_nlink for n in ('a/x', 'a/y', 'b', 'r1')], [3, 3, 3, 2])
             u.remount()
-        t.eq(tree.names(u.up('a')), ['x'])
+        # A name that was looked up has its entry, for whoever reads the upper without the index.
+        t.eq(tree.names(u.up('a')), ['x'] if opts else ['x', 'y'])
         u.umount()
 
 

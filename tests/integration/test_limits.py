@@ -140,3 +140,42 @@ def success_is_said_when_it_serves(t):
                            preexec_fn=refusing(**{call: errno.EPERM}))
         t.eq((p.returncode, p.stdout), (1, 'fuse-unionfs: no thread can serve: Operation not permitted\n'))
         t.eq(k.mounted_at(u.mnt), [])
+
+
+@test(identities=('root', 'user'), timeout=180)
+def descriptors_are_given_back(t):
+    """However high the limit: a walk over many layers leaves a few thousand open, a minute of quiet few; what
+    is in use works on, and everything can be had again."""
+    layers, dirs = 16, 600
+    u = t.union(lowers=layers)
+    for i in range(layers):
+        for j in range(dirs):
+            os.makedirs('%s/d%03d' % (u.lowers[i], j))
+        tree.write('%s/d007/f%d' % (u.lowers[i], i), 'content')
+    for j in range(200):
+        tree.write('%s/gone%d' % (u.lowers[0], j), 'gone%d' % j)
+    u.mount()
+    count = lambda: len(os.listdir('/proc/%d/fd' % u.daemon_pid()))
+    before = count()
+    held = [os.open(u.m('gone%d' % j), os.O_RDWR) for j in range(200)]
+    for j, fd in enumerate(held):
+        os.unlink(u.m('gone%d' % j))
+    inside = os.open(u.m('d007'), os.O_RDONLY)
+    for _ in os.walk(u.mnt):
+        pass
+    t.ok(1000 < count() - before < 4096 + 500, '%d descriptors' % (count() - before))
+    end = time.monotonic() + 75
+    while count() - before > 128 + 200 and time.monotonic() < end:
+        time.sleep(1)
+    t.ok(count() - before <= 128 + 210, '%d descriptors after a minute' % (count() - before))
+    for j, fd in enumerate(held):
+        t.eq(os.pread(fd, 9, 0), b'gone%d' % j)
+        os.close(fd)
+    t.eq(len(os.listdir(inside)), layers)
+    os.close(inside)
+    for i in range(layers):
+        t.eq(tree.text(u.m('d007/f%d' % i)), 'content')
+    t.eq(len(os.listdir(u.mnt)), dirs)
+    tree.write(u.m('d599/new'), 'x')
+    os.rename(u.m('d599/new'), u.m('d598/new'))
+    u.check_layers = False

@@ -28,7 +28,7 @@ static int setup(void **state)
 	struct fixture *f = g_new0(struct fixture, 1);
 
 	f->fds = stack_count_fds();
-	f->c = un_fdcache_new(BUDGET);
+	f->c = un_fdcache_new(BUDGET, BUDGET);
 	*state = f;
 	return 0;
 }
@@ -350,6 +350,60 @@ static void written_ones(void **state)
 	un_fdcache_set_ops(f->c, NULL, NULL);
 }
 
+/* However much room there is; but pinned and dirty ones are not closed for it. */
+static void keeps_few_that_can_be_had_again(void **state)
+{
+	struct fixture *f = *state;
+
+	un_fdcache_free(f->c);
+	f->c = un_fdcache_new(1000, 32);
+	for (unsigned i = 0; i < 60; i++)
+		add(f, i, UN_FD_PIN);
+	for (unsigned i = 60; i < 100; i++)
+		add(f, i, UN_FD_READ | UN_FD_WRITE | UN_FD_DIRTY);
+	assert_int_equal(un_fdcache_count(f->c), 100);
+	for (unsigned i = 100; i < 300; i++)
+		add(f, i, UN_FD_READ);
+	assert_true(un_fdcache_count(f->c) <= 100 + 32);
+	assert_true(has(f, 299));
+	for (unsigned i = 0; i < 100; i++)
+		assert_true(has(f, i));
+}
+
+static void closes_what_rests(void **state)
+{
+	struct fixture *f = *state;
+	struct un_fd *used;
+
+	un_fdcache_free(f->c);
+	f->c = un_fdcache_new(1000, 500);
+	add(f, 0, UN_FD_PIN);
+	add(f, 1, UN_FD_READ | UN_FD_WRITE | UN_FD_DIRTY);
+	add(f, 2, UN_FD_READ | UN_FD_DIRTY);
+	used = un_fdcache_add(f->c, &f->homes[3], new_fd(), UN_FD_READ);
+	for (unsigned i = 4; i < 200; i++)
+		add(f, i, UN_FD_READ);
+	assert_false(un_fdcache_age(f->c, 200)); /* nothing to do, so nothing is forgotten of their use */
+	assert_true(un_fdcache_age(f->c, 20));
+	assert_int_equal(un_fdcache_count(f->c), 200);
+	assert_true(has(f, 10));
+	assert_false(un_fdcache_age(f->c, 20));
+	assert_int_equal(un_fdcache_count(f->c), 20);
+	for (unsigned i = 0; i < 4; i++)
+		assert_true(has(f, i));
+	assert_true(has(f, 10));
+	assert_true(has(f, 199));
+	assert_false(has(f, 100));
+	un_fdcache_age(f->c, 0);
+	un_fdcache_age(f->c, 0);
+	/* What is left cannot be closed: no reason to come again, but for what is in use. */
+	assert_int_equal(un_fdcache_count(f->c), 4);
+	assert_true(un_fdcache_age(f->c, 0));
+	un_fdcache_put(f->c, used);
+	assert_false(un_fdcache_age(f->c, 0));
+	assert_int_equal(un_fdcache_count(f->c), 3);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -359,6 +413,7 @@ int main(void)
 		T(all_in_use),   T(pins),
 		T(squeezes),     T(idle_writers),
 		T(many_threads), T(written_ones),
+		T(keeps_few_that_can_be_had_again), T(closes_what_rests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

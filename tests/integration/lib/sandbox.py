@@ -263,6 +263,7 @@ class Job:
         open(program, 'w').close()
         k.mount(self.binary, program, None, k.MS_BIND)
         self.binary = program
+        shutil.copy(os.path.join(os.path.dirname(os.path.realpath(__file__)), 'lsan.supp'), self.env)
         os.mkdir(self.env + '/home')
         os.chown(self.env + '/home', USER, USER)
         if self.identity != 'root':
@@ -298,6 +299,9 @@ class Job:
         os.dup2(out, 2)
         t = None
         drops = k.foreign_drops()
+        # Whoever runs all this in the background may have them ignored; the daemon would heed that.
+        for s in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(s, signal.SIG_DFL)
         try:
             os.umask(0o022)
             self._become()
@@ -331,6 +335,7 @@ class Job:
         env['PATH'] = '%s/bin:%s:/usr/sbin:/sbin' % (self.env, env.get('PATH', '/usr/bin:/bin'))
         env['LC_ALL'] = 'C.UTF-8'
         env['UNIONFS'] = self.binary
+        env['LSAN_OPTIONS'] = 'suppressions=%s:print_suppressions=0' % (self.env + '/lsan.supp')
         env.pop('TMPDIR', None)
         if self.identity == 'root':
             return
