@@ -238,7 +238,9 @@ struct un_fs {
 	atomic_uint_fast64_t n_freed; /* inodes, since their memory was last given back */
 	uint64_t freed_seen;          /* that number, when un_fs_idle() last looked; its caller's */
 
-	struct un_mutex tree;          /* parent and name of every realdir */
+	struct un_mutex tree;          /* parent and name of every realdir, and: */
+	unsigned tree_changing;        /* renames under way on the layer, which are not in them yet */
+	pthread_cond_t tree_settled;   /* with tree: one of those has come to its end */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
 	struct un_mutex copying;       /* every inode's `copying` */
 	pthread_cond_t copied;
@@ -282,8 +284,13 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
 /* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
 /*
- * It has been renamed on its layer, with fs->tree held around that, so that whoever finds the one
- * state on the layer and the other here can tell. Returns what is left to be given back when the
+ * Around a rename of real directories, which may take long: whoever finds the one state on the layer and
+ * the other here can tell, and waits for un_tree_settled_locked(). Nobody else does: no lock is held between.
+ */
+void un_tree_changes(struct un_fs *fs);
+void un_tree_settled_locked(struct un_fs *fs);
+/*
+ * It has been renamed on its layer; fs->tree is held. Returns what is left to be given back when the
  * lock is not held any more.
  */
 struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,

@@ -204,6 +204,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->fds = un_fdcache_new(budget, MIN(budget, FDS_KEPT));
 	un_writeback_init(fs);
 	un_mutex_init(&fs->tree);
+	pthread_cond_init(&fs->tree_settled, NULL);
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
 	un_table_init(fs);
@@ -273,6 +274,7 @@ void un_fs_free(struct un_fs *fs)
 	un_writeback_done(fs);
 	pthread_cond_destroy(&fs->copied);
 	un_mutex_done(&fs->copying);
+	pthread_cond_destroy(&fs->tree_settled);
 	un_mutex_done(&fs->tree);
 	g_free(fs->groups);
 	g_free(fs->stage_prefix);

@@ -61,13 +61,33 @@ int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *n
 	}
 }
 
-/* Has any real directory been renamed since @seq? A rename under way is waited for. */
+void un_tree_changes(struct un_fs *fs)
+{
+	un_mutex_lock(&fs->tree);
+	fs->tree_changing++;
+	un_mutex_unlock(&fs->tree);
+}
+
+void un_tree_settled_locked(struct un_fs *fs)
+{
+	fs->tree_changing--;
+	pthread_cond_broadcast(&fs->tree_settled);
+}
+
+/* Has any real directory been renamed since @seq? One whose rename is under way may have been: wait. */
+static bool has_moved_locked(struct un_fs *fs, uint64_t seq)
+{
+	while (fs->tree_changing && atomic_load(&fs->tree_seq) == seq)
+		pthread_cond_wait(&fs->tree_settled, &fs->tree.m);
+	return atomic_load(&fs->tree_seq) != seq;
+}
+
 static bool has_moved(struct un_fs *fs, uint64_t seq)
 {
 	bool moved;
 
 	un_mutex_lock(&fs->tree);
-	moved = atomic_load(&fs->tree_seq) != seq;
+	moved = has_moved_locked(fs, seq);
 	un_mutex_unlock(&fs->tree);
 	return moved;
 }
@@ -128,7 +148,7 @@ static struct un_fd *add_opened(struct un_fs *fs, struct un_realdir *rd, int fd,
 	if (un_layer_numbers_last(rd->layer, true))
 		return un_fdcache_add(fs->fds, &rd->fd, fd, 0);
 	un_mutex_lock(&fs->tree);
-	if (atomic_load(&fs->tree_seq) == seq)
+	if (!has_moved_locked(fs, seq))
 		ret = un_fdcache_add(fs->fds, &rd->fd, fd, 0);
 	un_mutex_unlock(&fs->tree);
 	if (!ret)

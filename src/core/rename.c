@@ -439,7 +439,7 @@ static int change_and_locate(struct renaming *v, const struct statx *last)
 	return r;
 }
 
-/* Real directories move on the layer and in our tree as one. */
+/* Real directories move on the layer and in our tree; who looks between the two waits. */
 static int change_tree(struct renaming *v)
 {
 	struct un_inode *a = v->from.child, *b = v->exchange ? v->to.child : NULL;
@@ -448,13 +448,15 @@ static int change_tree(struct renaming *v)
 
 	if (a->type != DT_DIR && (!b || b->type != DT_DIR))
 		return change_moved_dir(v);
-	un_mutex_lock(&v->fs->tree);
+	un_tree_changes(v->fs);
 	r = change_moved_dir(v);
+	un_mutex_lock(&v->fs->tree);
 	if (r == 0 && a->type == DT_DIR)
 		old[0] = un_realdir_moved_locked(v->fs, a->d->stack[0], v->to.updir, v->to.name);
 	if (r == 0 && b && b->type == DT_DIR)
 		old[1] =
 			un_realdir_moved_locked(v->fs, b->d->stack[0], v->from.updir, v->from.name);
+	un_tree_settled_locked(v->fs);
 	un_mutex_unlock(&v->fs->tree);
 	un_realdir_put(v->fs, old[0]);
 	un_realdir_put(v->fs, old[1]);
