@@ -99,7 +99,9 @@ static bool put_back(struct un_fs *fs, struct pending *p)
 	said = s->full;
 	if (g_hash_table_size(s->set) >= PENDING_MAX)
 		full = s->full = true;
-	if (!full && g_hash_table_add(s->set, p)) {
+	/* Adding what is there would put @p into the place of its equal. */
+	if (!full && !g_hash_table_contains(s->set, p)) {
+		g_hash_table_add(s->set, p);
 		first = !p->stuck && g_queue_is_empty(&s->fresh);
 		p->link = (GList){ .data = p };
 		g_queue_push_tail_link(p->stuck ? &s->stuck : &s->fresh, &p->link);
