@@ -39,7 +39,7 @@ const char *un_usage_help(void)
 	       "  redirect_dir=nofollow\n"
 	       "                      ... and are refused\n"
 	       "  metacopy=on|off     chmod, chown copy no data (default: on)\n"
-	       "  index=on|off        hard links of a lower stay linked (default: on)\n"
+	       "  index=on|off        hard links of a lower stay linked (default: on; called fuse-overlayfs: off)\n"
 	       "  xino=auto|on|off    inode numbers of layers on several file systems\n"
 	       "  verity=off|on|require\n"
 	       "                      check fs-verity digests in metacopy files (default: off)\n"

@@ -117,6 +117,27 @@ static bool is_one(const char *name)
  * Asking
  */
 
+#define PROT_ATTRIBUTES (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)
+
+static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode);
+
+/*
+ * Is an object that is said to be immutable or append-only on a file system without such flags, which says it
+ * of all its files (erofs, also as a layer of an overlay that is a layer here)? When in doubt it is not.
+ */
+static bool has_no_flags(struct un_layer *l, int dirfd, const char *name, const struct statx *st)
+{
+	un_autofd int fd = -1;
+	uint64_t xflags;
+	int flags, r = un_layer_xflags(dirfd, name, &xflags);
+
+	if (r != -ENOSYS || (!S_ISREG(st->stx_mode) && !S_ISDIR(st->stx_mode)))
+		return r == -EOPNOTSUPP || r == -ENOTTY;
+	fd = posix_open(l, dirfd, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+	return fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 &&
+	       (errno == ENOTTY || errno == EOPNOTSUPP);
+}
+
 static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct statx *ret)
 {
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
@@ -130,8 +151,9 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 	if (statx(dirfd, name, flags, UN_STATX_MASK, ret) < 0)
 		return -errno;
 
-	if (l->flagless)
-		ret->stx_attributes &= ~(uint64_t)(STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
+	if ((ret->stx_attributes & PROT_ATTRIBUTES) &&
+	    (l->flagless || (!un_stx_is_mountpoint(ret) && has_no_flags(l, dirfd, name, ret))))
+		ret->stx_attributes &= ~(uint64_t)PROT_ATTRIBUTES;
 	/* What we hold open is the layer's own, be it the root of the mount the layer lies in. */
 	if (!name[0] || l->clone >= 0)
 		ret->stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT;

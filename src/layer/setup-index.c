@@ -115,7 +115,7 @@ static bool is_alive(struct un_layers *ls, const char *name, const struct un_ori
 	if (*end)
 		return true;
 	if (v[0] == 'U')
-		return (long)st->stx_nlink + delta > 0;
+		return (long)st->stx_nlink + delta > 0 || st->stx_nlink > 1;
 	return v[0] != 'L' || r < 0 || low.stx_nlink == 0 || (long)low.stx_nlink + delta > 0;
 }
 

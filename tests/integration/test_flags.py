@@ -234,3 +234,28 @@ def flags_move_the_time_of_change(t):
     for n in ('f', 'd', 'n'):
         if t.identity == 'root':
             k.set_flags(u.m(n), k.get_flags(u.m(n)) & ~k.FS_APPEND_FL)
+
+
+@test(identities=('root',), needs=('mkfs.erofs',))
+def what_it_says_as_a_layer_of_a_layer(t):
+    """The same through the kernel's overlayfs, which knows flags of some of its objects only."""
+    source, image = t.plain('source'), t.dir + '/image'
+    tree.build(source, 'f f hello; f d/x 1; f g gone', t.ns)
+    t.run('mkfs.erofs', image, source)
+    at, more = t.plain('erofs'), t.plain('more')
+    p = subprocess.run(['mount', '-t', 'erofs', '-o', 'loop,ro', image, at], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, text=True)
+    if p.returncode:
+        t.skip('cannot mount erofs: %s' % p.stdout)
+    u = t.union()
+    for d in ('up', 'wk'):
+        os.mkdir(t.dir + '/' + d)
+    for opts in ('lowerdir=%s:%s' % (more, at), 'lowerdir=%s,upperdir=%s/up,workdir=%s/wk' % (at, t.dir, t.dir)):
+        k.mount('overlay', u.lowers[0], 'overlay', 0, opts)
+        u.mount()
+        t.sh('echo more >>f; chmod 600 d/x; mv d d2; rm g; mv d2 d', cwd=u.mnt)
+        t.eq(tree.text(u.m('f')), 'hellomore\n')
+        u.umount()
+        k.umount(u.lowers[0])
+        t.run('rm', '-rf', *(u.up(n) for n in os.listdir(u.upper)))
+    k.umount(at)
