@@ -507,9 +507,12 @@ bool un_redirect_fits(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 
 /* Is a lower object of this kind kept together by the index? */
 bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct statx *st);
-/* For a lower file: NULL if it has no handle. Not in any table. */
-struct un_index *un_index_new(struct un_layer *l, int dirfd, const char *name,
-			      const struct statx *st);
+/*
+ * For a lower file: *ret, in no table, or NULL if it has no handle. 0, or -errno if that cannot be found
+ * out while the index may have the file: then nobody knows what it contains.
+ */
+int un_index_new(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name,
+		 const struct statx *st, struct un_index **ret);
 /*
  * One name of a lower file with several is about to go: the index can tell how many are left only of what
  * it has. Copied up for that are metadata; where others are to read the index, who may not read metacopy

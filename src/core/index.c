@@ -55,21 +55,25 @@ static struct un_index *index_new(const uint8_t *origin, size_t len)
 	return ix;
 }
 
-struct un_index *un_index_new(struct un_layer *l, int dirfd, const char *name,
-			      const struct statx *st)
+int un_index_new(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name,
+		 const struct statx *st, struct un_index **ret)
 {
 	uint8_t origin[UN_ORIGIN_MAX];
 	ssize_t n = un_origin_format(l, dirfd, name, origin);
 	struct un_index *ix;
 
+	*ret = NULL;
+	if (n < 0)
+		return fs->index_used ? (int)n : 0;
 	/* The name must fit: handles of up to 100 bytes do. */
-	if (n <= 0 || n * 2 > NAME_MAX)
-		return NULL;
+	if (n == 0 || n * 2 > NAME_MAX)
+		return 0;
 	ix = index_new(origin, (size_t)n);
 	ix->dev = un_stx_dev(st);
 	ix->ino = st->stx_ino;
 	ix->lower_nlink = st->stx_nlink;
-	return ix;
+	*ret = ix;
+	return 0;
 }
 
 /* ---- what is there ---------------------------------------------------------------------------------- */

@@ -268,10 +268,10 @@ static int find_linked(struct un_fs *fs, const char *name, struct un_found *f,
 	r = un_realdir_open(fs, top->dir, &fd);
 	if (r < 0)
 		return r;
-	ix = un_index_new(top->layer, fd->fd, top->name ? top->name : name, &top->st);
+	r = un_index_new(fs, top->layer, fd->fd, top->name ? top->name : name, &top->st, &ix);
 	un_fdcache_put(fs->fds, fd);
-	if (!ix)
-		return 0;
+	if (r < 0 || !ix)
+		return r;
 	r = un_index_look(fs, ix, &top->st, &st);
 	if (r > 0) {
 		r = inode_in_index(fs, name, f, ix, &st, ret);

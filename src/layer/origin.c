@@ -40,7 +40,8 @@ ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
 	if (!l->caps.handles || l->twin)
 		return 0;
 	if (name_to_handle_at(dirfd, name, &fh.h, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
-		return errno == EOPNOTSUPP || errno == EOVERFLOW ? 0 : -errno;
+		/* The layer has handles: one that cannot be had now is a failure, not an object without. */
+		return errno == EOVERFLOW ? 0 : -errno;
 	if (fh.h.handle_type < 0 || fh.h.handle_type > 255)
 		return 0;
 	ret[0] = VERSION;

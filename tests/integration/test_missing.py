@@ -3,6 +3,7 @@
 Uppers that lack a call: the probe at mount finds that, or finds the call and it is refused later, as sandboxes do
 (tests/lib/without). What can be done in another way is, and the log says so once.
 """
+import errno
 import os
 import random
 import socket
@@ -226,3 +227,25 @@ def rotate(t):
     for i, words in enumerate(('exchange', 'exchange,rename_whiteout', 'bindfs', 'bindfs,link', 'bindfs,mknod')):
         u = _union(t, 'u%d' % i, words)
         _rotate(t, u, flat(t, u, 'plain%d' % i))
+
+
+@test()
+def handles_refused_later(t):
+    """With an index: a name of a changed file whose handle cannot be asked for any more is an error, not the old file."""
+    lib = os.environ.get('UNIONFS_REFUSE_LIB') or t.skip('not the daemon of a build directory')
+    u = t.union(text='f d/a old; h e/b d/a; f single 1')
+    late = t.dir + '/now'
+    u.mount()
+    tree.append(u.m('d/a'), ' new')
+    u.umount()
+    t.eq(os.path.lexists(u.up('e/b')), False)
+    u.mount(env={'LD_PRELOAD': lib, 'UNIONFS_REFUSE': 'handles', 'UNIONFS_REFUSE_FROM': late,
+                 'ASAN_OPTIONS': 'verify_asan_link_order=0:' + os.environ.get('ASAN_OPTIONS', '')})
+    tree.write(late, '')
+    t.eq(tree.text(u.m('single')), '1')
+    try:
+        t.eq(tree.text(u.m('e/b')), 'old new')
+    except OSError as e:
+        t.ok(e.errno in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO), e)
+    t.eq(tree.text(u.m('d/a')), 'old new')
+    os.unlink(late)
