@@ -116,7 +116,7 @@ def many_names(t):
     t.eq(os.stat(u.m('0')).st_nlink, n)
 
 
-@test()
+@test(alone=True)       # while the kernel remembers
 def nobody_sees_it(t):
     """An entry that nobody asked for moves no time, also where its directory has to be copied up."""
     u = t.mounted(THREE)

@@ -116,7 +116,7 @@ CASES = {'fsync': (_fsync, 'f'), 'fdatasync': (_fdatasync, 'f'), 'dsync': (_dsyn
          'created by a name that was removed': (_over_whiteout, 'f')}
 
 
-def _lost(t, disk, kernel=False):
+def _lost(t, disk):
     """The names of the cases in which what was promised is not there."""
     lost = []
     for n, (name, (act, rel)) in enumerate(CASES.items()):
@@ -128,22 +128,15 @@ def _lost(t, disk, kernel=False):
         os.makedirs(u.upper)
         os.makedirs(u.work)
         os.sync()
-        if kernel:
-            k.mount('overlay', u.mnt, 'overlay', 0, 'lowerdir=%s,upperdir=%s,workdir=%s,index=on,metacopy=on,redirect_dir=on'
-                    % (u.lowers[0], u.upper, u.work))
-        else:
-            u.mount()
+        u.mount()
         os.listdir(u.mnt)
         os.sync()
         data = b'promised to be there'
         act(u.m(rel), data)
         disk.power_loss()
-        if kernel:
-            k.umount(u.mnt)
-        else:
-            k.umount(u.mnt)
-            u.proc.wait(10)
-            u.proc = None
+        k.umount(u.mnt)
+        u.proc.wait(10)
+        u.proc = None
         disk.power_on()
         u.mount()
         try:
