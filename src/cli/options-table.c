@@ -110,7 +110,7 @@ static int set_nfs_export(struct un_parse *p, const struct option *opt, const ch
 static int refuse_remount(struct un_parse *p, const struct option *opt, const char *value)
 {
 	return un_parse_fail(p, "option remount: only the kernel can do that to a mount: use "
-				"'mount -i -o remount,OPTIONS MOUNTPOINT'");
+				"'LIBMOUNT_FORCE_MOUNT2=always mount -i -o remount,OPTIONS MOUNTPOINT'");
 }
 
 /* NAME alone: arg into a bool. */
