@@ -337,13 +337,21 @@ static GPtrArray *idle_writable(struct un_fdcache *c, bool *ret_remain)
  */
 static bool retire(struct un_fdcache *c, struct un_fd *f)
 {
-	int fd = (f->flags & UN_FD_DIRTY) && c->ops ? c->ops->reopen(c->data, f->fd) : -1;
 	struct un_fd old = { .fd = -1 };
-	bool unused;
+	unsigned before;
+	bool dirty, unused;
+	int fd;
 
 	un_mutex_lock(&c->lock);
+	dirty = f->flags & UN_FD_DIRTY;
+	before = f->writers;
+	un_mutex_unlock(&c->lock);
+	fd = dirty && c->ops ? c->ops->reopen(c->data, f->fd) : -1;
+
+	/* Written since, it stays: `recent` alone may have been taken back by an eviction's second chance. */
+	un_mutex_lock(&c->lock);
 	unused = --f->users == 0;
-	if (unused && f->cached && !f->recent && !(f->flags & UN_FD_PIN)) {
+	if (unused && f->cached && !f->recent && f->writers == before && !(f->flags & UN_FD_PIN)) {
 		if (fd >= 0) {
 			old = *f;
 			f->fd = fd;
