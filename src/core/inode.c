@@ -295,17 +295,20 @@ struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char
 	return inode;
 }
 
-static void list_name(struct un_inode *inode, struct un_name *n)
+static void list_name_locked(struct un_inode *inode, struct un_name *n)
 {
-	un_mutex_lock(&inode->lock);
 	n->next = inode->names;
 	inode->names = n;
 	if (inode->ix)
 		inode->ix->known++;
 	inode->unlinked = false;
-	un_mutex_unlock(&inode->lock);
 }
 
+/*
+ * A name comes into the inode's list and into the table, or goes from both, in one step under the inode's
+ * lock: what only one of them had, somebody who adds or drops the same name of the same inode at the same
+ * time (two names of a hard link looked up, or a listing and a lookup) would free under the other's hands.
+ */
 struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 			     const char *name, bool replace)
 {
@@ -313,21 +316,27 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 	struct un_name *n = g_malloc0(sizeof(*n) + len), *old;
 	struct un_shard *s = shard(fs->names, hash_of_name(dir, name));
 	struct un_inode *other = NULL;
+	bool added;
 
 	n->dir = un_inode_ref(dir);
 	n->inode = inode;
 	memcpy(n->name, name, len);
-	/* Listed before it can be found, so that whoever finds it can drop it. */
-	list_name(inode, n);
+	un_mutex_lock(&inode->lock);
 	un_mutex_lock(&s->lock);
 	old = g_hash_table_lookup(s->set, n);
 	if (old && !replace)
 		other = ref_alive(old->inode);
-	if (!other)
+	added = !other && !(old && old->inode == inode);
+	if (added) {
 		g_hash_table_add(s->set, n);
+		list_name_locked(inode, n);
+	}
 	un_mutex_unlock(&s->lock);
-	if (other)
-		un_name_drop(fs, inode, dir, name);
+	un_mutex_unlock(&inode->lock);
+	if (!added) {
+		un_inode_put(fs, n->dir);
+		g_free(n);
+	}
 	return other;
 }
 
@@ -344,10 +353,11 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 		*p = n->next;
 	if (n && inode->ix)
 		inode->ix->known--;
+	if (n)
+		remove_if_same(shard(fs->names, name_hash(n)), n);
 	last = inode->names == NULL;
 	un_mutex_unlock(&inode->lock);
 	if (n) {
-		remove_if_same(shard(fs->names, name_hash(n)), n);
 		un_inode_put(fs, n->dir);
 		g_free(n);
 	}

@@ -275,6 +275,74 @@ static void names_that_go_at_once(void **state)
 	same_from_outside(f);
 }
 
+struct finders {
+	struct worker w;
+	struct un_inode *inode, *dir; /* borrowed */
+};
+
+/* "g" is another name of the inode, not known: all look it up at once. */
+static void *look_up_together(void *data)
+{
+	struct finders *l = data;
+	struct un_fs *fs = l->w.f->fs;
+	struct un_inode *found = NULL;
+
+	for (int i = 0; i < ROUNDS * 50; i++) {
+		int r;
+
+		pthread_barrier_wait(&barrier);
+		r = un_lookup(fs, l->dir, "g", &found, NULL);
+		if (r < 0 || found != l->inode)
+			snprintf(l->w.wrong, sizeof(l->w.wrong), "round %d: %d, %s", i, r,
+				 r < 0 ? g_strerror(-r) : "another inode");
+		un_inode_put(fs, r < 0 ? NULL : found);
+		pthread_barrier_wait(&barrier);
+		if (l->w.index > 0)
+			continue;
+		found = un_name_find(fs, l->dir, "g");
+		if (found != l->inode)
+			snprintf(l->w.wrong, sizeof(l->w.wrong), "round %d: not in the table", i);
+		un_inode_put(fs, found);
+		un_name_drop(fs, l->inode, l->dir, "g");
+		for (struct un_name *n = l->inode->names; n; n = n->next)
+			if (n->dir == l->dir)
+				snprintf(l->w.wrong, sizeof(l->w.wrong), "round %d: twice", i);
+	}
+	return NULL;
+}
+
+/* A name of a hard link that several look up for the first time is known once, in both places. */
+static void name_is_found_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct finders l[THREADS] = { 0 };
+	struct un_fs *fs = start(f, "u d/x = 1");
+	struct un_inode *inode, *dir;
+
+	must(fs, "create f 0644");
+	must(fs, "link f d/g");
+	inode = find(fs, "f");
+	dir = find(fs, "d");
+	un_name_drop(fs, inode, dir, "g");
+	pthread_barrier_init(&barrier, NULL, THREADS);
+	for (int i = 0; i < THREADS; i++) {
+		l[i].w.f = f;
+		l[i].w.index = (unsigned)i;
+		l[i].inode = inode;
+		l[i].dir = dir;
+		assert_int_equal(pthread_create(&l[i].w.thread, NULL, look_up_together, &l[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(l[i].w.thread, NULL);
+	pthread_barrier_destroy(&barrier);
+	for (int i = 0; i < THREADS; i++)
+		if (l[i].w.wrong[0])
+			fail_msg("thread %d: %s", i, l[i].w.wrong);
+	un_inode_put(fs, inode);
+	un_inode_put(fs, dir);
+	same_from_outside(f);
+}
+
 static void *first_writer(void *data)
 {
 	struct worker *w = data;
@@ -452,6 +520,7 @@ int main(void)
 		T(eight_threads_at_work),
 		T(eight_threads_few_descriptors),
 		T(first_writers_copy_once),
+		T(name_is_found_at_once),
 		T(names_that_go_at_once),
 		T(open_file_is_renamed),
 		T(open_file_is_exchanged),
