@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Wires the rooms: parse, open the layers, build the union, mount, serve, take down. */
 #include "cli/options.h"
-#include "core/fs.h"
-#include "core/union.h"
+#include "union/fs.h"
+#include "union/union.h"
 #include "layer/owner.h"
 #include "layer/setup.h"
 #include "ops/ops.h"

@@ -171,7 +171,7 @@ static inline uint64_t un_stx_dev(const struct statx *st)
 
 /*
  * Do numbers tell objects of this kind apart? If not, an object is known by where it is, and
- * an inode number shown for it is made up (core/ino.c).
+ * an inode number shown for it is made up (object/ino.c).
  */
 static inline bool un_layer_numbers_last(const struct un_layer *l, bool dir)
 {

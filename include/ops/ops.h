@@ -2,7 +2,7 @@
 /* One FUSE request: decode, call core, reply exactly once. */
 #pragma once
 
-#include "core/fs.h"
+#include "union/fs.h"
 #include "transport/transport.h"
 
 struct un_ops;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
-#include "core/union.h"
+#include "union/union.h"
 #include "ops/ops.h"
 #include "transport/wire.h"
 #include "util/err.h"

@@ -20,7 +20,7 @@
  */
 #pragma once
 
-#include "core/union.h"
+#include "union/union.h"
 #include "layer/setup.h"
 
 #include <stdbool.h>

@@ -11,7 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/cred_i.h"
+#include "object/cred.h"
+#include "object/types.h"
 
 /* The kernel has told: nobody else is asked. */
 static void told(void **state)

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../../src/core/core_i.h"
+#include "object/object.h"
 #include "../lib/core-fixture.h"
 #include "../lib/layer-fault.h"
 #include "../lib/stack.h"

@@ -22,7 +22,8 @@
 #include "../lib/stack.h"
 #include "util/err.h"
 /* Included for what the daemon cannot be asked for: descriptors that are gone at a chosen moment. */
-#include "../../src/core/core_i.h"
+#include "object/fdcache.h"
+#include "object/object.h"
 
 #define THREADS 8
 

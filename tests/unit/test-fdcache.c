@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "../lib/stack.h"
-#include "core/fdcache.h"
+#include "object/fdcache.h"
 
 #define BUDGET 64
 
@@ -63,7 +63,7 @@ static bool is_open(int fd)
 
 static void add(struct fixture *f, unsigned i, unsigned flags)
 {
-	un_fdcache_put(f->c, un_fdcache_add(f->c, &f->homes[i], new_fd(), flags));
+	un_fdcache_put(f->c, un_fdcache_add(f->c, &f->homes[i], NULL, new_fd(), flags));
 }
 
 static bool has(struct fixture *f, unsigned i)
@@ -80,7 +80,7 @@ static void get_and_put(void **state)
 	struct un_fd *a, *b;
 
 	assert_null(un_fdcache_get(f->c, &f->homes[0], 0));
-	a = un_fdcache_add(f->c, &f->homes[0], new_fd(), UN_FD_READ);
+	a = un_fdcache_add(f->c, &f->homes[0], NULL, new_fd(), UN_FD_READ);
 	assert_ptr_equal(a, f->homes[0]);
 	assert_int_equal(un_fdcache_count(f->c), 1);
 	assert_ptr_equal(un_fdcache_get(f->c, &f->homes[0], 0), a);
@@ -91,7 +91,7 @@ static void get_and_put(void **state)
 	for (int i = 0; i < 3; i++)
 		un_fdcache_put(f->c, a);
 	/* Replaced while in use: good until it is given back. */
-	b = un_fdcache_add(f->c, &f->homes[0], new_fd(), UN_FD_READ | UN_FD_WRITE);
+	b = un_fdcache_add(f->c, &f->homes[0], NULL, new_fd(), UN_FD_READ | UN_FD_WRITE);
 	assert_ptr_equal(f->homes[0], b);
 	assert_int_equal(un_fdcache_count(f->c), 1);
 	assert_true(is_open(a->fd));
@@ -118,7 +118,7 @@ static void keeps_within_the_budget(void **state)
 	struct un_fd *used[10];
 
 	for (unsigned i = 0; i < 10; i++)
-		used[i] = un_fdcache_add(f->c, &f->homes[i], new_fd(), 0);
+		used[i] = un_fdcache_add(f->c, &f->homes[i], NULL, new_fd(), 0);
 	for (unsigned i = 10; i < 300; i++) {
 		add(f, i, 0);
 		assert_true(un_fdcache_count(f->c) <= BUDGET);
@@ -138,7 +138,7 @@ static void all_in_use(void **state)
 	struct un_fd *used[100];
 
 	for (unsigned i = 0; i < 100; i++)
-		used[i] = un_fdcache_add(f->c, &f->homes[i], new_fd(), 0);
+		used[i] = un_fdcache_add(f->c, &f->homes[i], NULL, new_fd(), 0);
 	assert_int_equal(un_fdcache_count(f->c), 100);
 	assert_false(un_fdcache_squeeze(f->c));
 	for (unsigned i = 0; i < 100; i++)
@@ -220,7 +220,7 @@ static void idle_writers(void **state)
 	add(f, 0, UN_FD_READ);
 	add(f, 1, UN_FD_READ | UN_FD_WRITE);
 	add(f, 2, UN_FD_WRITE | UN_FD_PIN);
-	used = un_fdcache_add(f->c, &f->homes[3], new_fd(), UN_FD_WRITE);
+	used = un_fdcache_add(f->c, &f->homes[3], NULL, new_fd(), UN_FD_WRITE);
 	assert_true(un_fdcache_idle(f->c)); /* they were used since */
 	assert_true(has(f, 1));
 	assert_true(un_fdcache_idle(f->c)); /* has() was a use */
@@ -251,7 +251,7 @@ static void *hammer(void *data)
 		struct un_fd *fd = un_fdcache_get(f->c, &f->homes[any], 0);
 
 		if (!fd)
-			fd = un_fdcache_add(f->c, &f->homes[any],
+			fd = un_fdcache_add(f->c, &f->homes[any], NULL,
 					    open("/dev/null", O_RDWR | O_CLOEXEC),
 					    i % 7 ? UN_FD_READ : UN_FD_READ | UN_FD_WRITE);
 		w->bad += !is_open(fd->fd);
@@ -314,14 +314,14 @@ static void written_ones(void **state)
 
 	reopened = closed = 0;
 	un_fdcache_set_ops(f->c, &counting, NULL);
-	fd = un_fdcache_add(f->c, &f->homes[0], new_fd(), UN_FD_READ | UN_FD_WRITE);
+	fd = un_fdcache_add(f->c, &f->homes[0], NULL, new_fd(), UN_FD_READ | UN_FD_WRITE);
 	un_fdcache_put(f->c, fd);
 	fd = un_fdcache_get(f->c, &f->homes[0], UN_FD_WRITE);
 	assert_true(fd->flags & UN_FD_DIRTY);
 	un_fdcache_put(f->c, fd);
 	/* Others go first. */
 	for (int i = 1; i <= BUDGET * 2; i++)
-		un_fdcache_put(f->c, un_fdcache_add(f->c, &f->homes[i], new_fd(), UN_FD_READ));
+		un_fdcache_put(f->c, un_fdcache_add(f->c, &f->homes[i], NULL, new_fd(), UN_FD_READ));
 	assert_ptr_equal(f->homes[0], fd);
 	assert_true(un_fdcache_idle(f->c) || reopened == 1);
 	assert_false(un_fdcache_idle(f->c));
@@ -333,7 +333,7 @@ static void written_ones(void **state)
 	/* Read to its end, it stays; replaced, it is asked. */
 	un_fdcache_put_done(f->c, un_fdcache_get(f->c, &f->homes[0], UN_FD_READ));
 	assert_ptr_equal(f->homes[0], fd);
-	fd = un_fdcache_add(f->c, &f->homes[0], new_fd(), UN_FD_READ | UN_FD_WRITE);
+	fd = un_fdcache_add(f->c, &f->homes[0], NULL, new_fd(), UN_FD_READ | UN_FD_WRITE);
 	assert_int_equal(closed, 2);
 	assert_true(fd->flags & UN_FD_DIRTY);
 	/* Written while it is synced: not known to be on disk. */
@@ -380,7 +380,7 @@ static void closes_what_rests(void **state)
 	add(f, 0, UN_FD_PIN);
 	add(f, 1, UN_FD_READ | UN_FD_WRITE | UN_FD_DIRTY);
 	add(f, 2, UN_FD_READ | UN_FD_DIRTY);
-	used = un_fdcache_add(f->c, &f->homes[3], new_fd(), UN_FD_READ);
+	used = un_fdcache_add(f->c, &f->homes[3], NULL, new_fd(), UN_FD_READ);
 	for (unsigned i = 4; i < 200; i++)
 		add(f, i, UN_FD_READ);
 	assert_false(un_fdcache_age(f->c, 200)); /* nothing to do, so nothing is forgotten of their use */

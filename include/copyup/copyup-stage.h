@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Extended attributes of one object for another. */
+#pragma once
+
+#include <stdbool.h>
+
+struct un_fs;
+struct un_layer;
+
+/* All that a user would see of one object to a staged one; with @caps security.capability too. */
+int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
+			 const char *from_name, int dir, const char *name, bool caps);

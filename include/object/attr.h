@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Attributes as shown. */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct statx;
+struct un_fs;
+struct un_index;
+struct un_inode;
+
+int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+/* Number and link count as shown; @inode's lock is held, or it is new. */
+void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+/*
+ * A copy-up has changed @dir on the layer, which said @before and says @after, times but that of change
+ * restored: go on showing the time of before. @dir's lock is not held.
+ */
+void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
+			 const struct statx *after);
+/* The same for an indexed file that got a name nobody asked for; its inode's lock is held. */
+void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
+			       const struct statx *after);
+int un_getattr(struct un_fs *fs, struct un_inode *inode, struct statx *st);
+
+ssize_t un_readlink(struct un_fs *fs, struct un_inode *inode, char *buf, size_t size);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The names in a merged directory: one, as far as changing it needs to know, or all of them. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct un_fs;
+struct un_inode;
+
+/* What is at a name, as far as changing it needs to know. ns is held. */
+struct un_state {
+	bool exists;   /* shown */
+	bool in_upper; /* the upper has the object */
+	bool whiteout; /* the upper has a whiteout */
+	bool lower;    /* something below would show through */
+	uint8_t type;
+};
+int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
+		  struct un_state *ret);
+/* Make sure there is a complete listing; ns is held for writing. */
+int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir);
+/* The same for somebody who lists it. */
+int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir);
+/* Tell the listing, if there is one, what is at the name now. ns is held for writing. */
+void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
+		 const struct un_state *now, uint64_t ino);
+/* A listing is given with attributes up to so many names; beyond, after so many were looked up. */
+#define UN_ATTRS_FIRST 4096u
+#define UN_ATTRS_WANTED 16u
+bool un_name_too_long(const char *name);
+/* A name that the upper's format keeps for itself (an upper without xattrs). */
+bool un_name_reserved(struct un_fs *fs, const char *name);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The live file system: objects with lifetimes, and their locks. What can be done with them is in the
+ * headers named after the files.
+ *
+ * Locks, outermost first; one further down may be taken while one further up is held:
+ *
+ *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
+ *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
+ *      their node ids. (Parent before child would be no order: a rename turns it round.)
+ *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
+ *   4. leaves: table shards, fs->tree, the fd cache, the whiteout pool, the number maps
+ *
+ * No lock is held across system calls for an unrelated inode: ns is held while names in that very
+ * directory are looked up or changed, inode.lock while that very inode's location is used.
+ */
+#pragma once
+
+#include "object/types.h"
+#include "util/lock.h"
+#include "util/number-map.h"
+
+#include <dirent.h>
+#include <glib.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+struct un_fdcache;
+struct un_layer;
+struct un_layers;
+struct un_listing;
+struct un_owners;
+struct un_whiteout_pool;
+
+/* ---- a directory on a layer ----------------------------------------------------------------------- */
+
+struct un_realdir {
+	struct un_layer *layer;
+	atomic_uint refs;
+	/* To check what is opened again; where numbers do not last, the one made up for it. */
+	uint64_t dev, ino;
+	struct un_fd *fd;  /* home in the fd cache; of a layer's root: its own, never evicted */
+	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
+	char *name;                /* guarded by fs->tree */
+	char *redirect;            /* upper: where the layers below have it; guarded by fs->tree */
+	bool is_root;              /* of a layer (or the work directory): no parent, ever */
+	bool hollow;               /* a sub-mount of the layer, not entered: shown empty */
+	bool opaque;               /* carries an opaque mark */
+	bool xwhiteouts;           /* marked opaque=x */
+	atomic_bool impure;        /* upper: may hold objects with an origin */
+	atomic_uint impure_seq;    /* counts when such a one was about to appear */
+};
+
+/* ---- merged inodes ------------------------------------------------------------------------------ */
+
+struct un_name {
+	struct un_inode *dir; /* a reference */
+	struct un_inode *inode;
+	struct un_name *next; /* of the same inode; guarded by inode->lock */
+	bool gone; /* from the layer, and about to be dropped here; guarded by inode->lock */
+	char name[];
+};
+
+struct un_hidden {
+	struct statx_timestamp real, shown, mtime;
+};
+
+struct un_dirinfo {
+	pthread_rwlock_t ns;       /* names in the directory, and what follows */
+	struct un_realdir **stack; /* layers that have it, top first; references */
+	unsigned n;
+	struct un_listing *listing; /* complete, or NULL */
+	atomic_uint asked;          /* layers asked for names since there is no listing */
+	atomic_uint looked_up;      /* names, one by one, since there is one of many names */
+	/*
+	 * When the upper's time of access was last moved for somebody who listed it (monotonic seconds); 0: not
+	 * since it was changed.
+	 */
+	atomic_uint accessed;
+	/* Its upper is marked impure: is it? A listing that is under way; guarded by the inode's lock. */
+	struct un_pure {
+		uint64_t next; /* the position up to which nothing with an origin was seen */
+		unsigned seq;  /* un_realdir.impure_seq at the beginning */
+	} pure;
+	bool dead;          /* removed */
+	uint64_t salt; /* not 0: what is in it below is shown elsewhere, too, with numbers of its own */
+	struct statx *last; /* dead: its attributes */
+	/*
+	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
+	 * layer says .real, .shown is shown. Guarded by the inode's lock.
+	 */
+	struct un_hidden hidden;
+};
+
+enum un_xattr_state {
+	UN_XATTR_UNKNOWN,
+	UN_XATTR_NONE, /* none that the user could see */
+	UN_XATTR_SOME,
+};
+
+/* Where the data of a metacopy file is; guarded by the inode's lock, freed when it is copied up. */
+struct un_data {
+	struct un_layer *layer;
+	struct un_realdir *rdir; /* a reference; NULL: */
+	char *rname;             /* GRefString */
+	char *path;              /* not looked for yet, in the layers with data only */
+	char *redirect;          /* the mark of the upper file, or NULL */
+	uint64_t dev, rino;
+	uint64_t blocks;  /* 512 bytes, as shown */
+	bool lower_links; /* the lower file has several names */
+	bool said;        /* that it is missing */
+	bool filling;     /* is being copied: times as shown are those of ... */
+	struct statx before;
+	struct un_fd *io;
+};
+
+/*
+ * A lower file with several names, which an index keeps together through copy-up (overlay-format
+ * 3.10). One inode stands for all its names. Guarded by the inode's lock but for the first three.
+ */
+struct un_index {
+	struct un_inode *inode;
+	uint64_t dev, ino;    /* of the lower file; ino 0: not known, then not in fs->links */
+	unsigned known;       /* names in @inode's list */
+	unsigned shown;       /* link count when it was last told */
+	unsigned lower_nlink; /* 0: not known */
+	int delta;            /* link count shown = the real one + delta */
+	int told;             /* unresolved: the difference to the lower's count, ... */
+	bool unresolved;      /* ... which has to be seen first; until then no count is final */
+	bool published;       /* the upper file is in the index, ... */
+	bool absolute;        /* the mark tells the count from the lower's, not from the upper's */
+	struct un_hidden hidden; /* a time of change that came by an alias nobody asked for */
+	char name[];          /* ... under this name */
+};
+
+#define UN_PROT_IMMUTABLE 1
+#define UN_PROT_APPEND 2
+
+struct un_inode {
+	uint64_t id;
+	uint64_t nlookup; /* what the kernel holds; guarded by the id shard's lock */
+	atomic_uint refs; /* what we hold, and one for nlookup > 0 */
+	uint8_t type;     /* DT_* */
+
+	struct un_mutex lock;    /* all below, but for dirinfo */
+	atomic_bool upper;       /* the real object is in the upper; never back */
+	bool origin;             /* it carries an origin (upper) */
+	bool copying;            /* a copy-up is under way; guarded by fs->copying */
+	bool unlinked;           /* it has lost its last name */
+	bool tmpfile;            /* it never had one */
+	atomic_bool maybe_setid; /* mode may hold set-id bits */
+	bool prot_known;         /* prot holds the protattr mark too */
+	bool keyed;              /* in the table by real number */
+	bool orphan;             /* has a link in the work directory, which does not count */
+	bool covered;            /* a lower file that something is mounted on: shown as that */
+	uint8_t prot;            /* UN_PROT_* */
+	uint8_t xattrs;          /* enum un_xattr_state */
+	atomic_uint
+		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
+	/*
+	 * Changes of what the upper shows of it which fdatasync(2) does not commit, how many are on disk, and
+	 * the last one that gave a name to what was the lower's (sync.c).
+	 */
+	atomic_uint published, committed, named;
+	uint64_t ino;      /* as shown */
+	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
+	uint64_t seen_ino;  /* of a lower file whose number is made up: what the layer said last */
+	bool stand_in;      /* ino is in fs->stand_ins */
+	struct un_name *names;
+
+	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
+	struct un_realdir *rdir;
+	char *rname; /* GRefString */
+	/* Open for reading or writing only if the object has its data, that is, !metacopy. */
+	struct un_fd *io;
+	atomic_bool metacopy; /* data is elsewhere: */
+	struct un_data *data;
+	struct un_index *ix; /* set before it is in any table, then fixed */
+
+	struct un_dirinfo *d; /* directories */
+};
+
+/* ---- the file system ---------------------------------------------------------------------------- */
+
+#define UN_SHARDS 16
+
+struct un_shard {
+	struct un_mutex lock;
+	GHashTable *set;
+};
+
+struct un_fs {
+	struct un_layers *layers;
+	struct un_layer *upper; /* NULL: none */
+	bool read_only;
+	bool sync, sync_strict;
+	bool revalidate;
+	bool privileged; /* may give files away */
+	bool any_uid;    /* ... or need not: what cannot be kept is not seen, or kept elsewhere */
+	bool any_gid;
+	bool override; /* owner and mode are in an xattr, and the real mode always lets us in */
+	uid_t uid;     /* of the daemon's own files, as shown */
+	gid_t gid;
+	uid_t euid; /* the same, as stored */
+	gid_t egid;
+	gid_t *groups; /* of the daemon, besides egid */
+	unsigned n_groups;
+	const struct un_owners *owners; /* borrowed; NULL: what is stored is what is shown */
+	int work;                       /* borrowed from layers */
+	struct un_statkey {
+		uint64_t dev, ino;
+	} traps[2];                 /* upper root, WORK/work: not in a lower */
+	struct un_realdir *workdir; /* the same, as a place where orphans are */
+	bool redirect_follow, redirect_create;
+	bool metacopy_follow, metacopy_create;
+	enum un_digests digests;
+	bool selinux;                /* the kernel has it */
+	struct un_realdir *indexdir; /* NULL: no index */
+	atomic_bool index_used;      /* may hold something */
+	atomic_uint index_seq;       /* counts entries made */
+	atomic_bool index_marked;    /* it is known whose it is */
+	char *stage_prefix;
+	atomic_uint_fast64_t stage_seq;
+
+	struct un_fdcache *fds;
+	struct un_whiteout_pool *whiteouts;
+	struct un_inode *root;
+
+	struct un_shard ids[UN_SHARDS];   /* inodes by id */
+	struct un_shard names[UN_SHARDS]; /* struct un_name by (dir, name) */
+	struct un_shard keys[UN_SHARDS];  /* upper non-directories by (dev, rino) */
+	struct un_shard links[UN_SHARDS]; /* struct un_index by (dev, ino) of the lower file */
+	atomic_uint_fast64_t next_id;
+	atomic_uint_fast64_t n_inodes;
+	atomic_uint_fast64_t n_freed; /* inodes, since their memory was last given back */
+	uint64_t freed_seen;          /* that number, when un_fs_idle() last looked; its caller's */
+
+	struct un_mutex tree;          /* parent and name of every realdir, and: */
+	unsigned tree_changing;        /* renames under way on the layer, which are not in them yet */
+	pthread_cond_t tree_settled;   /* with tree: one of those has come to its end */
+	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
+	struct un_mutex copying;       /* every inode's `copying` */
+	pthread_cond_t copied;
+
+	struct un_mutex ino_lock; /* what follows */
+	uint64_t ino_devs[128];   /* devices in the order they were met */
+	unsigned n_ino_devs;
+	struct un_number_sieve ino_shown; /* object/ino.c */
+	struct un_number_map ino_claimed; /* number shown -> own number of who claimed it */
+	struct un_number_map ino_kept;    /* own number -> shown */
+	struct un_number_map ino_salts;   /* of directories in ino_kept, where it is not 0 */
+	GHashTable *stand_ins;            /* &inode->ino of upper objects whose number is made up */
+
+	struct un_failures *failures; /* writeback.c */
+	atomic_uint_fast64_t copyups, copied_bytes;
+	struct un_said *said;       /* say.c */
+	struct un_aliases *aliases; /* alias.c */
+	void (*wake)(void *data);   /* un_fs_idle() is to be called */
+	void *wake_data;
+	un_stale_fn stale;
+	void *stale_data;
+};
+
+static inline uint32_t un_monotonic_seconds(void)
+{
+	return (uint32_t)(g_get_monotonic_time() / G_USEC_PER_SEC) + 1;
+}
+
+static inline void un_ns_read(struct un_inode *dir)
+{
+	pthread_rwlock_rdlock(&dir->d->ns);
+}
+
+static inline void un_ns_write(struct un_inode *dir)
+{
+	pthread_rwlock_wrlock(&dir->d->ns);
+}
+
+static inline void un_ns_unlock(struct un_inode *dir)
+{
+	pthread_rwlock_unlock(&dir->d->ns);
+}
+
+/* Several directories at once, the same one twice or NULL allowed; at most 3. */
+struct un_ns_set {
+	struct un_inode *dirs[3];
+	unsigned n;
+};
+static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, struct un_inode *b,
+				   struct un_inode *c)
+{
+	struct un_inode *all[3] = { a, b, c };
+
+	set->n = 0;
+	for (int i = 0; i < 3; i++) {
+		unsigned at = set->n;
+
+		if (!all[i] || (i > 0 && all[i] == a) || (i > 1 && all[i] == b))
+			continue;
+		for (; at > 0 && set->dirs[at - 1]->id > all[i]->id; at--)
+			set->dirs[at] = set->dirs[at - 1];
+		set->dirs[at] = all[i];
+		set->n++;
+	}
+	for (unsigned i = 0; i < set->n; i++)
+		un_ns_write(set->dirs[i]);
+}
+
+static inline void un_ns_unlock_set(struct un_ns_set *set)
+{
+	for (unsigned i = set->n; i-- > 0;)
+		un_ns_unlock(set->dirs[i]);
+}

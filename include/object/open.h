@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A descriptor of an object's data. */
+#pragma once
+
+struct un_fd;
+struct un_fs;
+struct un_inode;
+
+/*
+ * A descriptor of the real file's data with UN_FD_READ and/or UN_FD_WRITE; give back with put. To write,
+ * the file must have been copied up.
+ */
+int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
+
+/* The object itself, not remembered anywhere, whoever has its data. */
+int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags);

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Directories on layers, which know their parents and names; and the way to them. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct statx;
+struct un_fd;
+struct un_fs;
+struct un_inode;
+struct un_layer;
+struct un_merge_dir;
+struct un_realdir;
+
+/* @parent: a reference is taken. */
+struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent, const char *name,
+				  const struct statx *st);
+struct un_realdir *un_realdir_ref(struct un_realdir *rd);
+void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
+/* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
+int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
+/*
+ * Around a rename of real directories, which may take long: whoever finds the one state on the layer and
+ * the other here can tell, and waits for un_tree_settled_locked(). Nobody else does: no lock is held between.
+ */
+void un_tree_changes(struct un_fs *fs);
+void un_tree_settled_locked(struct un_fs *fs);
+/*
+ * It has been renamed on its layer; fs->tree is held. Returns what is left to be given back when the
+ * lock is not held any more.
+ */
+struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
+					   struct un_realdir *parent, const char *name);
+/* The merged directory as merge/ wants it; the caller holds ns. */
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret);
+/*
+ * Is something mounted on one of its real directories, which is not entered; or, @top, on the topmost, so
+ * that only a stand-in is shown? The inode's lock is taken.
+ */
+bool un_dir_is_mountpoint(struct un_inode *dir, bool top);
+/* Its directory in the upper, or NULL. */
+struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
+/* open() of a layer, once more after making room if there are no descriptors left. */
+int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
+		  mode_t mode);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the log is told of a name that cannot be had. */
+#pragma once
+
+#include "layer/marks.h"
+
+struct un_fs;
+struct un_inode;
+struct un_layer;
+
+void un_say_init(struct un_fs *fs, const char *shown_at);
+void un_say_done(struct un_fs *fs);
+
+/*
+ * A mark of (dir, name) is not followed, or leads nowhere: one line a name, up to a limit, with its path
+ * as far as that is known. No inode's lock is held.
+ */
+void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
+		    const struct un_layer *l, enum un_mark mark);
+void un_say_no_data(struct un_fs *fs, struct un_inode *dir, const char *name);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What callers describe a request with, at every storey. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+/*
+ * Who asks. Where the mount may be idmapped the kernel tells ids only with requests that make something,
+ * and then those on the layer's side of the mapping; with others they are UN_NO_ID.
+ */
+#define UN_NO_ID ((uid_t)-1)
+struct un_cred {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid; /* 0: the kernel itself */
+};
+
+#define UN_ROOT_ID 1
+
+/*
+ * Told when the daemon changes what the kernel has cached and did not ask to change. Called inside
+ * requests, possibly with locks held, so it must not wait for another request.
+ */
+enum un_stale {
+	UN_STALE_ATTRS,   /* attributes */
+	UN_STALE_LISTING, /* the numbers in the listing of a directory as well */
+};
+typedef void (*un_stale_fn)(void *data, uint64_t id, enum un_stale what);
+
+/* @mode with type; @umask applies unless a default ACL says otherwise. */
+struct un_create {
+	mode_t mode;
+	mode_t umask;
+	dev_t rdev;         /* devices */
+	const char *target; /* symlinks */
+};
+
+enum un_setattr_valid {
+	UN_SET_MODE = 1 << 0,
+	UN_SET_UID = 1 << 1,
+	UN_SET_GID = 1 << 2,
+	UN_SET_SIZE = 1 << 3,
+	UN_SET_ATIME = 1 << 4,
+	UN_SET_MTIME = 1 << 5,
+	UN_SET_ATIME_NOW = 1 << 6,
+	UN_SET_MTIME_NOW = 1 << 7,
+	UN_SET_KILL = 1 << 8, /* clear set-id bits as for a change by this caller */
+	UN_SET_WRITTEN = 1 << 15, /* mtime: that of writes the kernel kept for a while, not set by hand */
+};
+struct un_setattr {
+	unsigned valid;
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	off_t size;
+	struct timespec atime, mtime;
+};
+
+/* Digests of fs-verity, of the data of metacopy files. */
+enum un_digests {
+	UN_DIGESTS_IGNORE,
+	UN_DIGESTS_CHECK,   /* where a metacopy file tells one; tell it where data has one */
+	UN_DIGESTS_REQUIRE, /* and do not read, or make, a metacopy file without */
+};

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Parents come first, from the top down, each published by itself. Staging holds no lock but the inode's
+ * `copying` flag: readers go on with the lower object, other writers of the same inode wait.
+ */
+#include "copyup-fill_i.h"
+#include "copyup_i.h"
+
+#include "copyup/copyup-path.h"
+#include "copyup/copyup.h"
+#include "object/inode.h"
+#include "object/object.h"
+#include "object/prot.h"
+#include "object/realdir.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+
+static bool is_done(struct un_inode *inode, off_t size)
+{
+	return inode->upper && (size == UN_COPY_META || !inode->metacopy);
+}
+
+/* true: it is ours to do; false: it has been done. */
+static bool begin(struct un_fs *fs, struct un_inode *inode, off_t size)
+{
+	bool ours;
+
+	un_mutex_lock(&fs->copying);
+	while (inode->copying)
+		pthread_cond_wait(&fs->copied, &fs->copying.m);
+	ours = !is_done(inode, size);
+	inode->copying = ours;
+	un_mutex_unlock(&fs->copying);
+	return ours;
+}
+
+static void end(struct un_fs *fs, struct un_inode *inode)
+{
+	un_mutex_lock(&fs->copying);
+	inode->copying = false;
+	pthread_cond_broadcast(&fs->copied);
+	un_mutex_unlock(&fs->copying);
+}
+
+static int copyup_one(struct un_copyup_ctx *c)
+{
+	struct un_fs *fs = c->fs;
+	struct un_inode *inode = c->inode;
+	int r;
+
+	if (!begin(fs, inode, c->size))
+		return 0;
+	r = inode->upper ? un_data_fill(fs, inode, c->size) : un_copyup_run(c);
+	if (r == 0)
+		atomic_fetch_add(&fs->copyups, 1);
+	end(fs, inode);
+	/*
+	 * A directory's link count; number and count of a broken hard link. Of other files only the time
+	 * of change has moved, and whoever made the change that led here asks for it again.
+	 */
+	if (r == 0 && fs->stale && (inode->type == DT_DIR || !c->origin))
+		fs->stale(fs->stale_data, inode->id, UN_STALE_ATTRS);
+	return r == 0 && c->size >= 0 ? 1 : r;
+}
+
+/* Attributes of a file whose data is being copied are set when that is done, which sets them too. */
+static void wait_for(struct un_fs *fs, struct un_inode *inode)
+{
+	un_mutex_lock(&fs->copying);
+	while (inode->copying)
+		pthread_cond_wait(&fs->copied, &fs->copying.m);
+	un_mutex_unlock(&fs->copying);
+}
+
+/* The directory that leads to @at's ancestors: a reference, or NULL. */
+static struct un_inode *parent_of(struct un_inode *at)
+{
+	char name[NAME_MAX + 1];
+	struct un_inode *dir = NULL;
+
+	return un_name_any(at, &dir, name) ? dir : NULL;
+}
+
+int un_copyup_path(struct un_fs *fs, struct un_inode *inode, off_t size, struct un_inode *hint_dir,
+		   const char *hint, bool *ret_indexed)
+{
+	GPtrArray *todo;
+	int r = 0;
+
+	if (fs->read_only)
+		return -EROFS;
+	if (is_done(inode, UN_COPY_ALL))
+		return 0;
+	if (is_done(inode, size)) {
+		wait_for(fs, inode);
+		return 0;
+	}
+	/* Nobody knows what a directory made in its place would hide, or show. */
+	if (inode->type == DT_DIR && un_dir_is_mountpoint(inode, true))
+		return -EXDEV;
+	/* The object and its ancestors that are not in the upper, the topmost last. */
+	todo = g_ptr_array_new();
+	for (struct un_inode *at = un_inode_ref(inode); at;) {
+		if (at->upper && at != inode) {
+			un_inode_put(fs, at);
+			break;
+		}
+		g_ptr_array_add(todo, at);
+		if (at->upper)
+			break;
+		at = at == inode && hint ? un_inode_ref(hint_dir) : parent_of(at);
+	}
+	for (unsigned i = todo->len; i-- > 0;) {
+		struct un_copyup_ctx c = { .fs = fs, .inode = todo->pdata[i], .tmp = -1 };
+
+		c.size = c.inode == inode ? size : UN_COPY_ALL;
+		c.hint_dir = c.inode == inode ? hint_dir : NULL;
+		c.hint = c.inode == inode ? hint : NULL;
+		if (r == 0)
+			r = copyup_one(&c);
+		if (c.inode == inode)
+			*ret_indexed = c.index;
+		un_inode_put(fs, c.inode);
+	}
+	g_ptr_array_free(todo, TRUE);
+	return r;
+}
+
+int un_dir_prepare(struct un_fs *fs, struct un_inode *dir, bool remove)
+{
+	bool indexed;
+	int r;
+
+	if (fs->read_only)
+		return -EROFS;
+	if (dir->type != DT_DIR)
+		return -ENOTDIR;
+	r = un_prot_dir(fs, dir, remove);
+	if (r < 0)
+		return r;
+	return un_copyup_path(fs, dir, UN_COPY_ALL, NULL, NULL, &indexed);
+}

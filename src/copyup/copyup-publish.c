@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From staged to visible: the one link or rename, and what is known of the object from then on. It takes the
+ * parent's ns, since it changes what is behind a name there.
+ */
+#include "copyup_i.h"
+
+#include "copyup/copyup.h"
+#include "layer/layer.h"
+#include "layer/marks.h"
+#include "layer/setup.h"
+#include "merge/merge.h"
+#include "object/attr.h"
+#include "object/data.h"
+#include "object/dir.h"
+#include "object/fdcache.h"
+#include "object/impure.h"
+#include "object/index.h"
+#include "object/ino.h"
+#include "object/inode.h"
+#include "object/object.h"
+#include "object/open.h"
+#include "object/place.h"
+#include "object/published.h"
+#include "object/realdir.h"
+#include "object/stage.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct publish {
+	struct un_copyup_ctx *c;
+	int dirfd;
+	const char *name;
+};
+
+static int link_or_rename(void *data)
+{
+	struct publish *p = data;
+	struct un_copyup_ctx *c = p->c;
+	struct un_layer *u = c->fs->upper;
+
+	if (!c->named) {
+		int r = u->ops->link(u, c->tmp, "", p->dirfd, p->name);
+
+		c->unlinkable = un_cap_refused(u, &u->caps.tmpfile, "link of a nameless file", r);
+		return r;
+	}
+	return un_publish_rename(c->fs, c->name, c->st.stx_mode, p->dirfd, p->name,
+				 RENAME_NOREPLACE);
+}
+
+/* strict: the name of what was published. What is visible stays so whatever this says. */
+static void sync_parent(struct un_copyup_ctx *c, int dirfd)
+{
+	struct un_layer *u = c->fs->upper;
+
+	if (!c->fs->sync_strict)
+		return;
+	un_autofd int fd =
+		un_open_retry(c->fs, u, dirfd, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	if (fd >= 0)
+		un_ignore(u->ops->fsync(u, fd, false));
+}
+
+/* Data stays where it is, or is in the copy. */
+static struct un_data *move_data(struct un_copyup_ctx *c)
+{
+	struct un_inode *inode = c->inode;
+	struct un_data *old = inode->data, *data;
+
+	inode->metacopy = c->meta;
+	if (!c->meta) {
+		inode->data = NULL;
+		return old;
+	}
+	if (old) {
+		old->lower_links = old->lower_links || c->st.stx_nlink > 1;
+		return NULL;
+	}
+	data = g_new0(struct un_data, 1);
+	data->layer = c->lower;
+	data->rdir = un_realdir_ref(inode->rdir);
+	data->rname = g_ref_string_acquire(inode->rname);
+	data->dev = un_stx_dev(&c->st);
+	data->rino = c->st.stx_ino;
+	data->blocks = c->st.stx_blocks;
+	data->lower_links = c->st.stx_nlink > 1;
+	inode->data = data;
+	return NULL;
+}
+
+static void adopt_tmp(struct un_copyup_ctx *c, bool named)
+{
+	struct un_fs *fs = c->fs;
+	struct un_fd *f;
+
+	if (c->tmp < 0)
+		return;
+	/* Without data it is not to be read; with a name it is found again. */
+	if (c->meta && named) {
+		un_close(c->tmp);
+	} else {
+		f = un_fdcache_add(fs->fds, &c->inode->io, fs->upper, c->tmp,
+				   (c->meta ? 0 : UN_FD_READ | UN_FD_WRITE) | UN_FD_PIN);
+		/* Pinned only if it is the sole way to the file. */
+		if (named)
+			un_fdcache_pin(fs->fds, &c->inode->io, false);
+		un_fdcache_put(fs->fds, f);
+	}
+	c->tmp = -1;
+}
+
+/* What core knows of the object from now on. The inode's lock is held, a directory's ns too. */
+static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, const char *name)
+{
+	struct un_inode *inode = c->inode;
+	struct un_fs *fs = c->fs;
+
+	un_published(inode, true);
+	inode->upper = true;
+	inode->origin = c->origin;
+	inode->dev = un_stx_dev(&c->ust);
+	inode->rino = c->ust.stx_ino;
+	inode->prot_known = true;
+	if (!c->origin)
+		un_ino_own(fs, inode, parent, parent ? name : "");
+	/* A directory is found with what is below, an indexed file by the index, if its mark can be read. */
+	if (c->origin && inode->type != DT_DIR &&
+	    (!c->index || (!fs->privileged && !(c->st.stx_mode & S_IRUSR))))
+		un_ino_keep(fs, inode->dev, inode->rino, inode->ino);
+	else
+		un_ino_unkeep(fs, inode->dev, inode->rino);
+	if (inode->type == DT_DIR) {
+		struct un_dirinfo *d = inode->d;
+		struct un_realdir *rd = un_realdir_new(fs->upper, parent, name, &c->ust);
+
+		d->stack = g_renew(struct un_realdir *, d->stack, d->n + 2);
+		memmove(d->stack + 1, d->stack, d->n * sizeof(*d->stack));
+		d->stack[0] = rd;
+		d->n++;
+		un_ino_own_dir(fs, inode);
+		if (d->listing)
+			un_listing_shift(d->listing);
+		return;
+	}
+	un_fdcache_clear(fs->fds, &inode->io);
+	un_data_free(fs, move_data(c));
+	un_place_set_locked(fs, inode, parent, name);
+	un_key_add(fs, inode);
+	adopt_tmp(c, parent != NULL);
+	c->named = false;
+}
+
+static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct un_realdir *parent,
+			  const char *name)
+{
+	struct un_layer *u = c->fs->upper;
+	struct publish p = { .c = c, .name = name };
+	struct un_state now = {
+		.exists = true, .in_upper = true, .lower = true, .type = c->inode->type
+	};
+	struct un_fd *fd;
+	struct statx pst, after;
+	int r = un_realdir_open(c->fs, parent, &fd);
+
+	if (r < 0)
+		return r;
+	p.dirfd = fd->fd;
+	r = u->ops->stat(u, fd->fd, "", &pst);
+	if (r == 0)
+		r = un_dir_mark_impure(c->fs, parent, fd->fd);
+	if (r == 0)
+		r = un_lifted(c->fs, fd->fd, "", link_or_rename, &p);
+	if (r == 0) {
+		if (un_stage_times(c->fs, fd->fd, "", &pst) == 0 &&
+		    u->ops->stat(u, fd->fd, "", &after) == 0) {
+			un_attr_hide_change(dir, &pst, &after);
+			c->hidden = true;
+		}
+		sync_parent(c, fd->fd);
+		un_mutex_lock(&c->inode->lock);
+		adopt_locked(c, parent, name);
+		un_mutex_unlock(&c->inode->lock);
+		if (dir->d->listing) {
+			struct un_entry *e = un_listing_find(dir->d->listing, name);
+			uint8_t more = e ? e->flags & UN_ENTRY_MORE : 0;
+
+			un_dir_note(c->fs, dir, name, &now,
+				    c->inode->type == DT_DIR ? 0 : c->ust.stx_ino);
+			e = un_listing_find(dir->d->listing, name);
+			if (e && c->inode->type == DT_DIR)
+				e->flags |= more | UN_ENTRY_MORE;
+		}
+	}
+	un_fdcache_put(c->fs->fds, fd);
+	return r;
+}
+
+/* The object has lost its last name: its copy is a nameless file that lives as long as it is open. */
+static int adopt_nameless(struct un_copyup_ctx *c)
+{
+	int r;
+
+	if (c->tmp < 0)
+		return -ENOENT; /* nothing of a removed special file can be changed */
+	if (c->named) {
+		un_ignore(c->fs->upper->ops->unlink(c->fs->upper, c->fs->work, c->name, 0));
+		c->named = false;
+	}
+	un_mutex_lock(&c->inode->lock);
+	adopt_locked(c, NULL, NULL);
+	r = un_orphan_nameless(c->fs, c->inode);
+	un_mutex_unlock(&c->inode->lock);
+	return r;
+}
+
+/* Into the index; its names follow, of which there may be none that is known. */
+static int publish_index(struct un_copyup_ctx *c)
+{
+	struct un_fs *fs = c->fs;
+	struct un_index *ix = c->inode->ix;
+	struct publish p = { .c = c, .dirfd = fs->indexdir->fd->fd, .name = ix->name };
+	int r = fs->index_marked ? 0 : un_layers_mark_index(fs->layers);
+
+	if (r == 0) {
+		fs->index_marked = true;
+		r = link_or_rename(&p);
+	}
+	if (r < 0) {
+		if (r == -EEXIST)
+			un_log(LOG_ERR, "index/%s was made by somebody else", ix->name);
+		return r == -EEXIST ? -EIO : r;
+	}
+	fs->index_used = true;
+	atomic_fetch_add(&fs->index_seq, 1);
+	sync_parent(c, p.dirfd);
+	un_mutex_lock(&c->inode->lock);
+	ix->lower_nlink = c->st.stx_nlink;
+	ix->delta += (int)ix->lower_nlink - 1;
+	ix->absolute = true;
+	ix->published = true;
+	adopt_locked(c, fs->indexdir, ix->name);
+	un_mutex_unlock(&c->inode->lock);
+	return 0;
+}
+
+static int alias_any(struct un_copyup_ctx *c)
+{
+	int r = -EAGAIN;
+
+	if (c->hint) {
+		r = un_alias(c->fs, c->inode, c->hint_dir, c->hint, false);
+		return r == -EAGAIN ? -ENOENT : r;
+	}
+	for (int tries = 0; r == -EAGAIN && tries < 100; tries++) {
+		char name[NAME_MAX + 1];
+		struct un_inode *dir;
+
+		if (!un_name_any(c->inode, &dir, name))
+			return 0;
+		/* Its directory may not be in the upper: then another name was meant. */
+		r = dir->upper ? un_alias(c->fs, c->inode, dir, name, false) : 0;
+		un_inode_put(c->fs, dir);
+	}
+	return r;
+}
+
+static int publish(struct un_copyup_ctx *c)
+{
+	if (c->index) {
+		int r = publish_index(c);
+
+		return r < 0 ? r : alias_any(c);
+	}
+	for (int tries = 0;; tries++) {
+		char name[NAME_MAX + 1];
+		struct un_inode *dir, *there;
+		struct un_ns_set locked;
+		int r;
+
+		if (!un_name_any(c->inode, &dir, name))
+			return adopt_nameless(c);
+		un_ns_write_set(&locked, dir, c->inode->type == DT_DIR ? c->inode : NULL, NULL);
+		there = un_name_find(c->fs, dir, name);
+		r = -EAGAIN; /* removed between the two lines above */
+		if (there == c->inode)
+			r = publish_locked(c, dir, un_dir_upper(c->fs, dir), name);
+		un_inode_put(c->fs, there);
+		un_ns_unlock_set(&locked);
+		if (r == 0 && c->fs->stale && (!c->hidden || !c->origin))
+			c->fs->stale(c->fs->stale_data, dir->id,
+				     c->origin ? UN_STALE_ATTRS : UN_STALE_LISTING);
+		un_inode_put(c->fs, dir);
+		if (r != -EAGAIN || tries == 100)
+			return r;
+	}
+}
+
+/* What the mark will say: what a metacopy file in the lower says, or what fs-verity does if asked for. */
+static void find_digest(struct un_copyup_ctx *c)
+{
+	struct un_fd *f;
+	ssize_t n = -ENODATA;
+
+	if (c->inode->metacopy) {
+		n = un_mark_get(c->lower, c->fs->layers->dialect, c->ldir, c->lname,
+				UN_MARK_METACOPY, c->digest, sizeof(c->digest));
+	} else if (c->fs->digests != UN_DIGESTS_IGNORE &&
+		   un_file_get(c->fs, c->inode, UN_FD_READ, &f) == 0) {
+		n = un_data_digest(f->fd, c->digest);
+		un_fdcache_put(c->fs->fds, f);
+	}
+	c->digest_len = n > 4 ? (size_t)n : 0;
+	if (!c->digest_len && c->fs->digests == UN_DIGESTS_REQUIRE)
+		c->meta = false;
+}
+
+int un_copyup_run(struct un_copyup_ctx *c)
+{
+	struct un_at at;
+	int r;
+
+	un_mutex_lock(&c->inode->lock);
+	r = un_at_locked(c->fs, c->inode, &at);
+	if (r == 0) {
+		c->lower = at.layer;
+		c->ldir = at.dirfd;
+		c->lpin = at.pin;
+		c->covered = c->inode->covered;
+		g_strlcpy(c->lname, at.name, sizeof(c->lname));
+		r = at.layer->ops->stat(at.layer, at.dirfd, at.name, &c->st);
+		c->index = c->inode->ix != NULL;
+		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !c->covered &&
+			  c->inode->type == DT_REG && c->st.stx_size > 0;
+	}
+	un_mutex_unlock(&c->inode->lock);
+	if (r == 0 && c->meta)
+		find_digest(c);
+	if (r == 0)
+		r = un_copyup_stage(c);
+	if (r == 0)
+		r = publish(c);
+	/* What cannot be given a name is made once more with one. */
+	if (r < 0 && c->unlinkable) {
+		un_copyup_unstage(c);
+		r = un_copyup_stage(c);
+		if (r == 0)
+			r = publish(c);
+	}
+	un_copyup_unstage(c);
+	un_fdcache_put(c->fs->fds, c->lpin);
+	return r;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the two halves of a copy-up: staging (copyup-stage.c) and publishing (copyup-publish.c). */
+#pragma once
+
+#include "object/data.h"
+#include "object/stage.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+struct un_fd;
+struct un_fs;
+struct un_inode;
+struct un_layer;
+
+/* One copy-up, carried through its stages. */
+struct un_copyup_ctx {
+	struct un_fs *fs;
+	struct un_inode *inode;
+	off_t size;                  /* UN_COPY_ALL, UN_COPY_META, or how much data will remain */
+	bool meta;                   /* data stays below */
+	uint8_t digest[UN_META_MAX]; /* with that: the mark's value */
+	size_t digest_len;
+	bool index; /* goes into the index */
+	/* The name that is to be in the upper; NULL: any. Borrowed. */
+	struct un_inode *hint_dir;
+	const char *hint;
+
+	struct un_layer *lower; /* the object below */
+	int ldir;
+	char lname[NAME_MAX + 1];
+	struct un_fd *lpin;
+	struct statx st;
+	bool origin; /* gets an origin: its number survives */
+	bool covered; /* something is mounted on it: that is copied, and nothing remembered of it */
+
+	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */
+	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */
+	bool named;
+	bool unlinkable; /* nameless files cannot be linked: with a name, then */
+
+	struct statx ust; /* the staged object; number and kind of what is published */
+	bool hidden;      /* the parent's change is not shown (un_attr_hide_change) */
+};
+
+/*
+ * Make the complete object in the work directory: c->ust is what it is like then. On failure the
+ * caller unstages as well.
+ */
+int un_copyup_stage(struct un_copyup_ctx *c);
+/* Remove what was staged and not published. */
+void un_copyup_unstage(struct un_copyup_ctx *c);
+/* Both halves; @c's `copying` is held. */
+int un_copyup_run(struct un_copyup_ctx *c);

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Attributes as shown: number and link count are the union's, and a time of change that only a copy-up
+ * moved is hidden.
+ */
+#include "layer/layer.h"
+#include "object/attr.h"
+#include "object/object.h"
+#include "object/place.h"
+#include "object/stand-in.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static bool same_time(const struct statx_timestamp *a, const struct statx_timestamp *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Is the time of change in @st that of a copy-up? A clock may be too coarse for ctime alone to tell. */
+static bool is_hidden(const struct un_hidden *h, const struct statx *st)
+{
+	return h->real.tv_sec && same_time(&h->real, &st->stx_ctime) &&
+	       same_time(&h->mtime, &st->stx_mtime);
+}
+
+static void hide(struct un_hidden *h, const struct statx *before, const struct statx *after)
+{
+	if (!is_hidden(h, before))
+		h->shown = before->stx_ctime;
+	h->real = after->stx_ctime;
+	h->mtime = after->stx_mtime;
+}
+
+void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
+			 const struct statx *after)
+{
+	un_mutex_lock(&dir->lock);
+	hide(&dir->d->hidden, before, after);
+	un_mutex_unlock(&dir->lock);
+}
+
+void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
+			       const struct statx *after)
+{
+	/* Written meanwhile: that is to be seen. */
+	if (same_time(&before->stx_mtime, &after->stx_mtime))
+		hide(&ix->hidden, before, after);
+}
+
+static void adjust_indexed(struct un_index *ix, struct statx *st)
+{
+	int count = (int)st->stx_nlink + ix->delta;
+
+	/* Behind our back anything can become of a count; what has a name has a link. */
+	st->stx_nlink = (uint32_t)MAX(count, ix->known > 0 ? 1 : 0);
+	ix->shown = st->stx_nlink;
+	if (is_hidden(&ix->hidden, st))
+		st->stx_ctime = ix->hidden.shown;
+}
+
+void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	st->stx_ino = inode->ino;
+	if (inode->type == DT_DIR) {
+		if (inode->d->n > 1)
+			st->stx_nlink = 1;
+		if (is_hidden(&inode->d->hidden, st))
+			st->stx_ctime = inode->d->hidden.shown;
+	} else {
+		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
+		if (inode->orphan && st->stx_nlink > 0)
+			st->stx_nlink--;
+		if (inode->ix)
+			adjust_indexed(inode->ix, st);
+		if (inode->unlinked && (!inode->upper || inode->ix))
+			st->stx_nlink = 0;
+		if (inode->data)
+			st->stx_blocks = inode->data->blocks;
+		if (inode->data && inode->data->filling) {
+			st->stx_mtime = inode->data->before.stx_mtime;
+			st->stx_atime = inode->data->before.stx_atime;
+			st->stx_mode = inode->data->before.stx_mode;
+			st->stx_size = inode->data->before.stx_size;
+		}
+	}
+	if (un_stx_is_mountpoint(st)) {
+		st->stx_size = 0;
+		st->stx_blocks = 0;
+	}
+}
+
+static int getattr_dead(struct un_inode *dir, struct statx *st)
+{
+	if (!dir->d->last)
+		return -ESTALE;
+	*st = *dir->d->last;
+	return 0;
+}
+
+int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	struct un_at at;
+	int r;
+
+	if (inode->type == DT_DIR && inode->d->dead)
+		return getattr_dead(inode, st);
+	r = un_at_locked(fs, inode, &at);
+	if (r < 0)
+		return r;
+	r = at.layer->ops->stat(at.layer, at.dirfd, at.name, st);
+	un_at_done(fs, &at);
+	if (r == -ENOENT || (r == 0 && IFTODT(st->stx_mode) != inode->type))
+		return -ESTALE;
+	/* Something else is there now; not ours to show. */
+	if (r == 0 && inode->type != DT_DIR && !un_is_same(at.layer, st, inode->dev, inode->rino))
+		return -ESTALE;
+	if (r == 0)
+		un_attr_adjust(fs, inode, st);
+	return r;
+}
+
+int un_getattr(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	int r;
+
+	un_mutex_lock(&inode->lock);
+	r = un_getattr_locked(fs, inode, st);
+	un_mutex_unlock(&inode->lock);
+	return r;
+}
+
+ssize_t un_readlink(struct un_fs *fs, struct un_inode *inode, char *buf, size_t size)
+{
+	struct un_at at;
+	ssize_t n;
+
+	un_mutex_lock(&inode->lock);
+	n = un_at_locked(fs, inode, &at);
+	if (n == 0) {
+		n = at.layer->ops->readlink(at.layer, at.dirfd, at.name, buf, size);
+		un_at_done(fs, &at);
+	}
+	un_mutex_unlock(&inode->lock);
+	return n;
+}

@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From a name in a merged directory to its inode. A name that is known is answered from the table; a
+ * directory with a complete listing says at once that a name is missing, or in which layer it is.
+ */
+#include "layer/layer.h"
+#include "layer/marks.h"
+#include "layer/origin.h"
+#include "layer/setup.h"
+#include "merge/merge.h"
+#include "object/attr.h"
+#include "object/data.h"
+#include "object/dir.h"
+#include "object/fdcache.h"
+#include "object/impure.h"
+#include "object/index.h"
+#include "object/ino.h"
+#include "object/inode.h"
+#include "object/lookup.h"
+#include "object/object.h"
+#include "object/pending.h"
+#include "object/place.h"
+#include "object/prot.h"
+#include "object/realdir.h"
+#include "object/say.h"
+#include "object/stand-in.h"
+#include "util/err.h"
+
+#include <errno.h>
+
+/*
+ * A directory without a listing is asked layer by layer; after this many questions the whole of it
+ * is read, which costs about as much as the questions did.
+ */
+#define ASKED_ENOUGH 48
+
+/*
+ * An upper directory over a lower one that was made elsewhere gets its origin, as the kernel gives it
+ * one when it is looked up. Failure costs nothing but that.
+ */
+static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name,
+			const struct un_found *f)
+{
+	struct un_realdir *up = f->hits[0].dir, *low = f->hits[1].dir;
+	const char *low_name = f->hits[1].name ? f->hits[1].name : name;
+	uint8_t value[UN_ORIGIN_MAX];
+	struct un_fd *ufd, *lfd;
+	ssize_t n = -1;
+
+	if (fs->read_only || !fs->upper->caps.xattr || up->hollow || low->hollow)
+		return;
+	if (un_realdir_open(fs, low, &lfd) == 0) {
+		n = un_origin_format(low->layer, lfd->fd, low_name, value);
+		un_fdcache_put(fs->fds, lfd);
+	}
+	if (n <= 0 || un_realdir_open(fs, up, &ufd) < 0)
+		return;
+	if (un_dir_mark_impure(fs, up, ufd->fd) == 0)
+		un_ignore(un_mark_set(fs->upper, fs->layers->dialect, ufd->fd, name, UN_MARK_ORIGIN,
+				      value, (size_t)n));
+	un_fdcache_put(fs->fds, ufd);
+	/* The mark has moved its time of change. */
+	if (fs->stale)
+		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
+}
+
+/* The stack of a directory that was found; its number is that of the topmost lower, if any. */
+static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *name,
+			   const struct un_found *f, struct un_inode *inode)
+{
+	struct un_dirinfo *d = inode->d;
+
+	d->stack = g_new(struct un_realdir *, f->n + 1); /* + 1: an upper may come by copy-up */
+	for (unsigned i = 0; i < f->n; i++) {
+		const struct un_hit *h = &f->hits[i];
+		struct un_realdir *rd =
+			un_realdir_new(h->layer, h->dir, h->name ? h->name : name, &h->st);
+
+		rd->opaque = h->opaque;
+		rd->xwhiteouts = h->xwhiteouts;
+		rd->impure = h->impure;
+		d->stack[d->n++] = rd;
+	}
+	if (inode->upper)
+		d->stack[0]->redirect = g_strdup(f->redirect);
+	inode->dev = d->stack[0]->dev;
+	inode->rino = d->stack[0]->ino;
+	inode->origin = inode->upper && (f->n > 1 || f->hits[0].origin);
+	if (inode->upper && f->n > 1 && !f->hits[0].origin)
+		give_origin(fs, dir, name, f);
+	un_ino_of_dir(fs, dir, name, f, inode);
+	if (inode->upper)
+		un_ino_own_dir(fs, inode);
+}
+
+static void fill_prot(struct un_inode *inode, const struct statx *st)
+{
+	inode->prot |= (uint8_t)un_prot_of_stat(st);
+	inode->prot_known = !inode->upper;
+}
+
+static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
+		     const struct un_found *f, struct un_inode *inode)
+{
+	const struct un_hit *h = &f->hits[0];
+	struct un_realdir *rd = h->dir;
+	struct un_fd *fd;
+	bool look;
+	int r;
+
+	inode->dev = un_stx_dev(&h->st);
+	inode->rino = h->st.stx_ino;
+	inode->seen_ino = h->real_ino;
+	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
+	inode->covered = un_stx_is_covered(&h->st);
+	un_place_set_locked(fs, inode, rd, name);
+	inode->data = un_data_new(f, name);
+	inode->metacopy = inode->data != NULL;
+	if (h->no_xattrs && !fs->revalidate)
+		inode->xattrs = UN_XATTR_NONE;
+	if (!inode->upper) {
+		/* What an index keeps together is one, wherever it is found. */
+		inode->ino =
+			un_ino_natural(fs, inode->dev, inode->rino,
+				       un_index_wanted(fs, h->layer, &h->st) ? 0 : dir->d->salt);
+		return 0;
+	}
+	r = un_realdir_open(fs, rd, &fd);
+	if (r < 0)
+		return r;
+	look = inode->type == DT_REG ? h->origin : rd->impure;
+	if (look && h->st.stx_nlink > 1)
+		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
+	if (inode->ix && inode->ix->ino)
+		inode->ino = un_ino_natural(fs, inode->ix->dev, inode->ix->ino, 0);
+	else
+		inode->ino = un_ino_of_upper(fs, rd, fd->fd, name, &h->st, look, &inode->origin);
+	if (!inode->ino)
+		un_ino_own(fs, inode, rd, name);
+	un_fdcache_put(fs->fds, fd);
+	return 0;
+}
+
+/* One more name of an upper file that is known already; NULL if it is not. */
+static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *h)
+{
+	struct un_inode *inode = un_key_find(fs, un_stx_dev(&h->st), h->st.stx_ino);
+
+	if (inode && inode->type != IFTODT(h->st.stx_mode)) {
+		un_inode_put(fs,
+			     inode); /* its number was given to something else behind our back */
+		inode = NULL;
+	}
+	return inode;
+}
+
+/*
+ * A lower may contain the upper or the work directory; seen through it they would show themselves
+ * being changed. ELOOP, as in the kernel (overlay-format 1.3).
+ */
+static bool is_trap(struct un_fs *fs, const struct un_found *f)
+{
+	for (unsigned i = 0; fs->upper && i < f->n; i++) {
+		const struct statx *st = &f->hits[i].st;
+
+		if (!S_ISDIR(st->stx_mode) || f->hits[i].layer == fs->upper)
+			continue;
+		for (unsigned t = 0; t < G_N_ELEMENTS(fs->traps); t++)
+			if (fs->traps[t].ino == f->hits[i].real_ino &&
+			    fs->traps[t].dev == un_stx_dev(st))
+				return true;
+	}
+	return false;
+}
+
+/* A new inode for what was found, in no table yet. */
+static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
+			  const struct un_found *f, struct un_inode **ret)
+{
+	const struct un_hit *top = &f->hits[0];
+	struct un_inode *inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
+	int r = 0;
+
+	inode->upper = top->layer == fs->upper;
+	fill_prot(inode, &top->st);
+	if (S_ISDIR(top->st.stx_mode))
+		fill_directory(fs, dir, name, f, inode);
+	else
+		r = fill_file(fs, dir, name, f, inode);
+	if (r < 0) {
+		un_inode_put(fs, inode);
+		return r;
+	}
+	*ret = inode;
+	return 0;
+}
+
+/* @inode is new: into the tables with it, or take the one somebody else put there meanwhile. */
+static struct un_inode *enter_tables(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_inode *other = NULL;
+
+	if (inode->type == DT_DIR)
+		return inode;
+	if (inode->upper)
+		other = un_key_claim(fs, inode);
+	if (!other && inode->ix && inode->ix->ino)
+		other = un_links_claim(fs, inode);
+	if (other) {
+		un_inode_put(fs, inode);
+		inode = other;
+	}
+	return inode;
+}
+
+/* The inode of an upper file in the index, as a lower name of it leads there. */
+static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f,
+			  struct un_index *ix, const struct statx *st, struct un_inode **ret)
+{
+	struct un_inode *inode = un_key_find(fs, un_stx_dev(st), st->stx_ino);
+	struct un_found here = *f;
+	int meta;
+
+	if (inode && inode->ix && inode->ix->published) {
+		un_index_resolve(fs, inode, ix->lower_nlink);
+		g_free(ix);
+		*ret = inode;
+		return 0;
+	}
+	un_inode_put(fs, inode);
+	meta = un_index_is_metacopy(fs, ix);
+	if (meta > 0 && !fs->metacopy_follow) {
+		f->refused = fs->upper;
+		f->refused_mark = UN_MARK_METACOPY;
+		meta = -EPERM;
+	}
+	if (meta < 0) {
+		g_free(ix);
+		return meta;
+	}
+	inode = un_inode_new(fs, IFTODT(st->stx_mode));
+	inode->upper = true;
+	fill_prot(inode, st);
+	inode->dev = un_stx_dev(st);
+	inode->rino = st->stx_ino;
+	inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
+	inode->ino = un_ino_natural(fs, ix->dev, ix->ino, 0);
+	un_index_attach(fs, inode, ix, st);
+	/* Its data, if it has none: that of the lower file which led here. */
+	if (meta) {
+		if (!here.metacopy) {
+			here.metacopy = true;
+			here.data = &here.hits[0];
+		}
+		here.redirect = NULL;
+		inode->data = un_data_new(&here, name);
+		inode->data->redirect = un_index_redirect(fs, ix);
+		inode->metacopy = true;
+	}
+	*ret = enter_tables(fs, inode);
+	return 0;
+}
+
+/*
+ * A lower file with several names. 1: *ret stands for all of them; 0: *ret_ix is what makes a new inode
+ * so, or NULL if it cannot be; or -errno.
+ */
+static int find_linked(struct un_fs *fs, const char *name, struct un_found *f,
+		       struct un_inode **ret, struct un_index **ret_ix)
+{
+	const struct un_hit *top = &f->hits[0];
+	struct un_index *ix;
+	struct un_fd *fd;
+	struct statx st;
+	int r;
+
+	*ret_ix = NULL;
+	*ret = un_links_find(fs, un_stx_dev(&top->st), top->st.stx_ino);
+	if (*ret && (*ret)->type == IFTODT(top->st.stx_mode)) {
+		un_index_resolve(fs, *ret, top->st.stx_nlink);
+		return 1;
+	}
+	un_inode_put(fs, *ret);
+	r = un_realdir_open(fs, top->dir, &fd);
+	if (r < 0)
+		return r;
+	r = un_index_new(fs, top->layer, fd->fd, top->name ? top->name : name, &top->st, &ix);
+	un_fdcache_put(fs->fds, fd);
+	if (r < 0 || !ix)
+		return r;
+	r = un_index_look(fs, ix, &top->st, &st);
+	if (r > 0) {
+		r = inode_in_index(fs, name, f, ix, &st, ret);
+		return r < 0 ? r : 1;
+	}
+	if (r < 0)
+		g_free(ix);
+	else
+		*ret_ix = ix;
+	return r;
+}
+
+static int inode_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
+			    struct un_found *f, struct un_inode **ret)
+{
+	const struct un_hit *top = &f->hits[0];
+	struct un_inode *inode = NULL;
+	struct un_index *ix;
+	unsigned seq;
+	int r;
+again:
+	ix = NULL;
+	r = 0;
+	seq = atomic_load(&fs->index_seq);
+	if (top->layer == fs->upper && !S_ISDIR(top->st.stx_mode))
+		inode = known_upper_file(fs, top);
+	if (inode) {
+		*ret = inode;
+		return 0;
+	}
+	if (is_trap(fs, f))
+		return -ELOOP;
+	if (un_index_wanted(fs, top->layer, &top->st))
+		r = find_linked(fs, name, f, ret, &ix);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = new_from_found(fs, dir, name, f, &inode);
+	if (r < 0) {
+		g_free(ix);
+		return r;
+	}
+	if (ix) {
+		inode->ix = ix;
+		ix->inode = inode;
+	}
+	*ret = enter_tables(fs, inode);
+	/* Copied up, and forgotten again, between the look into the index and now? */
+	if (ix && *ret == inode && atomic_load(&fs->index_seq) != seq) {
+		un_inode_put(fs, inode);
+		inode = NULL;
+		goto again;
+	}
+	return 0;
+}
+
+/* timeout=0: is what the layers say still what @inode stands for? */
+static bool still_the_same(struct un_fs *fs, struct un_inode *inode, const struct un_found *f)
+{
+	bool upper = f->hits[0].layer == fs->upper;
+
+	if (inode->type != IFTODT(f->hits[0].st.stx_mode) || inode->upper != upper)
+		return false;
+	if (inode->type != DT_DIR)
+		return inode->dev == un_stx_dev(&f->hits[0].st) &&
+		       (inode->rino == f->hits[0].st.stx_ino ||
+			!un_layer_numbers_last(f->hits[0].layer, false));
+	if (inode->d->n != f->n)
+		return false;
+	for (unsigned i = 0; i < f->n; i++)
+		if (inode->d->stack[i]->dev != un_stx_dev(&f->hits[i].st) ||
+		    (inode->d->stack[i]->ino != f->hits[i].st.stx_ino &&
+		     un_layer_numbers_last(f->hits[i].layer, true)))
+			return false;
+	return true;
+}
+
+/* Where numbers do not last, others stand in for them from here on. */
+static void stand_in(struct un_hit *h, const char *name)
+{
+	h->real_ino = h->st.stx_ino;
+	if (!un_layer_numbers_last(h->layer, S_ISDIR(h->st.stx_mode)))
+		h->st.stx_ino = un_stand_in(h->dir, h->name ? h->name : name);
+}
+
+static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
+		      struct un_merge_dir *md, struct un_found *f)
+{
+	unsigned from = 0;
+	bool first_only = false;
+	int r;
+
+	if (dir->d->listing && !fs->revalidate) {
+		struct un_entry *e = un_listing_find(dir->d->listing, name);
+
+		if (!e || (e->flags & UN_ENTRY_HIDDEN))
+			return -ENOENT;
+		from = e->pos;
+		first_only = e->type == DT_DIR && !(e->flags & UN_ENTRY_MORE);
+	} else {
+		atomic_fetch_add(&dir->d->asked, dir->d->n);
+	}
+	un_dir_merge(fs, dir, md);
+	r = un_merge_lookup(md, name, from, first_only, f);
+	for (unsigned i = 0; r == 0 && i < f->n; i++)
+		stand_in(&f->hits[i], name);
+	if (r == 0 && f->data)
+		stand_in(f->data, name);
+	return r;
+}
+
+/*
+ * timeout=0, and a lower file whose number tells nothing: another may mean another file, which what is
+ * open would not lead to.
+ */
+static void seen_again(struct un_fs *fs, struct un_inode *inode, const struct un_hit *h)
+{
+	if (inode->type != DT_REG || un_layer_numbers_last(h->layer, false))
+		return;
+	un_mutex_lock(&inode->lock);
+	if (!inode->upper && inode->seen_ino != h->real_ino) {
+		un_fdcache_clear(fs->fds, &inode->io);
+		inode->seen_ino = h->real_ino;
+	}
+	un_mutex_unlock(&inode->lock);
+}
+
+static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, bool replace,
+		   struct un_inode **inode)
+{
+	struct un_inode *other;
+
+	/* A hard link found again under a name it has. */
+	other = un_name_find(fs, dir, name);
+	if (other == *inode) {
+		un_inode_put(fs, other);
+		return 0;
+	}
+	un_inode_put(fs, other);
+	if ((*inode)->upper && (*inode)->type != DT_DIR && !(*inode)->ix)
+		un_place_named(fs, *inode, un_dir_upper(fs, dir), name);
+	other = un_name_add(fs, *inode, dir, name, replace);
+	if (other) {
+		un_inode_put(fs, *inode);
+		*inode = other;
+	}
+	return 0;
+}
+
+/* A name of a file in the index was found: it is counted, and if @below it gets its own entry. */
+static void indexed_name(struct un_fs *fs, struct un_inode *dir, const char *name,
+			 struct un_inode *inode, bool below)
+{
+	if (!inode->ix || !inode->upper)
+		return;
+	un_index_named(fs, inode);
+	if (below)
+		un_alias_later(fs, dir, name);
+}
+
+/* The attributes of what was found just now, if nobody but us has @inode: then they are still true. */
+static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un_found *f,
+		       struct statx *st)
+{
+	const struct statx *top = &f->hits[0].st;
+	bool ok;
+
+	un_mutex_lock(&inode->lock);
+	ok = atomic_load(&inode->refs) == 1 && inode->upper == (f->hits[0].layer == fs->upper) &&
+	     un_stx_dev(top) == inode->dev && top->stx_ino == inode->rino;
+	if (ok) {
+		*st = *top;
+		un_attr_adjust(fs, inode, st);
+	}
+	un_mutex_unlock(&inode->lock);
+	return ok;
+}
+
+int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
+		     struct un_inode **ret, struct statx *st)
+{
+	struct un_inode *inode = NULL, *known = NULL;
+	struct un_merge_dir md;
+	struct un_found f = { .n = 0 };
+	bool asked, told = false;
+	int r;
+
+	if (dir->d->dead)
+		return -ENOENT;
+	known = un_name_find(fs, dir, name);
+	if (known && !fs->revalidate) {
+		inode = known;
+		goto found;
+	}
+	r = ask_layers(fs, dir, name, &md, &f);
+	asked = r == 0;
+	if (r == -ENODATA) {
+		un_say_no_data(fs, dir, name);
+		r = -EIO;
+	}
+	if (r == 0 && f.n == 0)
+		r = -ENOENT;
+	if (r == 0 && known && still_the_same(fs, known, &f)) {
+		inode = un_inode_ref(known);
+		seen_again(fs, inode, &f.hits[0]);
+	} else {
+		/* Only proof takes the name away, not a question that failed. */
+		if (known && (r == 0 || r == -ENOENT))
+			un_name_drop(fs, known, dir, name);
+		if (r == 0)
+			r = inode_from_found(fs, dir, name, &f, &inode);
+		if (r == 0)
+			r = publish(fs, dir, name, known != NULL, &inode);
+		if (r == 0)
+			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
+		told = r == 0 && st && attrs_told(fs, inode, &f, st);
+	}
+	un_inode_put(fs, known);
+	if (r == -EPERM && f.refused)
+		un_say_refused(fs, dir, name, f.refused, f.refused_mark);
+	if (asked)
+		un_found_done(&f);
+	if (r < 0)
+		return r;
+found:
+	if (st && !told) {
+		r = un_getattr(fs, inode, st);
+		if (r < 0) {
+			un_inode_put(fs, inode);
+			return r;
+		}
+	}
+	*ret = inode;
+	return 0;
+}
+
+int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
+	      struct statx *st)
+{
+	int r;
+
+	if (un_name_too_long(name))
+		return -ENAMETOOLONG;
+	if (dir->type != DT_DIR)
+		return -ENOTDIR;
+	if (atomic_load(&dir->d->asked) > ASKED_ENOUGH && !fs->revalidate) {
+		un_ns_write(dir);
+		if (!dir->d->listing && !dir->d->dead) {
+			atomic_store(&dir->d->asked, 0);
+			/* A directory that cannot be read can be searched all the same. */
+			un_ignore(un_dir_list_locked(fs, dir));
+		}
+		un_ns_unlock(dir);
+	}
+	un_ns_read(dir);
+	r = un_lookup_locked(fs, dir, name, ret, st);
+	if (r == 0 && dir->d->listing && un_listing_shown(dir->d->listing) > UN_ATTRS_FIRST)
+		atomic_fetch_add(&dir->d->looked_up, 1);
+	un_ns_unlock(dir);
+	return r;
+}

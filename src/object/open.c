@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A descriptor of an object's data, opened on the layer that has them, as whoever may. */
+#include "layer/layer.h"
+#include "object/data.h"
+#include "object/fdcache.h"
+#include "object/object.h"
+#include "object/open.h"
+#include "object/place.h"
+#include "object/realdir.h"
+#include "object/stage.h"
+#include "object/stand-in.h"
+#include "util/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static int open_flags(unsigned flags)
+{
+	int append = flags & UN_FD_APPEND ? O_APPEND : 0;
+
+	if (!(flags & UN_FD_WRITE))
+		return O_RDONLY;
+	return append | (flags & UN_FD_READ ? O_RDWR : O_WRONLY);
+}
+
+static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
+{
+	/* O_NONBLOCK: should it be a fifo by now, nobody waits for it. */
+	int how = open_flags(flags) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+	int fd = -EPERM;
+
+	/* A lower's times are left alone where that is allowed: owner or root. */
+	if (at->layer->index > 0 && at->layer->clone < 0 && *at->name)
+		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how | O_NOATIME, 0);
+	if (fd == -EPERM)
+		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how, 0);
+	return fd;
+}
+
+struct lifted_open {
+	struct un_fs *fs;
+	struct un_at *at;
+	unsigned flags;
+};
+
+static int open_lifted(void *data)
+{
+	struct lifted_open *o = data;
+
+	return open_at(o->fs, o->at, o->flags);
+}
+
+/*
+ * Write access: for both if possible, since reads follow; a file that may only be written, as that;
+ * one whose mode keeps its owner out, with the mode lifted (its descriptor was closed for want of
+ * room, zero-message.md 2.1).
+ */
+static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at, unsigned *flags)
+{
+	struct lifted_open o = { fs, at, *flags };
+	int fd;
+
+	if (*flags & UN_FD_WRITE)
+		o.flags |= UN_FD_READ;
+	fd = open_at(fs, at, o.flags);
+	if (fd == -EACCES && o.flags != *flags) {
+		fd = open_at(fs, at, *flags);
+		if (fd >= 0)
+			return fd;
+	}
+	/* `chattr +a` on the real file, which others set. */
+	if (fd == -EPERM && (*flags & UN_FD_WRITE) && inode->upper) {
+		o.flags |= UN_FD_APPEND;
+		fd = open_at(fs, at, o.flags);
+	}
+	if (fd == -EACCES && inode->upper) {
+		fd = un_lifted(fs, at->dirfd, at->name, open_lifted, &o);
+		if (fd == -EACCES && *at->name)
+			fd = un_lifted(fs, at->dirfd, "", open_lifted, &o);
+		if (fd >= 0)
+			*flags = o.flags | UN_FD_PIN;
+		return fd;
+	}
+	*flags = o.flags;
+	return fd;
+}
+
+/* Opened as *flags say, which say then how it could be opened. */
+static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flags,
+			struct un_layer **ret_layer)
+{
+	struct un_layer *l;
+	struct un_at at;
+	struct statx st;
+	int r = un_at_locked(fs, inode, &at);
+	un_autofd int fd = -1;
+
+	if (r < 0)
+		return r;
+	*ret_layer = l = at.layer;
+	fd = open_real(fs, inode, &at, flags);
+	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
+	un_at_done(fs, &at);
+	if (r == -ENOENT || r == -ELOOP)
+		return -ESTALE;
+	if (r < 0)
+		return r;
+	if (IFTODT(st.stx_mode) != inode->type || !un_is_same(l, &st, inode->dev, inode->rino))
+		return -ESTALE;
+	return un_take_fd(&fd);
+}
+
+int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
+{
+	struct un_layer *l;
+
+	return open_checked(fs, inode, &flags, &l);
+}
+
+static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+{
+	bool write = flags & UN_FD_WRITE;
+	struct un_layer *l;
+	int fd;
+
+	if (inode->data && write)
+		return -EIO; /* before its data is here: no caller does that */
+	if (inode->data)
+		return un_data_get_locked(fs, inode, ret);
+	fd = open_checked(fs, inode, &flags, &l);
+	if (fd < 0)
+		return fd;
+	/* Without a name this is now the way to the file. */
+	if (!inode->rdir)
+		flags |= UN_FD_PIN;
+	*ret = un_fdcache_add(fs->fds, &inode->io, l, fd, flags | (write ? UN_FD_DIRTY : 0));
+	return 0;
+}
+
+int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+{
+	int r = 0;
+
+	if (inode->type != DT_REG)
+		return inode->type == DT_DIR ? -EISDIR : -EINVAL;
+	*ret = un_fdcache_get(fs->fds, &inode->io, flags);
+	if (*ret)
+		return 0;
+	un_mutex_lock(&inode->lock);
+	*ret = un_fdcache_get(fs->fds, &inode->io, flags);
+	if (!*ret)
+		r = open_locked(fs, inode, flags, ret);
+	un_mutex_unlock(&inode->lock);
+	return r;
+}

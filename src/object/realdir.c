@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Directories of the layers. Each knows its parent and its name there, so that its descriptor can be
+ * closed when others need the room and opened again, one component at a time, whatever the depth.
+ */
+#include "layer/layer.h"
+#include "layer/setup.h"
+#include "merge/merge.h"
+#include "object/fdcache.h"
+#include "object/object.h"
+#include "object/realdir.h"
+#include "object/stand-in.h"
+#include "util/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#define OPEN_TRIES 1000
+
+struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent, const char *name,
+				  const struct statx *st)
+{
+	struct un_realdir *rd = g_new0(struct un_realdir, 1);
+
+	rd->layer = l;
+	rd->refs = 1;
+	rd->dev = un_stx_dev(st);
+	rd->ino =
+		parent && !un_layer_numbers_last(l, true) ? un_stand_in(parent, name) : st->stx_ino;
+	rd->parent = parent ? un_realdir_ref(parent) : NULL;
+	rd->is_root = parent == NULL;
+	rd->name = g_strdup(name);
+	rd->hollow = un_stx_is_mountpoint(st);
+	return rd;
+}
+
+struct un_realdir *un_realdir_ref(struct un_realdir *rd)
+{
+	atomic_fetch_add(&rd->refs, 1);
+	return rd;
+}
+
+void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
+{
+	/* Not recursive: a tree may be deeper than the stack. */
+	while (rd && atomic_fetch_sub(&rd->refs, 1) == 1) {
+		struct un_realdir *parent = rd->parent;
+
+		if (rd->is_root && rd->fd)
+			g_free(rd->fd); /* a root's: borrowed from the layer */
+		else
+			un_fdcache_clear(fs->fds, &rd->fd);
+		g_free(rd->name);
+		g_free(rd->redirect);
+		g_free(rd);
+		rd = parent;
+	}
+}
+
+int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
+		  mode_t mode)
+{
+	for (int i = 0;; i++) {
+		int fd = l->ops->open(l, dirfd, name, flags, mode);
+
+		if ((fd != -EMFILE && fd != -ENFILE) || i == 16)
+			return fd == -EMFILE ? -ENFILE : fd;
+		/* Everything may be in use for a moment by other threads: wait a little then. */
+		if (!un_fdcache_squeeze(fs->fds))
+			g_usleep(1000u << MIN(i, 7));
+	}
+}
+
+void un_tree_changes(struct un_fs *fs)
+{
+	un_mutex_lock(&fs->tree);
+	fs->tree_changing++;
+	un_mutex_unlock(&fs->tree);
+}
+
+void un_tree_settled_locked(struct un_fs *fs)
+{
+	fs->tree_changing--;
+	pthread_cond_broadcast(&fs->tree_settled);
+}
+
+/* Has any real directory been renamed since @seq? One whose rename is under way may have been: wait. */
+static bool has_moved_locked(struct un_fs *fs, uint64_t seq)
+{
+	while (fs->tree_changing && atomic_load(&fs->tree_seq) == seq)
+		pthread_cond_wait(&fs->tree_settled, &fs->tree.m);
+	return atomic_load(&fs->tree_seq) != seq;
+}
+
+static bool has_moved(struct un_fs *fs, uint64_t seq)
+{
+	bool moved;
+
+	un_mutex_lock(&fs->tree);
+	moved = has_moved_locked(fs, seq);
+	un_mutex_unlock(&fs->tree);
+	return moved;
+}
+
+static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, const char *name,
+			uint64_t seq)
+{
+	struct statx st;
+	int r;
+	un_autofd int fd = un_open_retry(fs, rd->layer, parent, name,
+					 O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
+	r = rd->layer->ops->stat(rd->layer, fd, "", &st);
+	if (r < 0)
+		return r;
+	/* Another number is news about the layer only if this is the place. */
+	if (st.stx_ino != rd->ino && has_moved(fs, seq))
+		return -ESTALE;
+	if (!un_is_same(rd->layer, &st, rd->dev, rd->ino))
+		return -ESTALE;
+	return un_take_fd(&fd);
+}
+
+/*
+ * The chain of directories from @rd up to the first that is open (or the root), so that opening again
+ * needs no recursion. Each is a reference. @ret_seq: to see whether one was renamed meanwhile.
+ */
+static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret_fd,
+				uint64_t *ret_seq)
+{
+	GPtrArray *chain = g_ptr_array_new();
+	struct un_realdir *at = rd;
+
+	un_mutex_lock(&fs->tree);
+	*ret_seq = atomic_load(&fs->tree_seq);
+	for (;;) {
+		*ret_fd = at->is_root ? un_fdcache_use(fs->fds, at->fd)
+				      : un_fdcache_get(fs->fds, &at->fd, 0);
+		if (*ret_fd)
+			break;
+		g_ptr_array_add(chain, un_realdir_ref(at));
+		at = at->parent;
+	}
+	un_mutex_unlock(&fs->tree);
+	return chain;
+}
+
+/*
+ * @fd is @rd from now on. Where its number did not prove it, it is only if nothing was renamed since the
+ * chain was read. NULL: something was, and @fd is closed.
+ */
+static struct un_fd *add_opened(struct un_fs *fs, struct un_realdir *rd, int fd, uint64_t seq)
+{
+	struct un_fd *ret = NULL;
+
+	if (un_layer_numbers_last(rd->layer, true))
+		return un_fdcache_add(fs->fds, &rd->fd, rd->layer, fd, 0);
+	un_mutex_lock(&fs->tree);
+	if (!has_moved_locked(fs, seq))
+		ret = un_fdcache_add(fs->fds, &rd->fd, rd->layer, fd, 0);
+	un_mutex_unlock(&fs->tree);
+	if (!ret)
+		un_close(fd);
+	return ret;
+}
+
+static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret,
+		      uint64_t *ret_seq)
+{
+	struct un_fd *fd;
+	GPtrArray *chain = chain_to_open(fs, rd, &fd, ret_seq);
+	int r = 0;
+
+	for (unsigned i = chain->len; i-- > 0;) {
+		struct un_realdir *at = chain->pdata[i];
+		char name[NAME_MAX + 1];
+		struct un_fd *next;
+
+		un_mutex_lock(&fs->tree);
+		g_strlcpy(name, at->name, sizeof(name));
+		un_mutex_unlock(&fs->tree);
+		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
+		if (r < 0)
+			break;
+		next = add_opened(fs, at, r, *ret_seq);
+		if (!next) {
+			r = -ESTALE;
+			break;
+		}
+		un_fdcache_put(fs->fds, fd);
+		fd = next;
+		r = 0;
+	}
+	for (unsigned i = 0; i < chain->len; i++)
+		un_realdir_put(fs, chain->pdata[i]);
+	g_ptr_array_free(chain, TRUE);
+	if (r < 0) {
+		un_fdcache_put(fs->fds, fd);
+		return r;
+	}
+	*ret = fd;
+	return 0;
+}
+
+int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
+{
+	if (rd->is_root) {
+		*ret = un_fdcache_use(fs->fds, rd->fd);
+		return 0;
+	}
+	*ret = un_fdcache_get(fs->fds, &rd->fd, 0);
+	if (*ret)
+		return 0;
+	for (int i = 0;; i++) {
+		uint64_t seq;
+		int r = open_chain(fs, rd, ret, &seq);
+
+		/* A rename on the way up or down shows as the wrong directory: look again. */
+		if (r != -ESTALE || !has_moved(fs, seq) || i == OPEN_TRIES)
+			return r;
+	}
+}
+
+struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
+					   struct un_realdir *parent, const char *name)
+{
+	struct un_realdir *old = rd->parent;
+
+	g_free(rd->name);
+	rd->parent = un_realdir_ref(parent);
+	rd->name = g_strdup(name);
+	atomic_fetch_add(&fs->tree_seq, 1);
+	return old;
+}
+
+/* ---- as merge/ asks for them ---------------------------------------------------------------------- */
+
+static int where_open(struct un_fs *fs, struct un_realdir *rd, struct un_where *ret)
+{
+	struct un_fd *fd;
+	int r;
+
+	*ret = (struct un_where){ .layer = rd->layer, .fd = -1, .dir = rd };
+	ret->opaque = rd->opaque;
+	/* In the upper they may have come since. */
+	ret->xwhiteouts = rd->xwhiteouts ||
+			  (rd->layer == fs->upper && !fs->read_only && !fs->upper->caps.mknod_whiteout);
+	if (rd->hollow)
+		return 0;
+	r = un_realdir_open(fs, rd, &fd);
+	if (r < 0)
+		return r;
+	ret->fd = fd->fd;
+	ret->pin = fd;
+	return 0;
+}
+
+static struct un_fs *fs_of(const struct un_where *w)
+{
+	return w->layer->owner;
+}
+
+static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
+{
+	struct un_inode *dir = ctx;
+	struct un_realdir *rd = dir->d->stack[pos];
+
+	return where_open(rd->layer->owner, rd, ret);
+}
+
+static void merge_close(void *ctx, unsigned pos, struct un_where *w)
+{
+	(void)ctx;
+	(void)pos;
+	un_fdcache_put(fs_of(w)->fds, w->pin);
+}
+
+/* The stack of the root never changes but for its first place. */
+static int merge_root(void *ctx, unsigned index, struct un_where *ret)
+{
+	struct un_inode *dir = ctx;
+	struct un_fs *fs = dir->d->stack[0]->layer->owner;
+	struct un_dirinfo *root = fs->root->d;
+
+	for (unsigned i = 0; i < root->n; i++) {
+		int r;
+
+		if (root->stack[i]->layer->index != index)
+			continue;
+		r = where_open(fs, un_realdir_ref(root->stack[i]), ret);
+		if (r < 0)
+			un_realdir_put(fs, root->stack[i]);
+		return r;
+	}
+	return -ENOENT;
+}
+
+static int merge_enter(void *ctx, const struct un_where *w, const char *name,
+		       const struct statx *st, struct un_where *ret)
+{
+	struct un_realdir *rd = un_realdir_new(w->layer, w->dir, name, st);
+	int r = where_open(fs_of(w), rd, ret);
+
+	(void)ctx;
+	if (r < 0)
+		un_realdir_put(fs_of(w), rd);
+	return r;
+}
+
+static void merge_leave(void *ctx, struct un_where *w)
+{
+	(void)ctx;
+	un_fdcache_put(fs_of(w)->fds, w->pin);
+	un_realdir_put(fs_of(w), w->dir);
+}
+
+static void *merge_ref(void *dir)
+{
+	return un_realdir_ref(dir);
+}
+
+static void merge_unref(void *ctx, void *dir)
+{
+	struct un_realdir *rd = dir;
+
+	(void)ctx;
+	un_realdir_put(rd->layer->owner, rd);
+}
+
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
+{
+	*ret = (struct un_merge_dir){
+		.dialect = fs->layers->dialect,
+		.n = dir->d->n,
+		.lowest = fs->layers->n,
+		.follow = fs->redirect_follow,
+		.metacopy = fs->metacopy_follow,
+		.data_only = fs->layers->n_data > 0,
+		.open = merge_open,
+		.close = merge_close,
+		.root = merge_root,
+		.enter = merge_enter,
+		.leave = merge_leave,
+		.ref = merge_ref,
+		.unref = merge_unref,
+		.ctx = dir,
+	};
+}
+
+bool un_dir_is_mountpoint(struct un_inode *dir, bool top)
+{
+	bool is = false;
+
+	un_mutex_lock(&dir->lock);
+	for (unsigned i = 0; i < (top ? MIN(dir->d->n, 1) : dir->d->n); i++)
+		is = is || dir->d->stack[i]->hollow;
+	un_mutex_unlock(&dir->lock);
+	return is;
+}
+
+struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir)
+{
+	if (dir->d->n == 0 || dir->d->stack[0]->layer != fs->upper)
+		return NULL;
+	return dir->d->stack[0];
+}

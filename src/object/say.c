@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whoever is refused a name sees an errno; why is for the log. Programs ask again and again, so each
+ * name is told of once, and only so many names, since they have to be remembered for that.
+ */
+#include "layer/layer.h"
+#include "layer/marks.h"
+#include "layer/setup.h"
+#include "object/inode.h"
+#include "object/object.h"
+#include "object/say.h"
+#include "util/log.h"
+
+#include <limits.h>
+
+#define SAID_MAX 256u
+#define DEPTH_MAX 512
+
+struct un_said {
+	struct un_mutex lock;
+	char *at;          /* where the union is mounted; NULL: not known */
+	GHashTable *lines; /* those said */
+	bool full;         /* it was said that no more are */
+};
+
+void un_say_init(struct un_fs *fs, const char *shown_at)
+{
+	struct un_said *s = g_new0(struct un_said, 1);
+
+	un_mutex_init(&s->lock);
+	s->at = g_strdup(shown_at);
+	s->lines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	fs->said = s;
+}
+
+void un_say_done(struct un_fs *fs)
+{
+	struct un_said *s = fs->said;
+
+	if (!s)
+		return;
+	g_hash_table_destroy(s->lines);
+	un_mutex_done(&s->lock);
+	g_free(s->at);
+	g_free(s);
+	fs->said = NULL;
+}
+
+/* One line: what a name may hold must not look like the end of it. */
+static void one_line(char *s)
+{
+	for (; *s; s++)
+		if (g_ascii_iscntrl(*s))
+			*s = '?';
+}
+
+static char *path_of(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	GString *path = g_string_new(name);
+	struct un_inode *at = un_inode_ref(dir);
+
+	for (int i = 0; at != fs->root; i++) {
+		char part[NAME_MAX + 1];
+		struct un_inode *up;
+
+		if (i == DEPTH_MAX || !un_name_any(at, &up, part)) {
+			g_string_prepend(path, ".../");
+			break;
+		}
+		g_string_prepend_c(path, '/');
+		g_string_prepend(path, part);
+		un_inode_put(fs, at);
+		at = up;
+	}
+	un_inode_put(fs, at);
+	if (fs->said->at) {
+		g_string_prepend_c(path, '/');
+		g_string_prepend(path, fs->said->at);
+	}
+	one_line(path->str);
+	return g_string_free(path, FALSE);
+}
+
+/* Takes @line over. */
+static void say(struct un_fs *fs, int level, char *line)
+{
+	struct un_said *s = fs->said;
+	bool new = false, last = false;
+
+	un_mutex_lock(&s->lock);
+	if (!s->full && !g_hash_table_contains(s->lines, line)) {
+		last = s->full = g_hash_table_size(s->lines) == SAID_MAX;
+		new = !last &&g_hash_table_add(s->lines, g_strdup(line));
+	}
+	un_mutex_unlock(&s->lock);
+	if (new)
+		un_log(level, "%s", line);
+	if (last)
+		un_log(level, "%s: more names cannot be had; they are not logged",
+		       s->at ? s->at : "the union");
+	g_free(line);
+}
+
+void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
+		    const struct un_layer *l, enum un_mark mark)
+{
+	g_autofree char *path = path_of(fs, dir, name);
+
+	say(fs, LOG_WARNING,
+	    g_strdup_printf("%s: not permitted: its mark %s in the layer %s is not followed (%s)",
+			    path, un_mark_name(fs->layers->dialect, mark), l->path,
+			    mark == UN_MARK_REDIRECT ? "redirect_dir=nofollow" : "metacopy=off"));
+}
+
+void un_say_no_data(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	g_autofree char *path = path_of(fs, dir, name);
+
+	say(fs, LOG_ERR,
+	    g_strdup_printf("%s: a file that has metadata only: no layer below has its data",
+			    path));
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Data. Reads and writes go to the inode's real file, wherever it is now; nothing is remembered of who
+ * opened it. A write to a lower file copies it up first.
+ */
+#include "setattr_i.h"
+
+#include "copyup/copyup.h"
+#include "layer/layer.h"
+#include "object/cred.h"
+#include "object/fdcache.h"
+#include "object/object.h"
+#include "object/open.h"
+#include "object/prot.h"
+#include "object/writeback.h"
+#include "union/union.h"
+#include "util/err.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+/*
+ * Fewer bytes than asked for are the end of the file, and need no second question, unless a signal or a
+ * network came in between: those stop between pages.
+ */
+static bool is_end(off_t at)
+{
+	return at % 4096 != 0;
+}
+
+ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off)
+{
+	struct un_fd *f;
+	size_t done = 0;
+	bool end = false;
+	int r = un_file_get(fs, inode, UN_FD_READ, &f);
+
+	if (r < 0)
+		return r;
+	while (done < size && !end) {
+		ssize_t n = f->layer->ops->pread(f->layer, f->fd, (char *)buf + done, size - done,
+						 off + (off_t)done);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0 && done == 0)
+			r = (int)n;
+		if (n < 0)
+			break;
+		done += (size_t)n;
+		end = n == 0 || is_end(off + (off_t)done);
+	}
+	/* All of it, which the kernel keeps from now on. */
+	if (off == 0 && end && r == 0)
+		un_fdcache_put_done(fs->fds, f);
+	else
+		un_fdcache_put(fs->fds, f);
+	return r < 0 ? r : (ssize_t)done;
+}
+
+off_t un_lseek(struct un_fs *fs, struct un_inode *inode, off_t off, int whence)
+{
+	struct un_fd *f;
+	off_t at;
+	int r = un_file_get(fs, inode, UN_FD_READ, &f);
+
+	if (r < 0)
+		return r;
+	at = lseek(f->fd, off, whence);
+	if (at < 0)
+		at = -errno;
+	un_fdcache_put(fs->fds, f);
+	return at;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+static int check_write(struct un_fs *fs, struct un_inode *inode, bool append)
+{
+	int p = un_prot(fs, inode);
+
+	if (p < 0)
+		return p;
+	if ((p & UN_PROT_IMMUTABLE) || ((p & UN_PROT_APPEND) && !append))
+		return -EPERM;
+	return 0;
+}
+
+/* The real file, in the upper, open for writing. */
+static int get_for_write(struct un_fs *fs, struct un_inode *inode, bool append, struct un_fd **ret)
+{
+	int r;
+
+	if (fs->read_only)
+		return -EROFS;
+	if (inode->type != DT_REG)
+		return inode->type == DT_DIR ? -EISDIR : -EINVAL;
+	r = check_write(fs, inode, append);
+	if (r == 0)
+		r = un_copyup(fs, inode, UN_COPY_ALL);
+	return r < 0 ? r : un_file_get(fs, inode, UN_FD_WRITE, ret);
+}
+
+/*
+ * The real file may only be appended to. *@f is for that alone and not for @w, unless the flag is gone by
+ * now; how much of @w is there already and is not written again (pages of a write-back cache), or -EPERM.
+ * @f is given back on failure.
+ */
+static ssize_t append_only(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
+			   struct un_fd **f)
+{
+	struct un_layer *u = fs->upper;
+	g_autofree char *there = NULL;
+	struct statx st;
+	size_t n = 0;
+	int r;
+
+	if (!(*f)->append || w->append)
+		return 0;
+	un_mutex_lock(&inode->lock);
+	r = inode->rdir ? 0 : -EPERM;
+	if (r == 0)
+		un_fdcache_clear(fs->fds, &inode->io);
+	un_mutex_unlock(&inode->lock);
+	un_fdcache_put(fs->fds, *f);
+	if (r == 0)
+		r = un_file_get(fs, inode, UN_FD_WRITE, f);
+	if (r < 0 || !(*f)->append)
+		return r;
+	r = u->ops->stat(u, (*f)->fd, "", &st);
+	if (r == 0 && (w->off > (off_t)st.stx_size || (!w->cached && w->off < (off_t)st.stx_size)))
+		r = -EPERM;
+	if (r == 0) {
+		n = MIN(w->size, (size_t)((off_t)st.stx_size - w->off));
+		there = g_malloc(n + 1);
+		if (n > 0 && (u->ops->pread(u, (*f)->fd, there, n, w->off) != (ssize_t)n ||
+			      memcmp(there, w->buf, n) != 0))
+			r = -EPERM;
+	}
+	if (r < 0)
+		un_fdcache_put(fs->fds, *f);
+	return r < 0 ? r : (ssize_t)n;
+}
+
+static int kill_bits(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
+		     bool *ret_killed)
+{
+	int r;
+
+	if (!inode->maybe_setid)
+		return 0;
+	r = un_kill_setid(fs, inode, cred);
+	if (r > 0)
+		*ret_killed = true;
+	return r < 0 ? r : 0;
+}
+
+/*
+ * Pages of a mapping reach us when the kernel gets to it, which may be after somebody has set the
+ * times by hand; those then stay (zero-message.md 2.3). Dirty pages are not kept longer than this.
+ */
+#define DIRTY_SECONDS 40
+
+static bool keeps_mtime(struct un_inode *inode, const struct un_write *w)
+{
+	uint32_t set = inode->mtime_set;
+
+	if (w->keep_mtime)
+		return true;
+	if (!w->cached) {
+		inode->mtime_set = 0;
+		return false;
+	}
+	return set && un_monotonic_seconds() - set < DIRTY_SECONDS;
+}
+
+static void restore_mtime(struct un_layer *u, int fd, const struct statx *before)
+{
+	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT },
+				  { before->stx_mtime.tv_sec, before->stx_mtime.tv_nsec } };
+
+	un_ignore(u->ops->utimens(u, fd, "", ts));
+}
+
+/* Of what was written before an error as much is told; @done: so much is there already. */
+static ssize_t write_all(struct un_layer *u, int fd, const struct un_write *w, size_t done)
+{
+	while (done < w->size) {
+		ssize_t n = u->ops->pwrite(u, fd, (const char *)w->buf + done, w->size - done,
+					   w->off + (off_t)done);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0 && done == 0)
+			return n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write *w,
+		 const struct un_cred *cred, bool *ret_killed)
+{
+	struct un_layer *u = fs->upper;
+	struct statx before;
+	struct un_fd *f;
+	ssize_t done;
+	bool keep;
+	int r;
+
+	*ret_killed = false;
+	/* Pages of a mapping were writable when they were mapped: flags have no say any more. */
+	r = get_for_write(fs, inode, w->append || w->cached, &f);
+	if (r < 0)
+		return r;
+	done = append_only(fs, inode, w, &f);
+	if (done < 0)
+		return done;
+	if (w->kill)
+		r = kill_bits(fs, inode, cred, ret_killed);
+	keep = r == 0 && keeps_mtime(inode, w) && u->ops->stat(u, f->fd, "", &before) == 0;
+	if (r == 0)
+		done = write_all(u, f->fd, w, (size_t)done);
+	if (keep && done > 0)
+		restore_mtime(u, f->fd, &before);
+	un_writeback_anew(fs, inode, w->off, (size_t)MAX(done, 0));
+	un_fdcache_put(fs->fds, f);
+	return r < 0 ? r : done;
+}
+
+int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, off_t len,
+		 const struct un_cred *cred, bool *ret_killed)
+{
+	struct un_fd *f;
+	int r;
+
+	*ret_killed = false;
+	/* As vfs_fallocate(): more room is no change of what is there. */
+	r = get_for_write(fs, inode, !(mode & ~FALLOC_FL_KEEP_SIZE), &f);
+	if (r < 0)
+		return r;
+	r = fs->upper->ops->fallocate(fs->upper, f->fd, mode, off, len);
+	un_fdcache_put(fs->fds, f);
+	/* The request does not say whether bits are to be cleared (zero-message.md 2.2). */
+	if (r == 0 && inode->maybe_setid && !un_is_root(cred))
+		r = kill_bits(fs, inode, cred, ret_killed);
+	return r;
+}
+
+ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
+			   struct un_inode *out, off_t out_off, size_t size,
+			   const struct un_cred *cred, bool *ret_killed)
+{
+	struct un_fd *src, *dst;
+	ssize_t n;
+	int r;
+
+	*ret_killed = false;
+	r = get_for_write(fs, out, false, &dst);
+	if (r < 0)
+		return r;
+	/* After the copy-up: both may be one file. */
+	r = un_file_get(fs, in, UN_FD_READ, &src);
+	if (r < 0) {
+		un_fdcache_put(fs->fds, dst);
+		return r;
+	}
+	n = dst->append ? -EPERM
+			: fs->upper->ops->copy_range(fs->upper, src->fd, in_off, dst->fd, out_off,
+						     size);
+	un_fdcache_put(fs->fds, src);
+	un_fdcache_put(fs->fds, dst);
+	/* Between file systems below, or refused: the kernel then copies through the page cache itself. */
+	if (n == -EXDEV || n == -EPERM || n == -ENOSYS)
+		n = -EOPNOTSUPP;
+	if (n > 0 && out->maybe_setid && !un_is_root(cred)) {
+		r = kill_bits(fs, out, cred, ret_killed);
+		if (r < 0)
+			return r;
+	}
+	return n;
+}
