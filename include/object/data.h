@@ -2,6 +2,8 @@
 /* Where in the layers the data of a metacopy file is. */
 #pragma once
 
+#include "object/object.h"
+
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -14,7 +16,8 @@ struct un_inode;
 /* From a lookup's result; NULL if the object has its data itself. */
 struct un_data *un_data_new(const struct un_found *f, const char *name);
 /* The real file with the data, open for reading; @inode's lock is held. -EIO: it is not there. */
-int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret);
+int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
+	UN_INODE_LOCKED(inode);
 /*
  * The value of a metacopy mark that tells the digest fs-verity has of the open file @fd: its length, or
  * -errno of asking (-ENODATA, -ENOTTY, -EOPNOTSUPP: it has none). @ret: UN_META_MAX bytes.

@@ -2,6 +2,8 @@
 /* The names in a merged directory: one, as far as changing it needs to know, or all of them. */
 #pragma once
 
+#include "object/object.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,14 +19,18 @@ struct un_state {
 	uint8_t type;
 };
 int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
-		  struct un_state *ret);
+		  struct un_state *ret)
+	UN_NS_READ;
 /* Make sure there is a complete listing; ns is held for writing. */
-int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir);
+int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
+	UN_NS_WRITE;
 /* The same for somebody who lists it. */
-int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir);
+int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir)
+	UN_NS_WRITE;
 /* Tell the listing, if there is one, what is at the name now. ns is held for writing. */
 void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
-		 const struct un_state *now, uint64_t ino);
+		 const struct un_state *now, uint64_t ino)
+	UN_NS_WRITE;
 /* A listing is given with attributes up to so many names; beyond, after so many were looked up. */
 #define UN_ATTRS_FIRST 4096u
 #define UN_ATTRS_WANTED 16u

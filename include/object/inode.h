@@ -2,6 +2,9 @@
 /* The table of inodes: references, names, real numbers. Node ids are never used again. */
 #pragma once
 
+#include "object/node.h"
+#include "object/object.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -11,6 +14,8 @@ struct un_inode;
 
 void un_table_init(struct un_fs *fs);
 void un_table_done(struct un_fs *fs);
+/* Whatever the kernel had not forgotten when it went away; nobody else is there any more. */
+void un_table_forget(struct un_fs *fs);
 /* One reference, in no table but that of the ids. */
 struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type);
 struct un_inode *un_inode_ref(struct un_inode *inode);
@@ -39,15 +44,3 @@ struct un_inode *un_links_claim(struct un_fs *fs, struct un_inode *inode);
 void un_links_drop(struct un_fs *fs, struct un_inode *inode);
 
 void un_data_free(struct un_fs *fs, struct un_data *data);
-/* A reference to the inode the kernel calls @id, or NULL. */
-struct un_inode *un_inode_get(struct un_fs *fs, uint64_t id);
-
-/* Accepts NULL. */
-void un_inode_put(struct un_fs *fs, struct un_inode *inode);
-
-uint64_t un_inode_id(const struct un_inode *inode);
-
-/* The kernel is told of the inode once more / has forgotten @n tellings. */
-void un_inode_remember(struct un_fs *fs, struct un_inode *inode);
-
-void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n);

@@ -2,13 +2,14 @@
 /* From a name to an inode. */
 #pragma once
 
+#include "object/node.h"
+#include "object/object.h"
+
 struct statx;
 struct un_fs;
 struct un_inode;
 
 /* As un_lookup(), ns of @dir is held (for reading at least). @st may be NULL. */
 int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     struct un_inode **ret, struct statx *st);
-/* *ret is a reference. -ENOENT, -ENAMETOOLONG, -EPERM (a mark that is not followed), ... */
-int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
-	      struct statx *st);
+		     struct un_inode **ret, struct statx *st)
+	UN_NS_READ;

@@ -17,6 +17,7 @@
 #pragma once
 
 #include "object/types.h"
+#include "util/assert.h"
 #include "util/lock.h"
 #include "util/number-map.h"
 
@@ -24,6 +25,14 @@
 #include <glib.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+
+/* The lock of some inode, some directory's names, ... (util/lock.h). */
+UN_ROLE(un_inode_role);
+UN_ROLE(un_ns_role);
+UN_ROLE(un_tree_role);
+UN_ROLE(un_copying_role);
+UN_ROLE(un_inos_role);
+UN_ROLE(un_shard_role);
 
 struct un_fdcache;
 struct un_layer;
@@ -40,9 +49,11 @@ struct un_realdir {
 	/* To check what is opened again; where numbers do not last, the one made up for it. */
 	uint64_t dev, ino;
 	struct un_fd *fd;  /* home in the fd cache; of a layer's root: its own, never evicted */
-	struct un_realdir *parent; /* guarded by fs->tree; a reference; NULL: the layer's root */
-	char *name;                /* guarded by fs->tree */
-	char *redirect;            /* upper: where the layers below have it; guarded by fs->tree */
+	/* A reference; NULL: the layer's root. */
+	struct un_realdir *parent UN_GUARDED_BY(un_tree_role);
+	char *name UN_GUARDED_BY(un_tree_role);
+	/* Upper: where the layers below have it. */
+	char *redirect UN_GUARDED_BY(un_tree_role);
 	bool is_root;              /* of a layer (or the work directory): no parent, ever */
 	bool hollow;               /* a sub-mount of the layer, not entered: shown empty */
 	bool opaque;               /* carries an opaque mark */
@@ -56,8 +67,9 @@ struct un_realdir {
 struct un_name {
 	struct un_inode *dir; /* a reference */
 	struct un_inode *inode;
-	struct un_name *next; /* of the same inode; guarded by inode->lock */
-	bool gone; /* from the layer, and about to be dropped here; guarded by inode->lock */
+	struct un_name *next UN_GUARDED_BY(un_inode_role); /* of the same inode */
+	/* From the layer, and about to be dropped here. */
+	bool gone UN_GUARDED_BY(un_inode_role);
 	char name[];
 };
 
@@ -69,7 +81,7 @@ struct un_dirinfo {
 	pthread_rwlock_t ns;       /* names in the directory, and what follows */
 	struct un_realdir **stack; /* layers that have it, top first; references */
 	unsigned n;
-	struct un_listing *listing; /* complete, or NULL */
+	struct un_listing *listing UN_GUARDED_BY(un_ns_role); /* complete, or NULL */
 	atomic_uint asked;          /* layers asked for names since there is no listing */
 	atomic_uint looked_up;      /* names, one by one, since there is one of many names */
 	/*
@@ -77,19 +89,19 @@ struct un_dirinfo {
 	 * since it was changed.
 	 */
 	atomic_uint accessed;
-	/* Its upper is marked impure: is it? A listing that is under way; guarded by the inode's lock. */
+	/* Its upper is marked impure: is it? A listing that is under way. */
 	struct un_pure {
 		uint64_t next; /* the position up to which nothing with an origin was seen */
 		unsigned seq;  /* un_realdir.impure_seq at the beginning */
-	} pure;
+	} pure UN_GUARDED_BY(un_inode_role);
 	bool dead;          /* removed */
 	uint64_t salt; /* not 0: what is in it below is shown elsewhere, too, with numbers of its own */
 	struct statx *last; /* dead: its attributes */
 	/*
 	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
-	 * layer says .real, .shown is shown. Guarded by the inode's lock.
+	 * layer says .real, .shown is shown.
 	 */
-	struct un_hidden hidden;
+	struct un_hidden hidden UN_GUARDED_BY(un_inode_role);
 };
 
 enum un_xattr_state {
@@ -121,15 +133,16 @@ struct un_data {
 struct un_index {
 	struct un_inode *inode;
 	uint64_t dev, ino;    /* of the lower file; ino 0: not known, then not in fs->links */
-	unsigned known;       /* names in @inode's list */
-	unsigned shown;       /* link count when it was last told */
-	unsigned lower_nlink; /* 0: not known */
-	int delta;            /* link count shown = the real one + delta */
-	int told;             /* unresolved: the difference to the lower's count, ... */
-	bool unresolved;      /* ... which has to be seen first; until then no count is final */
-	bool published;       /* the upper file is in the index, ... */
-	bool absolute;        /* the mark tells the count from the lower's, not from the upper's */
-	struct un_hidden hidden; /* a time of change that came by an alias nobody asked for */
+	unsigned known UN_GUARDED_BY(un_inode_role);       /* names in @inode's list */
+	unsigned shown UN_GUARDED_BY(un_inode_role);       /* link count when it was last told */
+	unsigned lower_nlink UN_GUARDED_BY(un_inode_role); /* 0: not known */
+	int delta UN_GUARDED_BY(un_inode_role);            /* link count shown = the real one + delta */
+	int told UN_GUARDED_BY(un_inode_role);             /* unresolved: the difference to the lower's count, ... */
+	bool unresolved UN_GUARDED_BY(un_inode_role);      /* ... which has to be seen first; until then no count is final */
+	bool published UN_GUARDED_BY(un_inode_role);       /* the upper file is in the index, ... */
+	bool absolute UN_GUARDED_BY(un_inode_role);        /* the mark tells the count from the lower's, not from the upper's */
+	/* A time of change that came by an alias nobody asked for. */
+	struct un_hidden hidden UN_GUARDED_BY(un_inode_role);
 	char name[];          /* ... under this name */
 };
 
@@ -145,15 +158,15 @@ struct un_inode {
 	struct un_mutex lock;    /* all below, but for dirinfo */
 	atomic_bool upper;       /* the real object is in the upper; never back */
 	bool origin;             /* it carries an origin (upper) */
-	bool copying;            /* a copy-up is under way; guarded by fs->copying */
-	bool unlinked;           /* it has lost its last name */
-	bool tmpfile;            /* it never had one */
+	bool copying UN_GUARDED_BY(un_copying_role);            /* a copy-up is under way */
+	bool unlinked UN_GUARDED_BY(un_inode_role);           /* it has lost its last name */
+	bool tmpfile UN_GUARDED_BY(un_inode_role);            /* it never had one */
 	atomic_bool maybe_setid; /* mode may hold set-id bits */
-	bool prot_known;         /* prot holds the protattr mark too */
+	bool prot_known UN_GUARDED_BY(un_inode_role);         /* prot holds the protattr mark too */
 	bool keyed;              /* in the table by real number */
-	bool orphan;             /* has a link in the work directory, which does not count */
+	bool orphan UN_GUARDED_BY(un_inode_role);             /* has a link in the work directory, which does not count */
 	bool covered;            /* a lower file that something is mounted on: shown as that */
-	uint8_t prot;            /* UN_PROT_* */
+	uint8_t prot UN_GUARDED_BY(un_inode_role);            /* UN_PROT_* */
 	uint8_t xattrs;          /* enum un_xattr_state */
 	atomic_uint
 		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
@@ -164,17 +177,17 @@ struct un_inode {
 	atomic_uint published, committed, named;
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
-	uint64_t seen_ino;  /* of a lower file whose number is made up: what the layer said last */
+	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);  /* of a lower file whose number is made up: what the layer said last */
 	bool stand_in;      /* ino is in fs->stand_ins */
-	struct un_name *names;
+	struct un_name *names UN_GUARDED_BY(un_inode_role);
 
 	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
-	struct un_realdir *rdir;
-	char *rname; /* GRefString */
+	struct un_realdir *rdir UN_GUARDED_BY(un_inode_role);
+	char *rname UN_GUARDED_BY(un_inode_role); /* GRefString */
 	/* Open for reading or writing only if the object has its data, that is, !metacopy. */
 	struct un_fd *io;
 	atomic_bool metacopy; /* data is elsewhere: */
-	struct un_data *data;
+	struct un_data *data UN_GUARDED_BY(un_inode_role);
 	struct un_index *ix; /* set before it is in any table, then fixed */
 
 	struct un_dirinfo *d; /* directories */
@@ -186,7 +199,7 @@ struct un_inode {
 
 struct un_shard {
 	struct un_mutex lock;
-	GHashTable *set;
+	GHashTable *set UN_GUARDED_BY(un_shard_role);
 };
 
 struct un_fs {
@@ -236,20 +249,20 @@ struct un_fs {
 	uint64_t freed_seen;          /* that number, when un_fs_idle() last looked; its caller's */
 
 	struct un_mutex tree;          /* parent and name of every realdir, and: */
-	unsigned tree_changing;        /* renames under way on the layer, which are not in them yet */
+	unsigned tree_changing UN_GUARDED_BY(un_tree_role);        /* renames under way on the layer, which are not in them yet */
 	pthread_cond_t tree_settled;   /* with tree: one of those has come to its end */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
 	struct un_mutex copying;       /* every inode's `copying` */
 	pthread_cond_t copied;
 
 	struct un_mutex ino_lock; /* what follows */
-	uint64_t ino_devs[128];   /* devices in the order they were met */
-	unsigned n_ino_devs;
-	struct un_number_sieve ino_shown; /* object/ino.c */
-	struct un_number_map ino_claimed; /* number shown -> own number of who claimed it */
-	struct un_number_map ino_kept;    /* own number -> shown */
-	struct un_number_map ino_salts;   /* of directories in ino_kept, where it is not 0 */
-	GHashTable *stand_ins;            /* &inode->ino of upper objects whose number is made up */
+	uint64_t ino_devs[128] UN_GUARDED_BY(un_inos_role);   /* devices in the order they were met */
+	unsigned n_ino_devs UN_GUARDED_BY(un_inos_role);
+	struct un_number_sieve ino_shown UN_GUARDED_BY(un_inos_role); /* object/ino.c */
+	struct un_number_map ino_claimed UN_GUARDED_BY(un_inos_role); /* number shown -> own number of who claimed it */
+	struct un_number_map ino_kept UN_GUARDED_BY(un_inos_role);    /* own number -> shown */
+	struct un_number_map ino_salts UN_GUARDED_BY(un_inos_role);   /* of directories in ino_kept, where it is not 0 */
+	GHashTable *stand_ins UN_GUARDED_BY(un_inos_role);            /* &inode->ino of upper objects whose number is made up */
 
 	struct un_failures *failures; /* writeback.c */
 	atomic_uint_fast64_t copyups, copied_bytes;
@@ -261,24 +274,67 @@ struct un_fs {
 	void *stale_data;
 };
 
+/* For a function that is called with @inode's lock held. */
+#define UN_INODE_LOCKED(inode) UN_REQUIRES((inode)->lock, un_inode_role)
+/* ns of the directory it is about is held, for writing, or at least for reading. */
+#define UN_NS_WRITE UN_REQUIRES(un_ns_role)
+#define UN_NS_READ UN_REQUIRES_SHARED(un_ns_role)
+#define UN_TREE_LOCKED(fs) UN_REQUIRES((fs)->tree, un_tree_role)
+#define UN_INOS_LOCKED(fs) UN_REQUIRES((fs)->ino_lock, un_inos_role)
+
 static inline uint32_t un_monotonic_seconds(void)
 {
 	return (uint32_t)(g_get_monotonic_time() / G_USEC_PER_SEC) + 1;
 }
 
-static inline void un_ns_read(struct un_inode *dir)
+UN_LOCKS(struct un_inode, lock, un_inode, un_inode_role);
+UN_LOCKS(struct un_fs, tree, un_tree, un_tree_role);
+UN_LOCKS(struct un_fs, copying, un_copying, un_copying_role);
+UN_LOCKS(struct un_fs, ino_lock, un_inos, un_inos_role);
+
+static inline void un_ns_read(struct un_inode *dir) UN_ACQUIRES_SHARED(un_ns_role) UN_NO_TSA
 {
 	pthread_rwlock_rdlock(&dir->d->ns);
 }
 
-static inline void un_ns_write(struct un_inode *dir)
+static inline void un_ns_write(struct un_inode *dir) UN_ACQUIRES(un_ns_role) UN_NO_TSA
 {
 	pthread_rwlock_wrlock(&dir->d->ns);
 }
 
-static inline void un_ns_unlock(struct un_inode *dir)
+static inline void un_ns_unlock(struct un_inode *dir) UN_RELEASES_ANY(un_ns_role) UN_NO_TSA
 {
 	pthread_rwlock_unlock(&dir->d->ns);
+}
+
+/*
+ * For the analysis. Nobody else can reach it, since it is being made or freed; or its lock is held by a
+ * caller that the analysis cannot see, as through a callback.
+ */
+static inline void un_ns_is_ours(struct un_inode *dir) UN_ASSERTS(un_ns_role)
+{
+	(void)dir;
+}
+
+static inline void un_ns_is_held(struct un_inode *dir) UN_ASSERTS(un_ns_role) UN_NO_TSA
+{
+	UN_ASSERT(pthread_rwlock_tryrdlock(&dir->d->ns) != 0);
+}
+
+static inline void un_inode_is_held(struct un_inode *inode)
+	UN_ASSERTS(inode->lock, un_inode_role) UN_NO_TSA
+{
+	UN_ASSERT(pthread_mutex_trylock(&inode->lock.m) != 0);
+}
+
+static inline void un_index_is_ours(struct un_index *ix) UN_ASSERTS(un_inode_role)
+{
+	(void)ix;
+}
+
+static inline void un_realdir_is_ours(struct un_realdir *rd) UN_ASSERTS(un_tree_role)
+{
+	(void)rd;
 }
 
 /* Several directories at once, the same one twice or NULL allowed; at most 3. */
@@ -287,7 +343,7 @@ struct un_ns_set {
 	unsigned n;
 };
 static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, struct un_inode *b,
-				   struct un_inode *c)
+				   struct un_inode *c) UN_ACQUIRES(un_ns_role) UN_NO_TSA
 {
 	struct un_inode *all[3] = { a, b, c };
 
@@ -306,7 +362,7 @@ static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, st
 		un_ns_write(set->dirs[i]);
 }
 
-static inline void un_ns_unlock_set(struct un_ns_set *set)
+static inline void un_ns_unlock_set(struct un_ns_set *set) UN_RELEASES(un_ns_role) UN_NO_TSA
 {
 	for (unsigned i = set->n; i-- > 0;)
 		un_ns_unlock(set->dirs[i]);

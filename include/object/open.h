@@ -2,6 +2,8 @@
 /* A descriptor of an object's data. */
 #pragma once
 
+#include "object/object.h"
+
 struct un_fd;
 struct un_fs;
 struct un_inode;
@@ -13,4 +15,5 @@ struct un_inode;
 int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
 
 /* The object itself, not remembered anywhere, whoever has its data. */
-int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags);
+int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
+	UN_INODE_LOCKED(inode);

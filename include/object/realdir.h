@@ -2,6 +2,8 @@
 /* Directories on layers, which know their parents and names; and the way to them. */
 #pragma once
 
+#include "object/object.h"
+
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -25,15 +27,18 @@ int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
  * the other here can tell, and waits for un_tree_settled_locked(). Nobody else does: no lock is held between.
  */
 void un_tree_changes(struct un_fs *fs);
-void un_tree_settled_locked(struct un_fs *fs);
+void un_tree_settled_locked(struct un_fs *fs)
+	UN_TREE_LOCKED(fs);
 /*
  * It has been renamed on its layer; fs->tree is held. Returns what is left to be given back when the
  * lock is not held any more.
  */
 struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
-					   struct un_realdir *parent, const char *name);
+					   struct un_realdir *parent, const char *name)
+	UN_TREE_LOCKED(fs);
 /* The merged directory as merge/ wants it; the caller holds ns. */
-void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret);
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
+	UN_NS_READ;
 /*
  * Is something mounted on one of its real directories, which is not entered; or, @top, on the topmost, so
  * that only a stand-in is shown? The inode's lock is taken.

@@ -2,6 +2,9 @@
 /* Making objects in the work directory and publishing them; modes that are lifted for an instant. */
 #pragma once
 
+#include "object/node.h"
+#include "object/object.h"
+
 #include "layer/marks.h"
 
 #include <stdbool.h>
@@ -64,9 +67,3 @@ bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what,
 /* O_TMPFILE in the upper directory @dirfd, owned by @cred; a descriptor or -errno. */
 int un_make_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *what,
 		    const struct un_cred *cred);
-
-/*
- * The calling thread has no umask of its own (unshare(CLONE_FS) was refused), so it must leave the
- * process's alone, which is 0: what a caller's umask takes away is then not asked for in the first place.
- */
-void un_thread_shares_umask(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One FUSE request: decode, call core, reply exactly once. */
+/* One FUSE request: decode, call the union, reply exactly once. */
 #pragma once
 
 #include "union/fs.h"

@@ -9,10 +9,7 @@
 #pragma once
 
 #include "copyup/alias.h"
-#include "object/attr.h"
-#include "object/inode.h"
-#include "object/lookup.h"
-#include "object/stage.h"
+#include "object/node.h"
 #include "object/types.h"
 #include "union/fs.h"
 

@@ -33,9 +33,9 @@ static bool is_published(struct un_inode *inode)
 {
 	bool yes;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	yes = inode->ix && inode->ix->published && !inode->unlinked;
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return yes;
 }
 
@@ -121,7 +121,7 @@ void un_alias_known(struct un_fs *fs, struct un_inode *inode, bool now)
 	g_autoptr(GPtrArray) names = g_ptr_array_new();
 	bool all = fs->indexdir && is_published(inode);
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	for (struct un_name *n = all ? inode->names : NULL; n; n = n->next) {
 		size_t len = strlen(n->name) + 1;
 		struct un_pending *p = n->gone ? NULL : g_malloc0(sizeof(*p) + len);
@@ -132,7 +132,7 @@ void un_alias_known(struct un_fs *fs, struct un_inode *inode, bool now)
 		memcpy(p->name, n->name, len);
 		g_ptr_array_add(names, p);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	for (unsigned i = 0; i < names->len; i++) {
 		struct un_pending *p = names->pdata[i];
 

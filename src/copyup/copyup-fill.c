@@ -27,9 +27,9 @@ static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
 	struct statx st;
 	int r;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_data_get_locked(fs, inode, &src);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	if (r < 0)
 		return r == -ENOENT ? -EIO : r;
 	r = src->layer->ops->stat(src->layer, src->fd, "", &st);
@@ -44,7 +44,7 @@ static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
  * has set meanwhile is in data->before as well (un_setattr). From here on the file tells for itself.
  */
 static int restore_locked(struct un_fs *fs, struct un_inode *inode, int dst, const void *caps,
-			  ssize_t caps_len, bool times)
+			  ssize_t caps_len, bool times) UN_INODE_LOCKED(inode)
 {
 	const struct statx *before = &inode->data->before;
 	struct un_layer *u = fs->upper;
@@ -76,10 +76,10 @@ static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size, o
 	if (r == 0)
 		r = u->ops->truncate(u, dst, final);
 	if (r == 0) {
-		un_mutex_lock(&inode->lock);
+		un_inode_lock(inode);
 		r = restore_locked(fs, inode, dst, caps, size == UN_COPY_ALL ? caps_len : 0,
 				   size == UN_COPY_ALL);
-		un_mutex_unlock(&inode->lock);
+		un_inode_unlock(inode);
 	}
 	if (r == 0 && fs->sync)
 		r = u->ops->fsync(u, dst, false);
@@ -98,7 +98,7 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	ssize_t caps_len = -1;
 	int r;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
 	if (r >= 0)
 		r = u->ops->stat(u, dst, "", &before);
@@ -107,11 +107,11 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 		inode->data->filling = true;
 		caps_len = u->ops->getxattr(u, dst, "", "security.capability", caps, sizeof(caps));
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	if (r < 0)
 		return r;
 	r = fill(fs, inode, dst, size, (off_t)before.stx_size, caps, caps_len);
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (r < 0) {
 		/* What was written so far is not seen and gives its room back; its size must stay. */
 		un_ignore(u->ops->fallocate(u, dst, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
@@ -126,7 +126,7 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 		inode->data = NULL;
 		inode->xattrs = UN_XATTR_UNKNOWN;
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	un_data_free(fs, data);
 	return r;
 }

@@ -27,21 +27,21 @@ static bool begin(struct un_fs *fs, struct un_inode *inode, off_t size)
 {
 	bool ours;
 
-	un_mutex_lock(&fs->copying);
+	un_copying_lock(fs);
 	while (inode->copying)
-		pthread_cond_wait(&fs->copied, &fs->copying.m);
+		un_cond_wait(&fs->copied, &fs->copying);
 	ours = !is_done(inode, size);
 	inode->copying = ours;
-	un_mutex_unlock(&fs->copying);
+	un_copying_unlock(fs);
 	return ours;
 }
 
 static void end(struct un_fs *fs, struct un_inode *inode)
 {
-	un_mutex_lock(&fs->copying);
+	un_copying_lock(fs);
 	inode->copying = false;
 	pthread_cond_broadcast(&fs->copied);
-	un_mutex_unlock(&fs->copying);
+	un_copying_unlock(fs);
 }
 
 static int copyup_one(struct un_copyup_ctx *c)
@@ -68,10 +68,10 @@ static int copyup_one(struct un_copyup_ctx *c)
 /* Attributes of a file whose data is being copied are set when that is done, which sets them too. */
 static void wait_for(struct un_fs *fs, struct un_inode *inode)
 {
-	un_mutex_lock(&fs->copying);
+	un_copying_lock(fs);
 	while (inode->copying)
-		pthread_cond_wait(&fs->copied, &fs->copying.m);
-	un_mutex_unlock(&fs->copying);
+		un_cond_wait(&fs->copied, &fs->copying);
+	un_copying_unlock(fs);
 }
 
 /* The directory that leads to @at's ancestors: a reference, or NULL. */

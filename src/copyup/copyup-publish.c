@@ -72,7 +72,7 @@ static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 }
 
 /* Data stays where it is, or is in the copy. */
-static struct un_data *move_data(struct un_copyup_ctx *c)
+static struct un_data *move_data(struct un_copyup_ctx *c) UN_INODE_LOCKED(c->inode)
 {
 	struct un_inode *inode = c->inode;
 	struct un_data *old = inode->data, *data;
@@ -98,7 +98,7 @@ static struct un_data *move_data(struct un_copyup_ctx *c)
 	return NULL;
 }
 
-static void adopt_tmp(struct un_copyup_ctx *c, bool named)
+static void adopt_tmp(struct un_copyup_ctx *c, bool named) UN_INODE_LOCKED(c->inode)
 {
 	struct un_fs *fs = c->fs;
 	struct un_fd *f;
@@ -119,8 +119,9 @@ static void adopt_tmp(struct un_copyup_ctx *c, bool named)
 	c->tmp = -1;
 }
 
-/* What core knows of the object from now on. The inode's lock is held, a directory's ns too. */
+/* What is known of the object from now on. The inode's lock is held, a directory's ns too. */
 static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, const char *name)
+	UN_INODE_LOCKED(c->inode)
 {
 	struct un_inode *inode = c->inode;
 	struct un_fs *fs = c->fs;
@@ -148,20 +149,21 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		d->stack[0] = rd;
 		d->n++;
 		un_ino_own_dir(fs, inode);
+		un_ns_is_held(inode); /* publish() */
 		if (d->listing)
 			un_listing_shift(d->listing);
 		return;
 	}
 	un_fdcache_clear(fs->fds, &inode->io);
 	un_data_free(fs, move_data(c));
-	un_place_set_locked(fs, inode, parent, name);
+	un_place_set_locked(fs, c->inode, parent, name);
 	un_key_add(fs, inode);
 	adopt_tmp(c, parent != NULL);
 	c->named = false;
 }
 
 static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct un_realdir *parent,
-			  const char *name)
+			  const char *name) UN_NS_WRITE
 {
 	struct un_layer *u = c->fs->upper;
 	struct publish p = { .c = c, .name = name };
@@ -187,9 +189,9 @@ static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct 
 			c->hidden = true;
 		}
 		sync_parent(c, fd->fd);
-		un_mutex_lock(&c->inode->lock);
+		un_inode_lock(c->inode);
 		adopt_locked(c, parent, name);
-		un_mutex_unlock(&c->inode->lock);
+		un_inode_unlock(c->inode);
 		if (dir->d->listing) {
 			struct un_entry *e = un_listing_find(dir->d->listing, name);
 			uint8_t more = e ? e->flags & UN_ENTRY_MORE : 0;
@@ -216,10 +218,10 @@ static int adopt_nameless(struct un_copyup_ctx *c)
 		un_ignore(c->fs->upper->ops->unlink(c->fs->upper, c->fs->work, c->name, 0));
 		c->named = false;
 	}
-	un_mutex_lock(&c->inode->lock);
+	un_inode_lock(c->inode);
 	adopt_locked(c, NULL, NULL);
 	r = un_orphan_nameless(c->fs, c->inode);
-	un_mutex_unlock(&c->inode->lock);
+	un_inode_unlock(c->inode);
 	return r;
 }
 
@@ -243,13 +245,13 @@ static int publish_index(struct un_copyup_ctx *c)
 	fs->index_used = true;
 	atomic_fetch_add(&fs->index_seq, 1);
 	sync_parent(c, p.dirfd);
-	un_mutex_lock(&c->inode->lock);
+	un_inode_lock(c->inode);
 	ix->lower_nlink = c->st.stx_nlink;
 	ix->delta += (int)ix->lower_nlink - 1;
 	ix->absolute = true;
 	ix->published = true;
 	adopt_locked(c, fs->indexdir, ix->name);
-	un_mutex_unlock(&c->inode->lock);
+	un_inode_unlock(c->inode);
 	return 0;
 }
 
@@ -329,7 +331,7 @@ int un_copyup_run(struct un_copyup_ctx *c)
 	struct un_at at;
 	int r;
 
-	un_mutex_lock(&c->inode->lock);
+	un_inode_lock(c->inode);
 	r = un_at_locked(c->fs, c->inode, &at);
 	if (r == 0) {
 		c->lower = at.layer;
@@ -342,7 +344,7 @@ int un_copyup_run(struct un_copyup_ctx *c)
 		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !c->covered &&
 			  c->inode->type == DT_REG && c->st.stx_size > 0;
 	}
-	un_mutex_unlock(&c->inode->lock);
+	un_inode_unlock(c->inode);
 	if (r == 0 && c->meta)
 		find_digest(c);
 	if (r == 0)

@@ -288,7 +288,9 @@ static int set_other_marks(struct un_copyup_ctx *c)
 		r = un_mark_ordinary(c->fs, staged_dir(c), staged_name(c));
 	if (r < 0 || !c->index)
 		return r;
+	un_inode_lock(c->inode);
 	g_snprintf(count, sizeof(count), "L%+d", c->inode->ix->delta);
+	un_inode_unlock(c->inode);
 	return un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_NLINK, count,
 			   strlen(count));
 }

@@ -37,9 +37,9 @@ static void hide(struct un_hidden *h, const struct statx *before, const struct s
 void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
 			 const struct statx *after)
 {
-	un_mutex_lock(&dir->lock);
+	un_inode_lock(dir);
 	hide(&dir->d->hidden, before, after);
-	un_mutex_unlock(&dir->lock);
+	un_inode_unlock(dir);
 }
 
 void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
@@ -50,7 +50,7 @@ void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
 		hide(&ix->hidden, before, after);
 }
 
-static void adjust_indexed(struct un_index *ix, struct statx *st)
+static void adjust_indexed(struct un_index *ix, struct statx *st) UN_REQUIRES(un_inode_role)
 {
 	int count = (int)st->stx_nlink + ix->delta;
 
@@ -126,9 +126,9 @@ int un_getattr(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 {
 	int r;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_getattr_locked(fs, inode, st);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }
 
@@ -137,12 +137,12 @@ ssize_t un_readlink(struct un_fs *fs, struct un_inode *inode, char *buf, size_t 
 	struct un_at at;
 	ssize_t n;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	n = un_at_locked(fs, inode, &at);
 	if (n == 0) {
 		n = at.layer->ops->readlink(at.layer, at.dirfd, at.name, buf, size);
 		un_at_done(fs, &at);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return n;
 }

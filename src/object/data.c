@@ -165,7 +165,7 @@ ssize_t un_data_digest(int fd, uint8_t *ret)
 }
 
 /* Does the metacopy file's mark tell of the data @fd what fs-verity does? 0 or -EIO. */
-static int check_digest(struct un_fs *fs, struct un_inode *inode, int fd)
+static int check_digest(struct un_fs *fs, struct un_inode *inode, int fd) UN_INODE_LOCKED(inode)
 {
 	uint8_t told[UN_META_MAX], is[UN_META_MAX];
 	ssize_t n, m;

@@ -25,6 +25,7 @@ bool un_name_reserved(struct un_fs *fs, const char *name)
 }
 
 static int lower_positive(struct un_fs *fs, struct un_inode *dir, const char *name, bool *ret)
+	UN_NS_READ
 {
 	struct un_merge_dir md;
 	int r;
@@ -42,6 +43,7 @@ static int lower_positive(struct un_fs *fs, struct un_inode *dir, const char *na
  * an xattr whiteout.
  */
 static bool trusted_entry(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e)
+	UN_NS_READ
 {
 	struct un_inode *known;
 
@@ -111,7 +113,7 @@ void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		un_listing_remove(dir->d->listing, name);
 }
 
-static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access)
+static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access) UN_NS_WRITE
 {
 	struct un_merge_dir md;
 	struct un_listing *l;

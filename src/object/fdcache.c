@@ -7,21 +7,27 @@
 
 #include <glib.h>
 
+UN_ROLE(cache_role);
+
 struct un_fdcache {
 	struct un_mutex lock;
-	struct un_fd lru; /* list head; next = least recently used */
-	unsigned count, pinned, budget, pin_budget;
-	unsigned keep,
-		crowd; /* to keep of those that can be had again; so many in all ask for a look */
+	struct un_fd lru UN_GUARDED_BY(cache_role); /* list head; next = least recently used */
+	unsigned count UN_GUARDED_BY(cache_role);
+	unsigned pinned UN_GUARDED_BY(cache_role);
+	unsigned budget, pin_budget;
+	unsigned keep;  /* of those that can be had again */
+	unsigned crowd UN_GUARDED_BY(cache_role); /* so many in all ask for a look */
 	const struct un_fdcache_ops *ops; /* or NULL */
 	void *data;
 };
+UN_LOCKS(struct un_fdcache, lock, cache, cache_role);
 
 struct un_fdcache *un_fdcache_new(unsigned budget, unsigned keep)
 {
 	struct un_fdcache *c = g_new0(struct un_fdcache, 1);
 
 	un_mutex_init(&c->lock);
+	cache_is_ours(c);
 	c->budget = budget;
 	c->pin_budget = budget / 2;
 	c->keep = c->crowd = keep;
@@ -35,7 +41,7 @@ void un_fdcache_set_ops(struct un_fdcache *c, const struct un_fdcache_ops *ops, 
 	c->data = data;
 }
 
-static void unlink_locked(struct un_fdcache *c, struct un_fd *f)
+static void unlink_locked(struct un_fdcache *c, struct un_fd *f) UN_REQUIRES(c->lock, cache_role)
 {
 	f->prev->next = f->next;
 	f->next->prev = f->prev;
@@ -46,7 +52,7 @@ static void unlink_locked(struct un_fdcache *c, struct un_fd *f)
 		c->pinned--;
 }
 
-static void append_locked(struct un_fdcache *c, struct un_fd *f)
+static void append_locked(struct un_fdcache *c, struct un_fd *f) UN_REQUIRES(c->lock, cache_role)
 {
 	f->prev = c->lru.prev;
 	f->next = &c->lru;
@@ -66,6 +72,7 @@ void un_fdcache_free(struct un_fdcache *c)
 {
 	if (!c)
 		return;
+	cache_is_ours(c);
 	while (c->lru.next != &c->lru) {
 		struct un_fd *f = c->lru.next;
 
@@ -78,9 +85,9 @@ void un_fdcache_free(struct un_fdcache *c)
 
 struct un_fd *un_fdcache_use(struct un_fdcache *c, struct un_fd *f)
 {
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	f->users++;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return f;
 }
 
@@ -88,7 +95,7 @@ struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned
 {
 	struct un_fd *f;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	f = *home;
 	if (f && (f->flags & flags) == flags) {
 		f->users++;
@@ -101,13 +108,14 @@ struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned
 	} else {
 		f = NULL;
 	}
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return f;
 }
 
 /* Takes up to @n idle ones without @not off the list and puts them before @victims. */
 static struct un_fd *collect_some_locked(struct un_fdcache *c, unsigned n, unsigned not,
 					 struct un_fd *victims, unsigned *ret_left)
+	UN_REQUIRES(c->lock, cache_role)
 {
 	struct un_fd *f = c->lru.next;
 	unsigned seen = 0, limit = c->count * 2;
@@ -138,6 +146,7 @@ static struct un_fd *collect_some_locked(struct un_fdcache *c, unsigned n, unsig
 
 /* Idle ones, for the caller to close without the lock; dirty ones only if others do not do. */
 static struct un_fd *collect_locked(struct un_fdcache *c, unsigned n)
+	UN_REQUIRES(c->lock, cache_role)
 {
 	struct un_fd *victims = collect_some_locked(c, n, UN_FD_PIN | UN_FD_DIRTY, NULL, &n);
 
@@ -158,7 +167,7 @@ static void release_all(struct un_fdcache *c, struct un_fd *victims)
  * What one more is paid with. Pinned and dirty ones may be as many as there is room for, so that a walk
  * over the list finds little is possible: then the next one waits until more have come.
  */
-static struct un_fd *make_room_locked(struct un_fdcache *c)
+static struct un_fd *make_room_locked(struct un_fdcache *c) UN_REQUIRES(c->lock, cache_role)
 {
 	struct un_fd *victims;
 	unsigned left;
@@ -186,7 +195,7 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct u
 	f->users = 1;
 	f->recent = true;
 	f->cached = true;
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	old = *home;
 	old_flags = old ? old->flags : 0;
 	was_pinned = old_flags & UN_FD_PIN;
@@ -207,7 +216,7 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct u
 	if (flags & UN_FD_PIN)
 		c->pinned++;
 	victims = make_room_locked(c);
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	if (old)
 		release(c, old);
 	release_all(c, victims);
@@ -220,9 +229,9 @@ void un_fdcache_put(struct un_fdcache *c, struct un_fd *f)
 
 	if (!f)
 		return;
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	last = --f->users == 0 && !f->cached;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	if (last)
 		release(c, f);
 }
@@ -231,13 +240,13 @@ void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f)
 {
 	bool last;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	last = --f->users == 0;
 	if (last && f->cached && !(f->flags & (UN_FD_PIN | UN_FD_WRITE | UN_FD_DIRTY)))
 		unlink_locked(c, f);
 	else
 		last = last && !f->cached;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	if (last)
 		release(c, f);
 }
@@ -246,14 +255,14 @@ void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
 {
 	struct un_fd *f;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	f = *home;
 	if (f) {
 		unlink_locked(c, f);
 		if (f->users > 0)
 			f = NULL;
 	}
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	if (f)
 		release(c, f);
 }
@@ -263,7 +272,7 @@ bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin)
 	struct un_fd *f;
 	bool ok = false;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	f = *home;
 	if (f && pin && !(f->flags & UN_FD_PIN) && c->pinned < c->pin_budget) {
 		f->flags |= UN_FD_PIN;
@@ -273,7 +282,7 @@ bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin)
 		c->pinned--;
 	}
 	ok = f && !!(f->flags & UN_FD_PIN) == pin;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return ok;
 }
 
@@ -282,13 +291,13 @@ bool un_fdcache_squeeze(struct un_fdcache *c)
 	struct un_fd *victims;
 	bool found;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	victims = collect_locked(c, c->count / 2 + 1);
 	found = victims != NULL;
 	/* From now on stay below what there evidently is room for. */
 	if (victims && c->budget > c->count + 16)
 		c->budget = c->count + 16;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	release_all(c, victims);
 	return found;
 }
@@ -297,19 +306,19 @@ unsigned un_fdcache_sync_begin(struct un_fdcache *c, const struct un_fd *f)
 {
 	unsigned before;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	/* Somebody else who has it may be writing. */
 	before = f->users == 1 ? f->writers : f->writers - 1;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return before;
 }
 
 void un_fdcache_synced(struct un_fdcache *c, struct un_fd *f, unsigned before)
 {
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	if (f->writers == before)
 		f->flags &= ~(unsigned)UN_FD_DIRTY;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 }
 
 /* Writable ones that nobody uses, in use by the caller now; *ret_remain: there are others. */
@@ -318,7 +327,7 @@ static GPtrArray *idle_writable(struct un_fdcache *c, bool *ret_remain)
 	GPtrArray *idle = g_ptr_array_new();
 
 	*ret_remain = false;
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	for (struct un_fd *f = c->lru.next; f != &c->lru; f = f->next) {
 		if (!(f->flags & UN_FD_WRITE) || (f->flags & UN_FD_PIN))
 			continue;
@@ -330,7 +339,7 @@ static GPtrArray *idle_writable(struct un_fdcache *c, bool *ret_remain)
 			*ret_remain = true;
 		}
 	}
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return idle;
 }
 
@@ -345,14 +354,14 @@ static bool retire(struct un_fdcache *c, struct un_fd *f)
 	bool dirty, unused;
 	int fd;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	dirty = f->flags & UN_FD_DIRTY;
 	before = f->writers;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	fd = dirty && c->ops ? c->ops->reopen(c->data, f->fd) : -1;
 
 	/* Written since, it stays: `recent` alone may have been taken back by an eviction's second chance. */
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	unused = --f->users == 0;
 	if (unused && f->cached && !f->recent && f->writers == before && !(f->flags & UN_FD_PIN)) {
 		if (fd >= 0) {
@@ -368,7 +377,7 @@ static bool retire(struct un_fdcache *c, struct un_fd *f)
 	} else if (!unused || f->cached) {
 		f = NULL;
 	}
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	if (fd >= 0)
 		un_close(fd);
 	if (old.fd >= 0) {
@@ -398,7 +407,7 @@ bool un_fdcache_age(struct un_fdcache *c, unsigned enough)
 	struct un_fd *victims = NULL;
 	bool remain = false;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	for (struct un_fd *f = c->lru.next, *next; f != &c->lru && c->count > enough; f = next) {
 		next = f->next;
 		if (f->flags & (UN_FD_PIN | UN_FD_DIRTY | UN_FD_WRITE))
@@ -414,7 +423,7 @@ bool un_fdcache_age(struct un_fdcache *c, unsigned enough)
 	}
 	remain = remain && c->count > enough;
 	c->crowd = c->keep;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	release_all(c, victims);
 	return remain;
 }
@@ -423,8 +432,8 @@ size_t un_fdcache_count(struct un_fdcache *c)
 {
 	size_t n;
 
-	un_mutex_lock(&c->lock);
+	cache_lock(c);
 	n = c->count;
-	un_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return n;
 }

@@ -69,6 +69,7 @@ int un_index_new(struct un_fs *fs, struct un_layer *l, int dirfd, const char *na
 	if (n == 0 || n * 2 > NAME_MAX)
 		return 0;
 	ix = index_new(origin, (size_t)n);
+	un_index_is_ours(ix);
 	ix->dev = un_stx_dev(st);
 	ix->ino = st->stx_ino;
 	ix->lower_nlink = st->stx_nlink;
@@ -148,7 +149,7 @@ static int get_count(void *data)
 	return a->len == -EACCES ? -EACCES : 0;
 }
 
-static void resolve(struct un_index *ix, unsigned nlink)
+static void resolve(struct un_index *ix, unsigned nlink) UN_REQUIRES(un_inode_role)
 {
 	if (!ix->unresolved || !ix->lower_nlink)
 		return;
@@ -159,6 +160,7 @@ static void resolve(struct un_index *ix, unsigned nlink)
 
 /* The mark's meaning for a file with @nlink links in the upper. */
 static void read_count(struct un_fs *fs, struct un_index *ix, unsigned nlink)
+	UN_REQUIRES(un_inode_role)
 {
 	struct count_args a = { .fs = fs, .name = ix->name };
 	long v;
@@ -188,7 +190,7 @@ void un_index_resolve(struct un_fs *fs, struct un_inode *inode, unsigned lower_n
 	struct un_index *ix = inode->ix;
 	struct statx st;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (ix && ix->published && (ix->unresolved || !ix->lower_nlink)) {
 		ix->lower_nlink = lower_nlink;
 		if (fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) == 0)
@@ -198,7 +200,7 @@ void un_index_resolve(struct un_fs *fs, struct un_inode *inode, unsigned lower_n
 		ix->delta += (int)lower_nlink - (int)ix->lower_nlink;
 		ix->lower_nlink = lower_nlink;
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 }
 
 void un_index_named(struct un_fs *fs, struct un_inode *inode)
@@ -206,11 +208,21 @@ void un_index_named(struct un_fs *fs, struct un_inode *inode)
 	struct un_index *ix = inode->ix;
 	struct statx st;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (ix->published && ix->known > ix->shown && !inode->unlinked &&
 	    fs->upper->ops->stat(fs->upper, open_dir(fs), ix->name, &st) == 0)
 		ix->delta = MAX(ix->delta, (int)ix->known - (int)st.stx_nlink);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
+}
+
+bool un_index_has(struct un_inode *inode)
+{
+	bool has;
+
+	un_inode_lock(inode);
+	has = inode->ix && inode->ix->published;
+	un_inode_unlock(inode);
+	return has;
 }
 
 void un_index_attach(struct un_fs *fs, struct un_inode *inode, struct un_index *ix,
@@ -275,7 +287,7 @@ int un_index_relative_locked(struct un_fs *fs, struct un_inode *inode)
 }
 
 static int alias_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name,
-			bool quiet)
+			bool quiet) UN_INODE_LOCKED(inode)
 {
 	struct un_layer *u = fs->upper;
 	struct un_index *ix = inode->ix;
@@ -317,6 +329,7 @@ static int alias_lifted(void *data)
 {
 	struct alias_args *a = data;
 
+	un_inode_is_held(a->inode); /* un_index_alias() */
 	return alias_locked(a->fs, a->inode, a->dirfd, a->name, a->quiet);
 }
 
@@ -335,11 +348,11 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 		r = un_dir_mark_impure(fs, un_dir_upper(fs, dir), dirfd);
 	if (r < 0)
 		return r;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_name_ordinary(fs, name) ? un_mark_ordinary_locked(fs, inode) : 0;
 	if (r == 0)
 		r = un_lifted(fs, dirfd, "", alias_lifted, &a);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	if (r < 0)
 		return r == -EEXIST ? -ESTALE : r;
 	r = un_stage_times(fs, dirfd, "", &parent);
@@ -352,7 +365,7 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 }
 
 /* It may be open: hold it by a descriptor, or else by a name in the work directory. */
-static void let_go(struct un_fs *fs, struct un_inode *inode)
+static void let_go(struct un_fs *fs, struct un_inode *inode) UN_INODE_LOCKED(inode)
 {
 	struct un_layer *u = fs->upper;
 	char orphan[UN_STAGE_NAME];
@@ -372,7 +385,7 @@ static void let_go(struct un_fs *fs, struct un_inode *inode)
 }
 
 /* Names that are not about to go. */
-static unsigned others_known(const struct un_inode *inode)
+static unsigned others_known(const struct un_inode *inode) UN_REQUIRES(un_inode_role)
 {
 	unsigned n = 0;
 

@@ -29,7 +29,7 @@
 
 #define INO_BITS 56
 
-static unsigned dev_index_locked(struct un_fs *fs, uint64_t dev)
+static unsigned dev_index_locked(struct un_fs *fs, uint64_t dev) UN_INOS_LOCKED(fs)
 {
 	unsigned i;
 
@@ -52,7 +52,7 @@ static uint64_t scramble(uint64_t a, uint64_t b)
 	return h | 1ull << 63;
 }
 
-static uint64_t map_locked(struct un_fs *fs, uint64_t dev, uint64_t ino)
+static uint64_t map_locked(struct un_fs *fs, uint64_t dev, uint64_t ino) UN_INOS_LOCKED(fs)
 {
 	unsigned i = dev_index_locked(fs, dev);
 
@@ -64,6 +64,7 @@ static uint64_t map_locked(struct un_fs *fs, uint64_t dev, uint64_t ino)
 void un_ino_init(struct un_fs *fs)
 {
 	un_mutex_init(&fs->ino_lock);
+	un_inos_is_ours(fs);
 	fs->stand_ins = g_hash_table_new(g_int64_hash, g_int64_equal);
 	for (unsigned i = fs->upper ? 0 : 1; i <= fs->layers->n; i++)
 		dev_index_locked(fs, fs->layers->v[i].dev);
@@ -71,6 +72,7 @@ void un_ino_init(struct un_fs *fs)
 
 void un_ino_done(struct un_fs *fs)
 {
+	un_inos_is_ours(fs);
 	un_number_map_clear(&fs->ino_claimed);
 	un_number_map_clear(&fs->ino_kept);
 	un_number_map_clear(&fs->ino_salts);
@@ -80,6 +82,7 @@ void un_ino_done(struct un_fs *fs)
 }
 
 static uint64_t natural_locked(struct un_fs *fs, uint64_t dev, uint64_t ino, uint64_t salt)
+	UN_INOS_LOCKED(fs)
 {
 	uint64_t shown = map_locked(fs, dev, ino), owner;
 
@@ -95,14 +98,14 @@ uint64_t un_ino_natural(struct un_fs *fs, uint64_t dev, uint64_t ino, uint64_t s
 {
 	uint64_t shown;
 
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	shown = natural_locked(fs, dev, ino, salt);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 	return shown;
 }
 
 /* @owner, by the number that is its own, shows @shown from now on, if nobody else has. */
-static bool claim_locked(struct un_fs *fs, uint64_t shown, uint64_t owner)
+static bool claim_locked(struct un_fs *fs, uint64_t shown, uint64_t owner) UN_INOS_LOCKED(fs)
 {
 	uint64_t by;
 
@@ -120,10 +123,10 @@ static uint64_t ino_kept(struct un_fs *fs, uint64_t dev, uint64_t rino)
 {
 	uint64_t shown = 0;
 
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	if (!un_number_map_get(&fs->ino_kept, map_locked(fs, dev, rino), &shown))
 		shown = 0;
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 	return shown;
 }
 
@@ -132,20 +135,20 @@ void un_ino_keep(struct un_fs *fs, uint64_t dev, uint64_t rino, uint64_t shown)
 	/* The number would lead to another file one day. */
 	if (!un_layer_numbers_last(fs->upper, false))
 		return;
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	un_number_map_put(&fs->ino_kept, map_locked(fs, dev, rino), shown);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 }
 
 void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino)
 {
 	uint64_t key;
 
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	key = map_locked(fs, dev, rino);
 	un_number_map_remove(&fs->ino_kept, key);
 	un_number_map_remove(&fs->ino_salts, key);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------ */
@@ -187,7 +190,7 @@ static uint64_t decide(struct un_fs *fs, const struct statx *st, uint64_t place,
 
 	if (un_origin_parse(value, len, &origin) == 0)
 		un_ino_of_origin(fs, &origin, &low_dev, &low_ino, &nlink);
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	key = place ? place : map_locked(fs, dev, st->stx_ino);
 	/* Of several links below one was broken by the copy-up; the others have the number. */
 	if (low_ino && nlink <= 1) {
@@ -199,7 +202,7 @@ static uint64_t decide(struct un_fs *fs, const struct statx *st, uint64_t place,
 		shown = natural_locked(fs, dev, st->stx_ino, 0);
 	if (!place)
 		un_number_map_put(&fs->ino_kept, key, shown);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 	return shown;
 }
 
@@ -232,14 +235,14 @@ void un_ino_keep_dir(struct un_fs *fs, struct un_inode *dir)
 
 	if (!un_layer_numbers_last(fs->upper, true))
 		return;
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	key = map_locked(fs, dir->dev, dir->rino);
 	un_number_map_put(&fs->ino_kept, key, dir->ino);
 	if (dir->d->salt)
 		un_number_map_put(&fs->ino_salts, key, dir->d->salt);
 	else
 		un_number_map_remove(&fs->ino_salts, key);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 }
 
 /*
@@ -256,7 +259,7 @@ static unsigned redirected_from(const struct un_inode *dir, const struct un_foun
 
 /* What the lower directories @first to @at of the stack show at their own place: that of the first. */
 static uint64_t placed_locked(struct un_fs *fs, struct un_dirinfo *d, unsigned first, unsigned at,
-			      uint64_t salt)
+			      uint64_t salt) UN_INOS_LOCKED(fs)
 {
 	uint64_t ret = 0;
 
@@ -283,12 +286,12 @@ void un_ino_of_dir(struct un_fs *fs, const struct un_inode *dir, const char *nam
 	uint64_t key, target;
 	bool claimed = false;
 
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	key = map_locked(fs, inode->dev, inode->rino);
 	if (lasts && un_number_map_get(&fs->ino_kept, key, &inode->ino)) {
 		if (!un_number_map_get(&fs->ino_salts, key, &d->salt))
 			d->salt = 0;
-		un_mutex_unlock(&fs->ino_lock);
+		un_inos_unlock(fs);
 		return;
 	}
 	inode->ino = placed_locked(fs, d, first, at, first < at ? dir->d->salt : 0);
@@ -303,7 +306,7 @@ void un_ino_of_dir(struct un_fs *fs, const struct un_inode *dir, const char *nam
 	}
 	if (!inode->ino && lasts)
 		inode->ino = natural_locked(fs, inode->dev, inode->rino, 0);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 	if (!inode->ino)
 		un_ino_own(fs, inode, f->hits[0].dir, name);
 }
@@ -326,13 +329,13 @@ void un_ino_own(struct un_fs *fs, struct un_inode *inode, const struct un_realdi
 		inode->ino = un_ino_natural(fs, inode->dev, inode->rino, 0);
 		return;
 	}
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	do {
 		inode->ino = un_stand_in_at(where++, name);
 	} while (g_hash_table_contains(fs->stand_ins, &inode->ino));
 	g_hash_table_add(fs->stand_ins, &inode->ino);
 	inode->stand_in = true;
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 }
 
 void un_ino_own_dir(struct un_fs *fs, struct un_inode *dir)
@@ -343,6 +346,7 @@ void un_ino_own_dir(struct un_fs *fs, struct un_inode *dir)
 
 /* The next lookup may give it another number: listings that the kernel keeps tell the present one. */
 static void forget_in_listings(struct un_fs *fs, struct un_inode *inode)
+	UN_REQUIRES(un_inode_role)
 {
 	for (struct un_name *n = inode->names; n && fs->stale; n = n->next)
 		if (inode->ino != un_stand_in_at(n->dir->ino, n->name))
@@ -351,11 +355,12 @@ static void forget_in_listings(struct un_fs *fs, struct un_inode *inode)
 
 void un_ino_release(struct un_fs *fs, struct un_inode *inode)
 {
+	un_inode_is_ours(inode);
 	if (inode->upper && !un_layer_numbers_last(fs->upper, inode->type == DT_DIR))
 		forget_in_listings(fs, inode);
 	if (!inode->stand_in)
 		return;
-	un_mutex_lock(&fs->ino_lock);
+	un_inos_lock(fs);
 	g_hash_table_remove(fs->stand_ins, &inode->ino);
-	un_mutex_unlock(&fs->ino_lock);
+	un_inos_unlock(fs);
 }

@@ -87,6 +87,8 @@ static gboolean link_equal(gconstpointer a, gconstpointer b)
 	return x->ino == y->ino && x->dev == y->dev;
 }
 
+UN_LOCKS(struct un_shard, lock, shard, un_shard_role);
+
 static struct un_shard *shard(struct un_shard *s, guint hash)
 {
 	return &s[(hash >> 7) % UN_SHARDS];
@@ -96,9 +98,13 @@ void un_table_init(struct un_fs *fs)
 {
 	for (int i = 0; i < UN_SHARDS; i++) {
 		un_mutex_init(&fs->ids[i].lock);
+		shard_is_ours(&fs->ids[i]);
 		un_mutex_init(&fs->names[i].lock);
+		shard_is_ours(&fs->names[i]);
 		un_mutex_init(&fs->keys[i].lock);
+		shard_is_ours(&fs->keys[i]);
 		un_mutex_init(&fs->links[i].lock);
+		shard_is_ours(&fs->links[i]);
 		fs->links[i].set = g_hash_table_new(link_hash, link_equal);
 		fs->ids[i].set = g_hash_table_new(id_hash, id_equal);
 		fs->names[i].set = g_hash_table_new(name_hash, name_equal);
@@ -110,6 +116,7 @@ void un_table_init(struct un_fs *fs)
 void un_table_done(struct un_fs *fs)
 {
 	for (int i = 0; i < UN_SHARDS; i++) {
+		shard_is_ours(&fs->ids[i]);
 		g_hash_table_destroy(fs->ids[i].set);
 		g_hash_table_destroy(fs->names[i].set);
 		g_hash_table_destroy(fs->keys[i].set);
@@ -136,9 +143,9 @@ struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type)
 		pthread_rwlock_init(&inode->d->ns, NULL);
 	}
 	s = shard(fs->ids, id_hash(inode));
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	g_hash_table_add(s->set, inode);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	atomic_fetch_add(&fs->n_inodes, 1);
 	return inode;
 }
@@ -162,14 +169,17 @@ static struct un_inode *ref_alive(struct un_inode *inode)
 
 static void remove_if_same(struct un_shard *s, gpointer p)
 {
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	if (g_hash_table_lookup(s->set, p) == p)
 		g_hash_table_remove(s->set, p);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 }
 
-static void dir_free(struct un_fs *fs, struct un_dirinfo *d)
+static void dir_free(struct un_fs *fs, struct un_inode *dir)
 {
+	struct un_dirinfo *d = dir->d;
+
+	un_ns_is_ours(dir);
 	for (unsigned i = 0; i < d->n; i++)
 		un_realdir_put(fs, d->stack[i]);
 	g_free(d->stack);
@@ -186,6 +196,7 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	if (inode->keyed)
 		remove_if_same(shard(fs->keys, key_hash(inode)), inode);
 	un_ino_release(fs, inode);
+	un_inode_is_ours(inode);
 	for (struct un_name *n = inode->names, *next; n; n = next) {
 		next = n->next;
 		remove_if_same(shard(fs->names, name_hash(n)), n);
@@ -199,7 +210,7 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	un_fdcache_clear(fs->fds, &inode->io);
 	un_place_free(fs, inode);
 	if (inode->d)
-		dir_free(fs, inode->d);
+		dir_free(fs, inode);
 	un_mutex_done(&inode->lock);
 	g_free(inode);
 	atomic_fetch_sub(&fs->n_inodes, 1);
@@ -230,11 +241,11 @@ struct un_inode *un_inode_get(struct un_fs *fs, uint64_t id)
 	struct un_inode key = { .id = id }, *inode;
 	struct un_shard *s = shard(fs->ids, id_hash(&key));
 
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	inode = g_hash_table_lookup(s->set, &key);
 	if (inode)
 		inode = ref_alive(inode);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	return inode;
 }
 
@@ -242,10 +253,10 @@ void un_inode_remember(struct un_fs *fs, struct un_inode *inode)
 {
 	struct un_shard *s = shard(fs->ids, id_hash(inode));
 
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	if (inode->nlookup++ == 0)
 		un_inode_ref(inode);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 }
 
 void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
@@ -254,7 +265,7 @@ void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 	struct un_shard *s = shard(fs->ids, id_hash(&key));
 	bool drop = false;
 
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	inode = g_hash_table_lookup(s->set, &key);
 	if (inode && inode->nlookup > 0) {
 		if (n > inode->nlookup) {
@@ -267,9 +278,36 @@ void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 		inode->nlookup -= n;
 		drop = inode->nlookup == 0;
 	}
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	if (drop)
 		un_inode_put(fs, inode);
+}
+
+void un_table_forget(struct un_fs *fs)
+{
+	for (int i = 0; i < UN_SHARDS; i++) {
+		GList *all;
+
+		shard_is_ours(&fs->ids[i]);
+		all = g_hash_table_get_keys(fs->ids[i].set);
+		for (GList *p = all; p; p = p->next) {
+			struct un_inode *inode = p->data;
+
+			if (inode->nlookup == 0)
+				p->data = NULL;
+			else
+				un_inode_ref(inode);
+		}
+		for (GList *p = all; p; p = p->next) {
+			struct un_inode *inode = p->data;
+
+			if (!inode)
+				continue;
+			un_inode_forget(fs, inode->id, inode->nlookup);
+			un_inode_put(fs, inode);
+		}
+		g_list_free(all);
+	}
 }
 
 /* ---- names ---------------------------------------------------------------------------------------- */
@@ -294,15 +332,15 @@ struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char
 	struct un_inode *inode = NULL;
 	struct un_name *n;
 
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	n = g_hash_table_lookup(s->set, name_key(&buf, dir, name));
 	if (n)
 		inode = ref_alive(n->inode);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	return inode;
 }
 
-static void list_name_locked(struct un_inode *inode, struct un_name *n)
+static void list_name_locked(struct un_inode *inode, struct un_name *n) UN_INODE_LOCKED(inode)
 {
 	n->next = inode->names;
 	inode->names = n;
@@ -328,8 +366,8 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 	n->dir = un_inode_ref(dir);
 	n->inode = inode;
 	memcpy(n->name, name, len);
-	un_mutex_lock(&inode->lock);
-	un_mutex_lock(&s->lock);
+	un_inode_lock(inode);
+	shard_lock(s);
 	old = g_hash_table_lookup(s->set, n);
 	if (old && !replace)
 		other = ref_alive(old->inode);
@@ -338,8 +376,8 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 		g_hash_table_add(s->set, n);
 		list_name_locked(inode, n);
 	}
-	un_mutex_unlock(&s->lock);
-	un_mutex_unlock(&inode->lock);
+	shard_unlock(s);
+	un_inode_unlock(inode);
 	if (!added) {
 		un_inode_put(fs, n->dir);
 		g_free(n);
@@ -352,7 +390,7 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 	struct un_name **p, *n;
 	bool last;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	for (p = &inode->names; (n = *p); p = &n->next)
 		if (n->dir == dir && strcmp(n->name, name) == 0)
 			break;
@@ -363,7 +401,7 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 	if (n)
 		remove_if_same(shard(fs->names, name_hash(n)), n);
 	last = inode->names == NULL;
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	if (n) {
 		un_inode_put(fs, n->dir);
 		g_free(n);
@@ -375,14 +413,14 @@ bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name)
 {
 	struct un_name *n;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	for (n = inode->names; n && n->gone; n = n->next)
 		;
 	if (n) {
 		*dir = un_inode_ref(n->dir);
 		g_strlcpy(name, n->name, NAME_MAX + 1);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return n != NULL;
 }
 
@@ -395,11 +433,11 @@ struct un_inode *un_key_find(struct un_fs *fs, uint64_t dev, uint64_t rino)
 
 	if (!un_layer_numbers_last(fs->upper, false))
 		return NULL;
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	inode = g_hash_table_lookup(s->set, &key);
 	if (inode)
 		inode = ref_alive(inode);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	return inode;
 }
 
@@ -409,10 +447,10 @@ void un_key_add(struct un_fs *fs, struct un_inode *inode)
 
 	if (!un_layer_numbers_last(fs->upper, false))
 		return;
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	g_hash_table_add(s->set, inode);
 	inode->keyed = true;
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 }
 
 struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode)
@@ -422,7 +460,7 @@ struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode)
 
 	if (!un_layer_numbers_last(fs->upper, false))
 		return NULL;
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	other = g_hash_table_lookup(s->set, inode);
 	/* Of another type: the number was given to something else behind our back. */
 	if (other)
@@ -431,7 +469,7 @@ struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode)
 		g_hash_table_add(s->set, inode);
 		inode->keyed = true;
 	}
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	return other;
 }
 
@@ -449,11 +487,11 @@ struct un_inode *un_links_find(struct un_fs *fs, uint64_t dev, uint64_t ino)
 	struct un_shard *s = shard(fs->links, link_hash(&key));
 	struct un_inode *inode = NULL;
 
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	ix = g_hash_table_lookup(s->set, &key);
 	if (ix)
 		inode = ref_alive(ix->inode);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	return inode;
 }
 
@@ -463,13 +501,13 @@ struct un_inode *un_links_claim(struct un_fs *fs, struct un_inode *inode)
 	struct un_inode *other = NULL;
 	struct un_index *ix;
 
-	un_mutex_lock(&s->lock);
+	shard_lock(s);
 	ix = g_hash_table_lookup(s->set, inode->ix);
 	if (ix && ix->inode != inode)
 		other = ref_alive(ix->inode);
 	if (!other)
 		g_hash_table_replace(s->set, inode->ix, inode->ix);
-	un_mutex_unlock(&s->lock);
+	shard_unlock(s);
 	return other;
 }
 

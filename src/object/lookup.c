@@ -81,6 +81,7 @@ static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *n
 		rd->impure = h->impure;
 		d->stack[d->n++] = rd;
 	}
+	un_realdir_is_ours(d->stack[0]);
 	if (inode->upper)
 		d->stack[0]->redirect = g_strdup(f->redirect);
 	inode->dev = d->stack[0]->dev;
@@ -93,14 +94,14 @@ static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *n
 		un_ino_own_dir(fs, inode);
 }
 
-static void fill_prot(struct un_inode *inode, const struct statx *st)
+static void fill_prot(struct un_inode *inode, const struct statx *st) UN_REQUIRES(un_inode_role)
 {
 	inode->prot |= (uint8_t)un_prot_of_stat(st);
 	inode->prot_known = !inode->upper;
 }
 
 static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     const struct un_found *f, struct un_inode *inode)
+		     const struct un_found *f, struct un_inode *inode) UN_INODE_LOCKED(inode)
 {
 	const struct un_hit *h = &f->hits[0];
 	struct un_realdir *rd = h->dir;
@@ -181,6 +182,7 @@ static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *na
 	struct un_inode *inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
 	int r = 0;
 
+	un_inode_is_ours(inode);
 	inode->upper = top->layer == fs->upper;
 	fill_prot(inode, &top->st);
 	if (S_ISDIR(top->st.stx_mode))
@@ -221,7 +223,8 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 	struct un_found here = *f;
 	int meta;
 
-	if (inode && inode->ix && inode->ix->published) {
+	un_index_is_ours(ix);
+	if (inode && un_index_has(inode)) {
 		un_index_resolve(fs, inode, ix->lower_nlink);
 		g_free(ix);
 		*ret = inode;
@@ -239,6 +242,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 		return meta;
 	}
 	inode = un_inode_new(fs, IFTODT(st->stx_mode));
+	un_inode_is_ours(inode);
 	inode->upper = true;
 	fill_prot(inode, st);
 	inode->dev = un_stx_dev(st);
@@ -373,7 +377,7 @@ static void stand_in(struct un_hit *h, const char *name)
 }
 
 static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
-		      struct un_merge_dir *md, struct un_found *f)
+		      struct un_merge_dir *md, struct un_found *f) UN_NS_READ
 {
 	unsigned from = 0;
 	bool first_only = false;
@@ -406,12 +410,12 @@ static void seen_again(struct un_fs *fs, struct un_inode *inode, const struct un
 {
 	if (inode->type != DT_REG || un_layer_numbers_last(h->layer, false))
 		return;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (!inode->upper && inode->seen_ino != h->real_ino) {
 		un_fdcache_clear(fs->fds, &inode->io);
 		inode->seen_ino = h->real_ino;
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 }
 
 static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, bool replace,
@@ -454,14 +458,14 @@ static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un
 	const struct statx *top = &f->hits[0].st;
 	bool ok;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	ok = atomic_load(&inode->refs) == 1 && inode->upper == (f->hits[0].layer == fs->upper) &&
 	     un_stx_dev(top) == inode->dev && top->stx_ino == inode->rino;
 	if (ok) {
 		*st = *top;
 		un_attr_adjust(fs, inode, st);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return ok;
 }
 

@@ -88,7 +88,7 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at,
 
 /* Opened as *flags say, which say then how it could be opened. */
 static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flags,
-			struct un_layer **ret_layer)
+			struct un_layer **ret_layer) UN_INODE_LOCKED(inode)
 {
 	struct un_layer *l;
 	struct un_at at;
@@ -119,6 +119,7 @@ int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
 }
 
 static int open_locked(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret)
+	UN_INODE_LOCKED(inode)
 {
 	bool write = flags & UN_FD_WRITE;
 	struct un_layer *l;
@@ -147,10 +148,10 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
 	*ret = un_fdcache_get(fs->fds, &inode->io, flags);
 	if (*ret)
 		return 0;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	*ret = un_fdcache_get(fs->fds, &inode->io, flags);
 	if (!*ret)
 		r = open_locked(fs, inode, flags, ret);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }

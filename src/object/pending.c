@@ -15,13 +15,16 @@
 
 #define PENDING_MAX 65536u
 
+UN_ROLE(aliases_role);
+
 struct un_aliases {
 	struct un_mutex lock; /* a leaf */
-	GHashTable *set;      /* all of them */
-	GQueue fresh;
-	GQueue stuck; /* tried, and refused: once more at the end */
-	bool full;    /* it was said that there are too many */
+	GHashTable *set UN_GUARDED_BY(aliases_role);      /* all of them */
+	GQueue fresh UN_GUARDED_BY(aliases_role);
+	GQueue stuck UN_GUARDED_BY(aliases_role); /* tried, and refused: once more at the end */
+	bool full UN_GUARDED_BY(aliases_role);    /* it was said that there are too many */
 };
+UN_LOCKS(struct un_aliases, lock, aliases, aliases_role);
 
 static guint pending_hash(gconstpointer p)
 {
@@ -42,15 +45,15 @@ void un_pending_init(struct un_fs *fs)
 	struct un_aliases *s = g_new0(struct un_aliases, 1);
 
 	un_mutex_init(&s->lock);
+	aliases_is_ours(s);
 	s->set = g_hash_table_new(pending_hash, pending_equal);
 	g_queue_init(&s->fresh);
 	g_queue_init(&s->stuck);
 	fs->aliases = s;
 }
 
-static struct un_pending *take_locked(struct un_aliases *s, bool stuck) UN_REQUIRES(s->lock);
-
 static struct un_pending *take_locked(struct un_aliases *s, bool stuck)
+	UN_REQUIRES(s->lock, aliases_role)
 {
 	GQueue *from = g_queue_is_empty(&s->fresh) && stuck ? &s->stuck : &s->fresh;
 	GList *l = g_queue_pop_head_link(from);
@@ -66,9 +69,9 @@ struct un_pending *un_pending_take(struct un_fs *fs, bool stuck)
 	struct un_aliases *s = fs->aliases;
 	struct un_pending *p;
 
-	un_mutex_lock(&s->lock);
+	aliases_lock(s);
 	p = take_locked(s, stuck);
-	un_mutex_unlock(&s->lock);
+	aliases_unlock(s);
 	return p;
 }
 
@@ -83,7 +86,7 @@ bool un_pending_add(struct un_fs *fs, struct un_pending *p)
 	struct un_aliases *s = fs->aliases;
 	bool first = false, full = false, said;
 
-	un_mutex_lock(&s->lock);
+	aliases_lock(s);
 	said = s->full;
 	if (g_hash_table_size(s->set) >= PENDING_MAX)
 		full = s->full = true;
@@ -95,7 +98,7 @@ bool un_pending_add(struct un_fs *fs, struct un_pending *p)
 		g_queue_push_tail_link(p->stuck ? &s->stuck : &s->fresh, &p->link);
 		p = NULL;
 	}
-	un_mutex_unlock(&s->lock);
+	aliases_unlock(s);
 	if (p)
 		un_pending_free(fs, p);
 	if (full && !said)
@@ -114,6 +117,7 @@ void un_pending_done(struct un_fs *fs)
 		return;
 	while ((p = un_pending_take(fs, true)))
 		un_pending_free(fs, p);
+	aliases_is_ours(fs->aliases);
 	g_hash_table_destroy(fs->aliases->set);
 	un_mutex_done(&fs->aliases->lock);
 	g_free(fs->aliases);
@@ -138,8 +142,8 @@ unsigned un_pending_count(struct un_fs *fs)
 {
 	unsigned n;
 
-	un_mutex_lock(&fs->aliases->lock);
+	aliases_lock(fs->aliases);
 	n = g_hash_table_size(fs->aliases->set);
-	un_mutex_unlock(&fs->aliases->lock);
+	aliases_unlock(fs->aliases);
 	return n;
 }

@@ -29,10 +29,15 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 		if (!rd->hollow) {
 			r = un_realdir_open(fs, rd, &ret->pin);
 		} else {
+			struct un_realdir *parent;
+
 			/* A sub-mount is asked from outside. Nothing renames it: the name stays. */
 			ret->hollow = true;
+			un_tree_lock(fs);
 			ret->name = rd->name;
-			r = un_realdir_open(fs, rd->parent, &ret->pin);
+			parent = rd->parent;
+			un_tree_unlock(fs);
+			r = un_realdir_open(fs, parent, &ret->pin);
 		}
 	} else {
 		ret->layer = inode->rdir ? inode->rdir->layer : fs->upper;
@@ -63,7 +68,7 @@ void un_at_done(struct un_fs *fs, struct un_at *at)
  * open. @orphan: the link is one in the work directory, which does not count.
  */
 static void set(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd, const char *name,
-		bool orphan)
+		bool orphan) UN_INODE_LOCKED(inode)
 {
 	struct un_realdir *was = inode->rdir;
 	char *old_name = inode->rname;
@@ -87,7 +92,7 @@ void un_place_orphan_locked(struct un_fs *fs, struct un_inode *inode, const char
 	set(fs, inode, fs->workdir, name, true);
 }
 
-static void remove_orphan(struct un_fs *fs, const struct un_inode *inode)
+static void remove_orphan(struct un_fs *fs, const struct un_inode *inode) UN_REQUIRES(un_inode_role)
 {
 	if (inode->orphan)
 		un_ignore(fs->upper->ops->unlink(fs->upper, fs->work, inode->rname, 0));
@@ -96,14 +101,14 @@ static void remove_orphan(struct un_fs *fs, const struct un_inode *inode)
 void un_place_named(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 		    const char *name)
 {
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (!inode->rdir || inode->orphan) {
 		remove_orphan(fs, inode);
 		un_fdcache_pin(fs->fds, &inode->io, false);
 		un_place_set_locked(fs, inode, rd, name);
 	}
 	inode->tmpfile = false;
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 }
 
 void un_place_moved_locked(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,

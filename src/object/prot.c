@@ -42,7 +42,7 @@ int un_prot_mark(struct un_fs *fs, int dirfd, const char *name, unsigned prot)
 			   strlen(v));
 }
 
-static int read_prot_locked(struct un_fs *fs, struct un_inode *inode)
+static int read_prot_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_LOCKED(inode)
 {
 	struct un_at at;
 	char v[8];
@@ -72,12 +72,12 @@ int un_prot(struct un_fs *fs, struct un_inode *inode)
 
 	if (inode->type != DT_DIR && inode->type != DT_REG)
 		return 0;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (!inode->prot_known && !(inode->type == DT_DIR && inode->d->dead))
 		r = read_prot_locked(fs, inode);
 	if (r == 0)
 		r = inode->prot;
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }
 
@@ -107,7 +107,7 @@ int un_prot_set(struct un_fs *fs, struct un_inode *inode, unsigned prot)
 	struct un_at at;
 	int r;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
 		r = un_prot_mark(fs, at.dirfd, at.name, prot);
@@ -115,6 +115,6 @@ int un_prot_set(struct un_fs *fs, struct un_inode *inode, unsigned prot)
 			inode->prot = (uint8_t)prot;
 		un_at_done(fs, &at);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }

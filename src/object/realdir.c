@@ -25,6 +25,7 @@ struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent,
 {
 	struct un_realdir *rd = g_new0(struct un_realdir, 1);
 
+	un_realdir_is_ours(rd);
 	rd->layer = l;
 	rd->refs = 1;
 	rd->dev = un_stx_dev(st);
@@ -47,8 +48,10 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 {
 	/* Not recursive: a tree may be deeper than the stack. */
 	while (rd && atomic_fetch_sub(&rd->refs, 1) == 1) {
-		struct un_realdir *parent = rd->parent;
+		struct un_realdir *parent;
 
+		un_realdir_is_ours(rd);
+		parent = rd->parent;
 		if (rd->is_root && rd->fd)
 			g_free(rd->fd); /* a root's: borrowed from the layer */
 		else
@@ -76,9 +79,9 @@ int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *n
 
 void un_tree_changes(struct un_fs *fs)
 {
-	un_mutex_lock(&fs->tree);
+	un_tree_lock(fs);
 	fs->tree_changing++;
-	un_mutex_unlock(&fs->tree);
+	un_tree_unlock(fs);
 }
 
 void un_tree_settled_locked(struct un_fs *fs)
@@ -88,10 +91,10 @@ void un_tree_settled_locked(struct un_fs *fs)
 }
 
 /* Has any real directory been renamed since @seq? One whose rename is under way may have been: wait. */
-static bool has_moved_locked(struct un_fs *fs, uint64_t seq)
+static bool has_moved_locked(struct un_fs *fs, uint64_t seq) UN_TREE_LOCKED(fs)
 {
 	while (fs->tree_changing && atomic_load(&fs->tree_seq) == seq)
-		pthread_cond_wait(&fs->tree_settled, &fs->tree.m);
+		un_cond_wait(&fs->tree_settled, &fs->tree);
 	return atomic_load(&fs->tree_seq) != seq;
 }
 
@@ -99,9 +102,9 @@ static bool has_moved(struct un_fs *fs, uint64_t seq)
 {
 	bool moved;
 
-	un_mutex_lock(&fs->tree);
+	un_tree_lock(fs);
 	moved = has_moved_locked(fs, seq);
-	un_mutex_unlock(&fs->tree);
+	un_tree_unlock(fs);
 	return moved;
 }
 
@@ -136,7 +139,7 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 	GPtrArray *chain = g_ptr_array_new();
 	struct un_realdir *at = rd;
 
-	un_mutex_lock(&fs->tree);
+	un_tree_lock(fs);
 	*ret_seq = atomic_load(&fs->tree_seq);
 	for (;;) {
 		*ret_fd = at->is_root ? un_fdcache_use(fs->fds, at->fd)
@@ -146,7 +149,7 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 		g_ptr_array_add(chain, un_realdir_ref(at));
 		at = at->parent;
 	}
-	un_mutex_unlock(&fs->tree);
+	un_tree_unlock(fs);
 	return chain;
 }
 
@@ -160,10 +163,10 @@ static struct un_fd *add_opened(struct un_fs *fs, struct un_realdir *rd, int fd,
 
 	if (un_layer_numbers_last(rd->layer, true))
 		return un_fdcache_add(fs->fds, &rd->fd, rd->layer, fd, 0);
-	un_mutex_lock(&fs->tree);
+	un_tree_lock(fs);
 	if (!has_moved_locked(fs, seq))
 		ret = un_fdcache_add(fs->fds, &rd->fd, rd->layer, fd, 0);
-	un_mutex_unlock(&fs->tree);
+	un_tree_unlock(fs);
 	if (!ret)
 		un_close(fd);
 	return ret;
@@ -181,9 +184,9 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 		char name[NAME_MAX + 1];
 		struct un_fd *next;
 
-		un_mutex_lock(&fs->tree);
+		un_tree_lock(fs);
 		g_strlcpy(name, at->name, sizeof(name));
-		un_mutex_unlock(&fs->tree);
+		un_tree_unlock(fs);
 		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
 		if (r < 0)
 			break;
@@ -356,10 +359,10 @@ bool un_dir_is_mountpoint(struct un_inode *dir, bool top)
 {
 	bool is = false;
 
-	un_mutex_lock(&dir->lock);
+	un_inode_lock(dir);
 	for (unsigned i = 0; i < (top ? MIN(dir->d->n, 1) : dir->d->n); i++)
 		is = is || dir->d->stack[i]->hollow;
-	un_mutex_unlock(&dir->lock);
+	un_inode_unlock(dir);
 	return is;
 }
 

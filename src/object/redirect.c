@@ -24,10 +24,10 @@ void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char
 {
 	char *old;
 
-	un_mutex_lock(&fs->tree);
+	un_tree_lock(fs);
 	old = rd->redirect;
 	rd->redirect = g_strdup(redirect);
-	un_mutex_unlock(&fs->tree);
+	un_tree_unlock(fs);
 	g_free(old);
 }
 
@@ -38,17 +38,17 @@ static char *redirect_of(struct un_fs *fs, struct un_inode *inode)
 	char *redirect;
 
 	if (inode->type != DT_DIR) {
-		un_mutex_lock(&inode->lock);
+		un_inode_lock(inode);
 		redirect = inode->data ? g_strdup(inode->data->redirect) : NULL;
-		un_mutex_unlock(&inode->lock);
+		un_inode_unlock(inode);
 		return redirect;
 	}
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	rd = un_dir_upper(fs, inode);
-	un_mutex_lock(&fs->tree);
+	un_tree_lock(fs);
 	redirect = rd ? g_strdup(rd->redirect) : NULL;
-	un_mutex_unlock(&fs->tree);
-	un_mutex_unlock(&inode->lock);
+	un_tree_unlock(fs);
+	un_inode_unlock(inode);
 	return redirect;
 }
 
@@ -91,12 +91,12 @@ static void remember(struct un_fs *fs, struct un_inode *inode, const char *value
 		un_realdir_set_redirect(fs, inode->d->stack[0], value);
 		return;
 	}
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (inode->data) {
 		g_free(inode->data->redirect);
 		inode->data->redirect = g_strdup(value);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 }
 
 /* Does one name of the file below not tell enough? Others of the same file may move elsewhere. */
@@ -106,10 +106,10 @@ static bool has_lower_links(struct un_inode *inode)
 
 	if (inode->type == DT_DIR)
 		return false;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	/* In the index it has names everywhere. */
 	links = inode->ix || (inode->data && inode->data->lower_links);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return links;
 }
 
@@ -133,13 +133,13 @@ static int set_mark(struct un_fs *fs, struct un_inode *inode, const char *value)
 	struct un_at at;
 	int r;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
 		r = un_mark_lifted(fs, at.dirfd, at.name, UN_MARK_REDIRECT, value, strlen(value));
 		un_at_done(fs, &at);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }
 

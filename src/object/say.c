@@ -16,18 +16,22 @@
 #define SAID_MAX 256u
 #define DEPTH_MAX 512
 
+UN_ROLE(said_role);
+
 struct un_said {
 	struct un_mutex lock;
 	char *at;          /* where the union is mounted; NULL: not known */
-	GHashTable *lines; /* those said */
-	bool full;         /* it was said that no more are */
+	GHashTable *lines UN_GUARDED_BY(said_role); /* those said */
+	bool full UN_GUARDED_BY(said_role);         /* it was said that no more are */
 };
+UN_LOCKS(struct un_said, lock, said, said_role);
 
 void un_say_init(struct un_fs *fs, const char *shown_at)
 {
 	struct un_said *s = g_new0(struct un_said, 1);
 
 	un_mutex_init(&s->lock);
+	said_is_ours(s);
 	s->at = g_strdup(shown_at);
 	s->lines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	fs->said = s;
@@ -39,6 +43,7 @@ void un_say_done(struct un_fs *fs)
 
 	if (!s)
 		return;
+	said_is_ours(s);
 	g_hash_table_destroy(s->lines);
 	un_mutex_done(&s->lock);
 	g_free(s->at);
@@ -87,12 +92,12 @@ static void say(struct un_fs *fs, int level, char *line)
 	struct un_said *s = fs->said;
 	bool new = false, last = false;
 
-	un_mutex_lock(&s->lock);
+	said_lock(s);
 	if (!s->full && !g_hash_table_contains(s->lines, line)) {
 		last = s->full = g_hash_table_size(s->lines) == SAID_MAX;
 		new = !last &&g_hash_table_add(s->lines, g_strdup(line));
 	}
-	un_mutex_unlock(&s->lock);
+	said_unlock(s);
 	if (new)
 		un_log(level, "%s", line);
 	if (last)

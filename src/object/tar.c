@@ -59,7 +59,7 @@ int un_mark_emptied_locked(struct un_fs *fs, struct un_inode *inode)
 }
 
 /* What `.wh.NAME` hides is hidden by a mark that needs no name of its own. */
-static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const char *wh)
+static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const char *wh) UN_NS_READ
 {
 	const char *name = wh + strlen(".wh.");
 	struct un_realdir *updir = un_dir_upper(fs, dir);
@@ -91,7 +91,7 @@ static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const c
 	return r <= 0 ? r : un_whiteout_link(fs->whiteouts, dirfd, name);
 }
 
-static int settle(struct un_fs *fs, struct un_inode *dir, int dirfd, const char *name)
+static int settle(struct un_fs *fs, struct un_inode *dir, int dirfd, const char *name) UN_NS_WRITE
 {
 	const struct un_where w = { .layer = fs->upper, .fd = dirfd };
 	struct statx st, parent;

@@ -15,11 +15,14 @@ struct failure {
 	off_t anew; /* written anew up to there */
 };
 
+UN_ROLE(failures_role);
+
 struct un_failures {
 	struct un_mutex lock; /* a leaf */
-	GHashTable *set;
+	GHashTable *set UN_GUARDED_BY(failures_role);
 	atomic_uint n;
 };
+UN_LOCKS(struct un_failures, lock, failures, failures_role);
 
 static guint failure_hash(gconstpointer p)
 {
@@ -64,7 +67,7 @@ void un_writeback_failed(struct un_fs *fs, int fd, int err)
 		return;
 	new = g_new0(struct failure, 1);
 	*new = (struct failure){ .dev = un_stx_dev(&st), .ino = st.stx_ino, .err = err };
-	un_mutex_lock(&fs->failures->lock);
+	failures_lock(fs->failures);
 	old = g_hash_table_lookup(fs->failures->set, new);
 	if (old) {
 		old->err = err;
@@ -74,7 +77,7 @@ void un_writeback_failed(struct un_fs *fs, int fd, int err)
 		g_hash_table_add(fs->failures->set, new);
 		fs->failures->n++;
 	}
-	un_mutex_unlock(&fs->failures->lock);
+	failures_unlock(fs->failures);
 	if (!old)
 		un_log(LOG_ERR,
 		       "data of a file (inode %" G_GUINT64_FORMAT
@@ -93,7 +96,7 @@ int un_writeback_ok(struct un_fs *fs, const struct un_inode *inode, int fd)
 		return 0;
 	if (fs->upper->ops->stat(fs->upper, fd, "", &st) < 0)
 		st.stx_size = UINT64_MAX;
-	un_mutex_lock(&fs->failures->lock);
+	failures_lock(fs->failures);
 	f = g_hash_table_lookup(fs->failures->set, &key);
 	if (f && st.stx_size <= (uint64_t)f->anew) {
 		g_hash_table_remove(fs->failures->set, f);
@@ -101,7 +104,7 @@ int un_writeback_ok(struct un_fs *fs, const struct un_inode *inode, int fd)
 	} else if (f) {
 		r = f->err;
 	}
-	un_mutex_unlock(&fs->failures->lock);
+	failures_unlock(fs->failures);
 	return r;
 }
 
@@ -111,11 +114,11 @@ void un_writeback_anew(struct un_fs *fs, const struct un_inode *inode, off_t off
 
 	if (fs->failures->n == 0 || size == 0)
 		return;
-	un_mutex_lock(&fs->failures->lock);
+	failures_lock(fs->failures);
 	f = g_hash_table_lookup(fs->failures->set, &key);
 	if (f && off <= f->anew)
 		f->anew = MAX(f->anew, off + (off_t)size);
-	un_mutex_unlock(&fs->failures->lock);
+	failures_unlock(fs->failures);
 }
 
 void un_writeback_forget(struct un_fs *fs, uint64_t dev, uint64_t ino)
@@ -124,10 +127,10 @@ void un_writeback_forget(struct un_fs *fs, uint64_t dev, uint64_t ino)
 
 	if (fs->failures->n == 0)
 		return;
-	un_mutex_lock(&fs->failures->lock);
+	failures_lock(fs->failures);
 	if (g_hash_table_remove(fs->failures->set, &key))
 		fs->failures->n--;
-	un_mutex_unlock(&fs->failures->lock);
+	failures_unlock(fs->failures);
 }
 
 static int reopen(void *data, int fd)
@@ -152,12 +155,14 @@ void un_writeback_init(struct un_fs *fs)
 {
 	fs->failures = g_new0(struct un_failures, 1);
 	un_mutex_init(&fs->failures->lock);
+	failures_is_ours(fs->failures);
 	fs->failures->set = g_hash_table_new_full(failure_hash, failure_equal, g_free, NULL);
 	un_fdcache_set_ops(fs->fds, &fd_ops, fs);
 }
 
 void un_writeback_done(struct un_fs *fs)
 {
+	failures_is_ours(fs->failures);
 	g_hash_table_destroy(fs->failures->set);
 	un_mutex_done(&fs->failures->lock);
 	g_free(fs->failures);

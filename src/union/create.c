@@ -149,10 +149,11 @@ static void fill_new_dir(struct creation *c, struct un_inode *inode, const struc
 	inode->d->stack[0] = rd;
 	inode->d->n = 1;
 	/* Nothing is in it: known completely from the start. */
+	un_ns_is_ours(inode);
 	inode->d->listing = un_listing_new();
 }
 
-static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st)
+static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st) UN_NS_WRITE
 {
 	struct un_fs *fs = c->fs;
 	struct un_state now = { .exists = true, .in_upper = true, .lower = c->state.lower };
@@ -166,6 +167,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	if (r < 0)
 		return r;
 	inode = un_inode_new(fs, IFTODT(st->stx_mode));
+	un_inode_is_ours(inode);
 	inode->upper = true;
 	inode->prot_known = true;
 	inode->dev = un_stx_dev(st);
@@ -191,10 +193,10 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 		c->fd = -1;
 	}
 	un_published_in(inode, c->dir);
+	un_attr_adjust(fs, inode, st);
 	un_name_add(fs, inode, c->dir, c->name, true);
 	now.type = inode->type;
-	un_dir_note(fs, c->dir, c->name, &now, st->stx_ino);
-	un_attr_adjust(fs, inode, st);
+	un_dir_note(fs, c->dir, c->name, &now, inode->rino);
 	*ret = inode;
 	return 0;
 }
@@ -215,7 +217,7 @@ static void undo(struct creation *c)
 }
 
 static int create_locked(struct creation *c, bool exclusive, struct un_inode **ret,
-			 struct statx *st)
+			 struct statx *st) UN_NS_WRITE
 {
 	struct un_fd *fd;
 	int r;
@@ -298,6 +300,7 @@ static int adopt_tmpfile(struct un_fs *fs, int fd, struct un_inode **ret, struct
 		return r;
 	}
 	inode = un_inode_new(fs, DT_REG);
+	un_inode_lock(inode);
 	inode->upper = true;
 	inode->unlinked = true;
 	inode->tmpfile = true;
@@ -310,16 +313,14 @@ static int adopt_tmpfile(struct un_fs *fs, int fd, struct un_inode **ret, struct
 	un_key_add(fs, inode);
 	un_fdcache_put(fs->fds, un_fdcache_add(fs->fds, &inode->io, fs->upper, fd,
 					       UN_FD_READ | UN_FD_WRITE | UN_FD_PIN));
-	un_mutex_lock(&inode->lock);
 	r = un_orphan_nameless(fs, inode);
-	un_mutex_unlock(&inode->lock);
-	if (r < 0) {
-		un_inode_put(fs, inode);
-		return r;
-	}
 	un_attr_adjust(fs, inode, st);
-	*ret = inode;
-	return 0;
+	un_inode_unlock(inode);
+	if (r < 0)
+		un_inode_put(fs, inode);
+	else
+		*ret = inode;
+	return r;
 }
 
 int un_tmpfile(struct un_fs *fs, struct un_inode *dir, const struct un_create *what,

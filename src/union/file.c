@@ -121,11 +121,11 @@ static ssize_t append_only(struct un_fs *fs, struct un_inode *inode, const struc
 
 	if (!(*f)->append || w->append)
 		return 0;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = inode->rdir ? 0 : -EPERM;
 	if (r == 0)
 		un_fdcache_clear(fs->fds, &inode->io);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	un_fdcache_put(fs->fds, *f);
 	if (r == 0)
 		r = un_file_get(fs, inode, UN_FD_WRITE, f);

@@ -28,14 +28,14 @@ static int open_real(struct un_fs *fs, struct un_inode *inode)
 
 	if (inode->type != DT_REG && inode->type != DT_DIR)
 		return -ENOTTY;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
 		r = un_open_retry(fs, at.layer, at.dirfd, at.name,
 				  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 		un_at_done(fs, &at);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }
 

@@ -248,39 +248,13 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	return fs;
 }
 
-/* Whatever the kernel had not forgotten when it went away. */
-static void drop_inodes(struct un_fs *fs)
-{
-	for (int i = 0; i < UN_SHARDS; i++) {
-		GList *all = g_hash_table_get_keys(fs->ids[i].set);
-
-		for (GList *p = all; p; p = p->next) {
-			struct un_inode *inode = p->data;
-
-			if (inode->nlookup == 0)
-				p->data = NULL;
-			else
-				un_inode_ref(inode);
-		}
-		for (GList *p = all; p; p = p->next) {
-			struct un_inode *inode = p->data;
-
-			if (!inode)
-				continue;
-			un_inode_forget(fs, inode->id, inode->nlookup);
-			un_inode_put(fs, inode);
-		}
-		g_list_free(all);
-	}
-}
-
 void un_fs_free(struct un_fs *fs)
 {
 	if (!fs)
 		return;
 	fs->stale = NULL;
 	un_pending_done(fs);
-	drop_inodes(fs);
+	un_table_forget(fs);
 	un_inode_put(fs, fs->root);
 	un_realdir_put(fs, fs->workdir);
 	un_realdir_put(fs, fs->indexdir);

@@ -24,7 +24,7 @@
 
 /* A new name for @inode (in the upper); its lock is held. @name in @dirfd is free or a whiteout. */
 static int link_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, const char *name,
-		       bool whiteout)
+		       bool whiteout) UN_INODE_LOCKED(inode)
 {
 	struct un_layer *u = fs->upper;
 	char staged[UN_STAGE_NAME];
@@ -49,7 +49,7 @@ static int link_locked(struct un_fs *fs, struct un_inode *inode, int dirfd, cons
 }
 
 static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
-		     const char *name)
+		     const char *name) UN_NS_WRITE
 {
 	struct un_realdir *updir = un_dir_upper(fs, dir);
 	struct un_state state, now;
@@ -71,7 +71,7 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 	if (inode->origin)
 		r = un_dir_mark_impure(fs, updir, fd->fd);
 	if (r == 0) {
-		un_mutex_lock(&inode->lock);
+		un_inode_lock(inode);
 		r = un_index_relative_locked(fs, inode);
 		/* Only a file made nameless may get its first name late (linkat(2), O_TMPFILE). */
 		if (inode->unlinked && !inode->tmpfile)
@@ -81,7 +81,7 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 		if (r == 0)
 			r = link_locked(fs, inode, fd->fd, name,
 					state.whiteout && !un_whiteout_is_beside(fs->whiteouts));
-		un_mutex_unlock(&inode->lock);
+		un_inode_unlock(inode);
 	}
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)

@@ -28,12 +28,12 @@ static uint64_t parent_ino(struct un_inode *dir)
 	struct un_inode *parent = NULL;
 	uint64_t ino = dir->ino;
 
-	un_mutex_lock(&dir->lock);
+	un_inode_lock(dir);
 	if (dir->names)
 		parent = dir->names->dir;
 	if (parent)
 		ino = parent->ino;
-	un_mutex_unlock(&dir->lock);
+	un_inode_unlock(dir);
 	return ino;
 }
 
@@ -78,7 +78,7 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 
 /* 0: to be left out (it turned out not to exist); 1: filled in. *pure: false if it has an origin. */
 static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e, bool attrs,
-		bool *pure, struct un_dirent *ret, struct statx *st)
+		bool *pure, struct un_dirent *ret, struct statx *st) UN_NS_READ
 {
 	struct un_inode *inode;
 	int r;
@@ -127,7 +127,7 @@ static bool wants_attrs(const struct un_dirinfo *d, size_t at)
  * an origin is among them.
  */
 static uint64_t emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs,
-			   bool *pure, un_dirent_fn fn, void *data)
+			   bool *pure, un_dirent_fn fn, void *data) UN_NS_READ
 {
 	const struct un_listing *l = dir->d->listing;
 	const struct un_entry *e;
@@ -182,27 +182,33 @@ static bool seen_pure(struct un_inode *dir, unsigned seq, uint64_t from, uint64_
 {
 	struct un_pure *p = &dir->d->pure;
 
-	un_mutex_lock(&dir->lock);
+	un_inode_lock(dir);
 	if (from <= DOTDOT)
 		*p = (struct un_pure){ .next = from, .seq = seq };
 	pure = pure && p->next == from && p->seq == seq;
 	p->next = pure ? to : 0;
-	un_mutex_unlock(&dir->lock);
+	un_inode_unlock(dir);
 	return pure && to == UINT64_MAX;
 }
 
 static void make_pure(struct un_fs *fs, struct un_inode *dir)
 {
+	struct un_pure pure;
+
 	un_ns_write(dir);
+	un_inode_lock(dir);
+	pure = dir->d->pure;
+	un_inode_unlock(dir);
 	/* Whatever gets an origin meanwhile has counted before that. */
-	if (!dir->d->dead && dir->d->pure.next == UINT64_MAX &&
-	    dir->d->pure.seq == atomic_load(&un_dir_upper(fs, dir)->impure_seq))
+	if (!dir->d->dead && pure.next == UINT64_MAX &&
+	    pure.seq == atomic_load(&un_dir_upper(fs, dir)->impure_seq))
 		un_dir_mark_pure(fs, dir);
 	un_ns_unlock(dir);
 }
 
-/* A complete, ordered listing, with ns held for reading on success. */
+/* A complete, ordered listing, or -errno; ns is held for reading in any case. */
 static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
+	UN_ACQUIRES_SHARED(un_ns_role)
 {
 	int r = 0;
 
@@ -217,11 +223,9 @@ static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 	if (r == 0 && dir->d->listing)
 		un_listing_settle(dir->d->listing);
 	un_ns_unlock(dir);
-	if (r < 0)
-		return r;
 
 	un_ns_read(dir);
-	return 0;
+	return r;
 }
 
 int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs, un_dirent_fn fn,
@@ -237,8 +241,10 @@ int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool att
 		return -ENOTDIR;
 	/* With timeout=0 the layers are read anew whenever a listing starts. */
 	r = listing_get(fs, dir, fs->revalidate && cookie == 0);
-	if (r < 0)
+	if (r < 0) {
+		un_ns_unlock(dir);
 		return r;
+	}
 	if (cookie == 0 && !dir->d->dead)
 		note_access(fs, dir);
 	up = un_dir_upper(fs, dir);

@@ -52,6 +52,7 @@ int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_
 
 /* The name goes; returns another one of it that we know of. */
 static struct un_name *strike(struct un_inode *inode, struct un_inode *dir, const char *name)
+	UN_REQUIRES(un_inode_role)
 {
 	struct un_name *n, *other = NULL;
 
@@ -92,14 +93,14 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 	struct statx st;
 
 	un_name_drop(fs, inode, dir, name);
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	/* The number is free for something else as soon as the last link is gone. */
 	if (inode->upper && inode->unlinked &&
 	    (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
 		un_key_drop(fs, inode);
 		un_ino_unkeep(fs, inode->dev, inode->rino);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 }
 
 /* What is away leaves nothing at its name, where a lower one may be seen until the whiteout is there. */
@@ -200,11 +201,11 @@ static int take_name(void *data)
 }
 
 /* Of a file in the index: it counts the names in the upper that go. */
-static int alias_victim(struct un_fs *fs, struct removal *v, struct un_inode *inode)
+static int alias_victim(struct un_fs *fs, struct removal *v, struct un_inode *inode) UN_NS_WRITE
 {
 	int r;
 
-	if (v->state.in_upper || !inode->ix || !inode->ix->published)
+	if (v->state.in_upper || !un_index_has(inode))
 		return 0;
 	r = un_index_alias(fs, inode, v->dir, v->dirfd, v->name, false);
 	v->state.in_upper = r == 0;
@@ -213,7 +214,7 @@ static int alias_victim(struct un_fs *fs, struct removal *v, struct un_inode *in
 }
 
 static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name,
-			struct un_inode *inode)
+			struct un_inode *inode) UN_NS_WRITE
 {
 	char orphan[UN_STAGE_NAME] = "";
 	struct removal v = { .fs = fs, .dir = dir, .name = name, .orphan = orphan };
@@ -239,7 +240,7 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 		return r;
 	}
 	/* Whoever asks for the inode meanwhile waits, and finds it where it is then. */
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (v.state.in_upper)
 		r = un_hold_locked(fs, inode, orphan);
 	if (r == 0)
@@ -248,7 +249,7 @@ static int unlink_found(struct un_fs *fs, struct un_inode *dir, const char *name
 		un_relocate_locked(fs, inode, dir, name, orphan);
 	else
 		un_unhold_locked(fs, inode);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)
 		return r;
@@ -394,7 +395,7 @@ void un_dead_locked(struct un_inode *inode, const struct statx *last)
 }
 
 static int remove_upper_dir(struct un_fs *fs, struct un_inode *child, int dirfd, const char *name,
-			    bool lower)
+			    bool lower) UN_NS_READ
 {
 	struct un_layer *u = fs->upper;
 	int r = -ENOTEMPTY;
@@ -409,7 +410,7 @@ static int remove_upper_dir(struct un_fs *fs, struct un_inode *child, int dirfd,
 }
 
 static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
-			struct un_inode *child)
+			struct un_inode *child) UN_NS_WRITE
 {
 	struct un_state state, now = { 0 };
 	struct statx last;
@@ -427,14 +428,14 @@ static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name
 		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
 	if (r < 0)
 		return r;
-	un_mutex_lock(&child->lock);
+	un_inode_lock(child);
 	if (state.in_upper)
 		r = remove_upper_dir(fs, child, fd->fd, name, state.lower);
 	else
 		r = un_whiteout_link(fs->whiteouts, fd->fd, name);
 	if (r == 0)
 		un_dead_locked(child, &last);
-	un_mutex_unlock(&child->lock);
+	un_inode_unlock(child);
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)
 		return r;
@@ -479,7 +480,7 @@ struct list_args {
 	struct un_inode *dir;
 };
 
-static int list_dir(void *data)
+static int list_dir(void *data) UN_NS_WRITE
 {
 	struct list_args *a = data;
 
@@ -487,7 +488,7 @@ static int list_dir(void *data)
 }
 
 /* For a removal, which needs no right to read the directory: its owner's mode may forbid that. */
-static int list_for_removal(struct un_fs *fs, struct un_inode *dir)
+static int list_for_removal(struct un_fs *fs, struct un_inode *dir) UN_NS_WRITE
 {
 	struct list_args a = { fs, dir };
 	struct un_fd *fd;

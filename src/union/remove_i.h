@@ -2,6 +2,7 @@
 /* unlink and rmdir, and what others need of them. */
 #pragma once
 
+#include "object/object.h"
 #include "object/stage.h"
 
 #include <stdbool.h>
@@ -23,7 +24,8 @@ int un_index_victim(struct un_fs *fs, struct un_inode *inode, struct un_inode *d
  * case it is open. *ret_orphan: it must be moved to this name in the work directory instead of being
  * removed, or "". un_unhold_locked(): it has not happened.
  */
-int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME]);
+int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
+	UN_INODE_LOCKED(inode);
 /* No names below it are left: put (dirfd, name), an upper directory full of whiteouts, out of sight. */
 int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
 /* The name is gone from @dir: bookkeeping for the inode. @orphan: name in work, or "". */
@@ -34,8 +36,11 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
  * without the name (dir, name)? @orphan: under this one in work, or "".
  */
 void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
-			const char *name, const char *orphan);
+			const char *name, const char *orphan)
+	UN_INODE_LOCKED(inode);
 /* A directory is gone; @last: its attributes before. Its lock is held from before that on. */
-void un_dead_locked(struct un_inode *inode, const struct statx *last);
+void un_dead_locked(struct un_inode *inode, const struct statx *last)
+	UN_INODE_LOCKED(inode);
 /* 1: shows no names; 0; -errno. ns of @dir is held for writing. */
-int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir);
+int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
+	UN_NS_WRITE;

@@ -18,9 +18,9 @@ static bool needs_redirect(struct un_inode *inode)
 
 	if (inode->type != DT_DIR)
 		return false;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	needs = inode->d->n > 1 || !inode->upper;
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return needs;
 }
 

@@ -48,18 +48,18 @@
 #include <stdio.h>
 
 /* The name must be in the upper to go from there, whatever other name its file has there. */
-static int alias(struct renaming *v, struct side *s)
+static int alias(struct renaming *v, struct side *s) UN_NS_WRITE
 {
 	int r;
 
-	if (!s->child || s->state.in_upper || !s->child->ix || !s->child->ix->published)
+	if (!s->child || s->state.in_upper || !un_index_has(s->child))
 		return 0;
 	r = un_index_alias(v->fs, s->child, s->dir, s->fd->fd, s->name, false);
 	s->state.in_upper = r == 0;
 	return r;
 }
 
-static int open_side(struct un_fs *fs, struct side *s)
+static int open_side(struct un_fs *fs, struct side *s) UN_NS_READ
 {
 	int r;
 
@@ -125,18 +125,18 @@ static int mark_ordinary(struct renaming *v, struct un_inode *child, const char 
 
 	if (!un_name_ordinary(v->fs, name))
 		return 0;
-	un_mutex_lock(&child->lock);
+	un_inode_lock(child);
 	r = un_mark_ordinary_locked(v->fs, child);
-	un_mutex_unlock(&child->lock);
+	un_inode_unlock(child);
 	return r;
 }
 
 /* The directory behind @to is another one now: opaque, empty, with nothing below. */
-static void repoint(struct renaming *v, struct un_inode *to, const struct statx *st)
+static void repoint(struct renaming *v, struct un_inode *to, const struct statx *st) UN_NS_WRITE
 {
 	struct un_realdir *rd = to->d->stack[0];
 
-	un_mutex_lock(&to->lock);
+	un_inode_lock(to);
 	while (to->d->n > 1)
 		un_realdir_put(v->fs, to->d->stack[--to->d->n]);
 	un_ino_unkeep(v->fs, to->dev, to->rino);
@@ -148,7 +148,7 @@ static void repoint(struct renaming *v, struct un_inode *to, const struct statx 
 	to->dev = rd->dev;
 	to->rino = rd->ino;
 	to->xattrs = UN_XATTR_UNKNOWN;
-	un_mutex_unlock(&to->lock);
+	un_inode_unlock(to);
 	un_listing_free(to->d->listing);
 	to->d->listing = un_listing_new();
 }
@@ -164,7 +164,7 @@ static int discard_hidden(void *data)
  * Without an exchange the target itself is made really empty: once it is opaque, what hides names in it
  * hides nothing.
  */
-static int empty_target(struct renaming *v)
+static int empty_target(struct renaming *v) UN_NS_WRITE
 {
 	struct un_layer *u = v->fs->upper;
 	struct statx st, now;
@@ -187,7 +187,7 @@ static int empty_target(struct renaming *v)
  * The target is a directory that shows no names: put a really empty one in its place first, unless it
  * is one already. The view does not change.
  */
-static int clear_target(struct renaming *v)
+static int clear_target(struct renaming *v) UN_NS_WRITE
 {
 	struct un_layer *u = v->fs->upper;
 	struct un_inode *to = v->to.child;
@@ -282,10 +282,9 @@ static int change_moved_dir(struct renaming *v)
 
 static int change_tree(struct renaming *v);
 
-/* Two inodes' locks in the order of their ids; beyond the analysis. */
-static void lock_children(struct renaming *v, bool lock) UN_NO_TSA;
-
-static void lock_children(struct renaming *v, bool lock)
+/* Two inodes' locks in the order of their ids. */
+static void lock_children(struct renaming *v)
+	UN_ACQUIRES(v->from.child->lock, v->to.child->lock, un_inode_role) UN_NO_TSA
 {
 	struct un_inode *a = v->from.child, *b = v->to.child;
 
@@ -293,15 +292,17 @@ static void lock_children(struct renaming *v, bool lock)
 		a = v->to.child;
 		b = v->from.child;
 	}
-	if (lock) {
-		un_mutex_lock(&a->lock);
-		if (b)
-			un_mutex_lock(&b->lock);
-	} else {
-		if (b)
-			un_mutex_unlock(&b->lock);
-		un_mutex_unlock(&a->lock);
-	}
+	un_inode_lock(a);
+	if (b)
+		un_inode_lock(b);
+}
+
+static void unlock_children(struct renaming *v)
+	UN_RELEASES(v->from.child->lock, v->to.child->lock, un_inode_role) UN_NO_TSA
+{
+	if (v->to.child)
+		un_inode_unlock(v->to.child);
+	un_inode_unlock(v->from.child);
 }
 
 /*
@@ -314,24 +315,24 @@ static int change_and_locate(struct renaming *v, const struct statx *last)
 	bool replaces = to && !v->exchange && to->type != DT_DIR;
 	int r = 0;
 
-	lock_children(v, true);
+	lock_children(v);
 	if (replaces && v->to.state.in_upper)
-		r = un_hold_locked(v->fs, to, v->orphan);
+		r = un_hold_locked(v->fs, v->to.child, v->orphan);
 	if (r == 0)
 		r = save_orphan(v);
 	if (r == 0)
 		r = change_tree(v);
 	if (r == 0 && v->exchange)
-		un_place_moved_locked(v->fs, to, v->from.updir, v->from.name);
+		un_place_moved_locked(v->fs, v->to.child, v->from.updir, v->from.name);
 	else if (r == 0 && replaces)
-		un_relocate_locked(v->fs, to, v->to.dir, v->to.name, v->orphan);
+		un_relocate_locked(v->fs, v->to.child, v->to.dir, v->to.name, v->orphan);
 	else if (r == 0 && to)
-		un_dead_locked(to, last);
+		un_dead_locked(v->to.child, last);
 	else if (r < 0 && replaces)
-		un_unhold_locked(v->fs, to);
+		un_unhold_locked(v->fs, v->to.child);
 	if (r == 0)
 		un_place_moved_locked(v->fs, v->from.child, v->to.updir, v->to.name);
-	lock_children(v, false);
+	unlock_children(v);
 	if (r < 0 && v->orphan[0])
 		un_ignore(v->fs->upper->ops->unlink(v->fs->upper, v->fs->work, v->orphan, 0));
 	return r;
@@ -348,14 +349,14 @@ static int change_tree(struct renaming *v)
 		return change_moved_dir(v);
 	un_tree_changes(v->fs);
 	r = change_moved_dir(v);
-	un_mutex_lock(&v->fs->tree);
+	un_tree_lock(v->fs);
 	if (r == 0 && a->type == DT_DIR)
 		old[0] = un_realdir_moved_locked(v->fs, a->d->stack[0], v->to.updir, v->to.name);
 	if (r == 0 && b && b->type == DT_DIR)
 		old[1] =
 			un_realdir_moved_locked(v->fs, b->d->stack[0], v->from.updir, v->from.name);
 	un_tree_settled_locked(v->fs);
-	un_mutex_unlock(&v->fs->tree);
+	un_tree_unlock(v->fs);
 	un_realdir_put(v->fs, old[0]);
 	un_realdir_put(v->fs, old[1]);
 	return r;
@@ -373,7 +374,7 @@ static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, st
 	un_name_drop(fs, child, old->dir, old->name);
 }
 
-static void note_replaced(struct renaming *v)
+static void note_replaced(struct renaming *v) UN_NS_WRITE
 {
 	struct un_inode *to = v->to.child;
 
@@ -389,7 +390,7 @@ static void note_replaced(struct renaming *v)
 	un_name_drop(v->fs, to, v->to.dir, v->to.name);
 }
 
-static void note_exchanged(struct renaming *v)
+static void note_exchanged(struct renaming *v) UN_NS_WRITE
 {
 	struct un_inode *a = v->from.child, *b = v->to.child;
 	struct un_state na = v->to.state, nb = v->from.state;
@@ -403,7 +404,7 @@ static void note_exchanged(struct renaming *v)
 	un_dir_note(v->fs, v->from.dir, v->from.name, &nb, b->type == DT_DIR ? 0 : b->rino);
 }
 
-static void note_moved(struct renaming *v)
+static void note_moved(struct renaming *v) UN_NS_WRITE
 {
 	struct un_inode *a = v->from.child;
 	struct un_state now = { .exists = true, .in_upper = true, .type = a->type };
@@ -415,7 +416,7 @@ static void note_moved(struct renaming *v)
 	un_dir_note(v->fs, v->from.dir, v->from.name, &gone, 0);
 }
 
-static int rename_locked(struct renaming *v)
+static int rename_locked(struct renaming *v) UN_NS_WRITE
 {
 	struct un_inode *to = v->to.child;
 	struct statx last;

@@ -40,7 +40,7 @@ int un_kill_setid(struct un_fs *fs, struct un_inode *inode, const struct un_cred
 
 	if (inode->type != DT_REG)
 		return 0;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (!inode->maybe_setid || !inode->upper)
 		goto out;
 	r = un_getattr_locked(fs, inode, &st);
@@ -57,7 +57,7 @@ int un_kill_setid(struct un_fs *fs, struct un_inode *inode, const struct un_cred
 	if (r == 0)
 		r = 1;
 out:
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }
 
@@ -95,6 +95,7 @@ static int set_times(struct un_at *at, const struct un_setattr *a)
 
 /* Its data is being copied up, which gives it back the attributes it had: those are these now. */
 static int remember_set(struct un_inode *inode, const struct un_at *at, const struct un_setattr *a)
+	UN_INODE_LOCKED(inode)
 {
 	struct statx *before = &inode->data->before, now;
 	int r = at->layer->ops->stat(at->layer, at->dirfd, at->name, &now);
@@ -112,6 +113,7 @@ static int remember_set(struct un_inode *inode, const struct un_at *at, const st
 
 /* Everything but the size; the object is in the upper and its lock is held. */
 static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a)
+	UN_INODE_LOCKED(inode)
 {
 	struct un_at at;
 	int r = un_at_locked(fs, inode, &at);
@@ -159,9 +161,9 @@ static int truncate_upper(struct un_fs *fs, struct un_inode *inode, off_t size)
 	int r = 0;
 
 	if (size == 0) {
-		un_mutex_lock(&inode->lock);
+		un_inode_lock(inode);
 		r = un_mark_emptied_locked(fs, inode);
-		un_mutex_unlock(&inode->lock);
+		un_inode_unlock(inode);
 	}
 	if (r == 0)
 		r = un_file_get(fs, inode, UN_FD_WRITE, &f);
@@ -198,11 +200,11 @@ static int change(struct un_fs *fs, struct un_inode *inode, const struct un_seta
 	if (r >= 0 && (a->valid & UN_SET_KILL))
 		r = un_kill_setid(fs, inode, cred);
 	if (r >= 0) {
-		un_mutex_lock(&inode->lock);
+		un_inode_lock(inode);
 		r = apply_locked(fs, inode, a);
 		if (r == 0)
 			r = un_getattr_locked(fs, inode, st);
-		un_mutex_unlock(&inode->lock);
+		un_inode_unlock(inode);
 	}
 	/* Some of it may have been done: what the kernel has of it is not true any more. */
 	if (r < 0 && fs->stale)
@@ -230,9 +232,9 @@ int un_setattr(struct un_fs *fs, struct un_inode *inode, const struct un_setattr
 			return r;
 	}
 	if (inode->type == DT_DIR && inode->d->dead) {
-		un_mutex_lock(&inode->lock);
+		un_inode_lock(inode);
 		r = setattr_dead(inode, a, st);
-		un_mutex_unlock(&inode->lock);
+		un_inode_unlock(inode);
 		return r;
 	}
 	/* Bits that are not set need no copy to be cleared. */

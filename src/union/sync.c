@@ -6,6 +6,7 @@
  */
 #include "layer/layer.h"
 #include "object/fdcache.h"
+#include "object/index.h"
 #include "object/inode.h"
 #include "object/object.h"
 #include "object/open.h"
@@ -52,9 +53,9 @@ static int fsync_metacopy(struct un_fs *fs, struct un_inode *inode, bool data_on
 {
 	int fd, r;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	fd = un_file_open(fs, inode, UN_FD_READ);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	if (fd < 0)
 		return fd;
 	r = fs->upper->ops->fsync(fs->upper, fd, data_only);
@@ -90,11 +91,11 @@ static int fsync_file(struct un_fs *fs, struct un_inode *inode, bool data_only)
 /* The directories that have a name of @inode, each with a reference. */
 static void add_dirs(struct un_inode *inode, GPtrArray *to)
 {
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	for (struct un_name *n = inode->names; n; n = n->next)
 		if (!g_ptr_array_find(to, n->dir, NULL))
 			g_ptr_array_add(to, un_inode_ref(n->dir));
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 }
 
 /*
@@ -108,7 +109,7 @@ static int commit_names(struct un_fs *fs, struct un_inode *inode)
 	struct un_fd *f;
 	int r = 0;
 
-	if (inode->ix && inode->ix->published && un_realdir_open(fs, fs->indexdir, &f) == 0) {
+	if (un_index_has(inode) && un_realdir_open(fs, fs->indexdir, &f) == 0) {
 		r = fsync_realdir(fs, f, false);
 		un_fdcache_put(fs->fds, f);
 	}

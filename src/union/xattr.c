@@ -51,7 +51,7 @@ static bool has_trusted(const char *list, size_t len)
  * none. trusted.* is for root's eyes, as on any file system.
  */
 static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
-			   char **ret)
+			   char **ret) UN_INODE_LOCKED(inode)
 {
 	struct un_at at;
 	char *list;
@@ -84,7 +84,7 @@ static bool in_known_namespace(const char *name)
 }
 
 static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *name, void *buf,
-			  size_t size)
+			  size_t size) UN_INODE_LOCKED(inode)
 {
 	char real[XATTR_NAME_MAX + 1];
 	struct un_at at;
@@ -127,9 +127,9 @@ ssize_t un_getxattr(struct un_fs *fs, struct un_inode *inode, const char *name, 
 {
 	ssize_t n;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	n = is_dead(inode) ? -ENODATA : get_locked(fs, inode, name, buf, size);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return n;
 }
 
@@ -139,10 +139,10 @@ ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_c
 	g_autofree char *list = NULL;
 	ssize_t n = 0;
 
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	if (inode->xattrs != UN_XATTR_NONE && !is_dead(inode))
 		n = list_locked(fs, inode, cred, &list);
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	if (n <= 0 || size == 0)
 		return n;
 	if ((size_t)n > size)
@@ -191,7 +191,7 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 		r = prepare(fs, inode);
 	if (r < 0)
 		return r;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
 		r = at.hollow ? -EXDEV
@@ -204,7 +204,7 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 			r = drop_sgid(&at);
 		un_at_done(fs, &at);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }
 
@@ -228,7 +228,7 @@ int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name)
 		r = prepare(fs, inode);
 	if (r < 0)
 		return r;
-	un_mutex_lock(&inode->lock);
+	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
 		r = at.hollow ? -EXDEV
@@ -236,6 +236,6 @@ int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name)
 		inode->xattrs = UN_XATTR_UNKNOWN;
 		un_at_done(fs, &at);
 	}
-	un_mutex_unlock(&inode->lock);
+	un_inode_unlock(inode);
 	return r;
 }

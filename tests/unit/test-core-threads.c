@@ -23,6 +23,7 @@
 #include "util/err.h"
 /* Included for what the daemon cannot be asked for: descriptors that are gone at a chosen moment. */
 #include "object/fdcache.h"
+#include "object/inode.h"
 #include "object/object.h"
 
 #define THREADS 8
@@ -266,6 +267,7 @@ static void names_that_go_at_once(void **state)
 		struct statx st;
 
 		lost += strcmp(text, "text") != 0;
+		un_inode_is_ours(held[i]);
 		linked +=
 			un_getattr(fs, held[i], &st) < 0 || st.stx_nlink != 0 || !held[i]->unlinked;
 		un_inode_put(fs, held[i]);
@@ -305,9 +307,11 @@ static void *look_up_together(void *data)
 			snprintf(l->w.wrong, sizeof(l->w.wrong), "round %d: not in the table", i);
 		un_inode_put(fs, found);
 		un_name_drop(fs, l->inode, l->dir, "g");
+		un_inode_lock(l->inode);
 		for (struct un_name *n = l->inode->names; n; n = n->next)
 			if (n->dir == l->dir)
 				snprintf(l->w.wrong, sizeof(l->w.wrong), "round %d: twice", i);
+		un_inode_unlock(l->inode);
 	}
 	return NULL;
 }
