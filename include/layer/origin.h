@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Origin: the handle of the lower object that an upper one was copied up from, in the kernel's
- * format (overlay-format 3.8): version, magic, length, flags, handle type, 16 bytes of uuid, fid.
+ * format (fuse-unionfs-format(5), ORIGINS): version, magic, length, flags, handle type, 16 bytes of
+ * uuid, fid.
  */
 #pragma once
 

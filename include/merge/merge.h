@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Pure rules: from what each layer says, what the merged view shows. No locks, no FUSE, no writes.
- * The rules and their sources: overlay-format 2.1 to 2.4, 7.1, 7.2.
+ * The rules: fuse-unionfs-format(5), LOOKUP to DATA-ONLY LAYERS.
  *
  * A merged directory is given as a list of positions, 0 on top, each a layer's real directory.
  */
@@ -88,7 +88,7 @@ void un_found_done(struct un_found *f);
  *
  * 0 also when nothing is found. -EPERM: a redirect or metacopy mark that is not followed; -EINVAL: a
  * redirect that is none; -ENODATA: a metacopy file whose data is nowhere; -EIO: a metacopy mark of
- * unknown form; other errors of the layers. Rules: overlay-format 2.1 to 2.3, 2.6.
+ * unknown form; other errors of the layers. Rules: fuse-unionfs-format(5), LOOKUP.
  */
 int un_merge_lookup(const struct un_merge_dir *d, const char *name, unsigned from, bool first_only,
 		    struct un_found *ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Descriptors under a budget. Nothing tells the daemon of a close (zero-message.md 2.1), so what it
+ * Descriptors under a budget. Nothing tells the daemon of a close (src/transport/README.md,
+ * Opening and closing), so what it
  * opened stays open until something else needs the room; an owner that loses its descriptor opens
  * it again. Pinned ones cannot be opened again and stay.
  *

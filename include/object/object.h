@@ -127,8 +127,8 @@ struct un_data {
 };
 
 /*
- * A lower file with several names, which an index keeps together through copy-up (overlay-format
- * 3.10). One inode stands for all its names. Guarded by the inode's lock but for the first three.
+ * A lower file with several names, which an index keeps together through copy-up
+ * (fuse-unionfs-format(5), INDEX). One inode stands for all its names.
  */
 struct un_index {
 	struct un_inode *inode;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The index directory at mount (overlay-format 3.10). The upper's root says over which lower the index
- * was made, the index which upper it belongs to. Entries are named after the lower file they stand for.
+ * The index directory at mount (fuse-unionfs-format(5), INDEX). The upper's root says over which
+ * lower the index was made, the index which upper it belongs to. Entries are named after the lower file
+ * they stand for.
  */
 #include "setup_i.h"
 

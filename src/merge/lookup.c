@@ -159,7 +159,7 @@ static int is_metacopy(const struct un_search *s, const struct un_where *w, cons
 		return 1;
 	if (n < 0)
 		return n == -ERANGE ? -EIO : (int)n;
-	/* Version 0, its own length, no flags; then a digest (overlay-format 3.9). */
+	/* Version 0, its own length, flags, a digest (fuse-unionfs-format(5), METACOPY FILES). */
 	if (n > 0 && (n < 4 || v[0] != 0 || v[1] != n))
 		return -EIO;
 	return 1;

@@ -2,8 +2,9 @@
 /*
  * Redirects: "this was moved here; in the layers below it is called ...". A path is walked in one
  * layer after the other, and every directory on the way may change it for the layers further below:
- * a redirect without a slash its own component, one with a path all up to it (overlay-format 2.3).
- * A layer that has been walked into is walked to the end under the old path.
+ * a redirect without a slash its own component, one with a path all up to it
+ * (fuse-unionfs-format(5), REDIRECTS). A layer that has been walked into is walked to the end
+ * under the old path.
  */
 #include "layer/whiteout.h"
 #include "merge/merge.h"

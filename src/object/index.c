@@ -2,7 +2,7 @@
 /*
  * The index: WORK/index has, under the handle of a lower file with several names, the upper file that
  * it was copied up to. All names lead there, also those that are not in the upper yet, so a change
- * under one is seen under each (overlay-format 3.10).
+ * under one is seen under each (fuse-unionfs-format(5), INDEX).
  *
  * The link count shown counts names of either kind. It is kept in the nlink mark as a difference: to
  * the upper's count ("U-1"), which names made and removed in the upper do not disturb; or, while a name

@@ -157,7 +157,7 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *
 
 /*
  * A lower may contain the upper or the work directory; seen through it they would show themselves
- * being changed. ELOOP, as in the kernel (overlay-format 1.3).
+ * being changed. ELOOP, as in the kernel (fuse-unionfs-format(5), DIRECTORIES).
  */
 static bool is_trap(struct un_fs *fs, const struct un_found *f)
 {

@@ -54,7 +54,7 @@ static int open_lifted(void *data)
 /*
  * Write access: for both if possible, since reads follow; a file that may only be written, as that;
  * one whose mode keeps its owner out, with the mode lifted (its descriptor was closed for want of
- * room, zero-message.md 2.1).
+ * room, src/transport/README.md, Opening and closing).
  */
 static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at, unsigned *flags)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Writing redirects: a directory with something below it, or a file whose data is below, is about to
- * get another name (overlay-format 3.7). The mark is on it before it moves: where it is now, a mark
- * that tells its own place does no harm.
+ * get another name (fuse-unionfs-format(5), REDIRECTS). The mark is on it before it moves:
+ * where it is now, a mark that tells its own place does no harm.
  */
 #include "layer/marks.h"
 #include "object/inode.h"

@@ -68,7 +68,10 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 		fuse_reply_buf(req, f.buf, f.used);
 }
 
-/* Never asked again: the kernel keeps listings, and needs no handle (zero-message.md 2.1). */
+/*
+ * Never asked again: the kernel keeps listings, and needs no handle (src/transport/README.md,
+ * Opening and closing).
+ */
 void un_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;

@@ -134,7 +134,8 @@ struct seek {
 
 /*
  * Dirty pages of a mapping (or of the write-back cache) are not in the file yet; making the kernel
- * write them takes requests that other threads serve, hence not in the handler (zero-message.md 2.3).
+ * write them takes requests that other threads serve, hence not in the handler
+ * (src/transport/README.md, Dirty pages).
  */
 static void seek_later(void *data)
 {

@@ -70,7 +70,7 @@ uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissio
 
 void un_ops_stale(struct un_ops *ops, uint64_t id)
 {
-	/* Offset -1: attributes only; takes no lock in the kernel (zero-message.md 2.2, 2.5). */
+	/* Offset -1: attributes only; takes no lock (src/transport/README.md, Notifications). */
 	un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0));
 }
 
@@ -161,7 +161,10 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 static void worker_start(void *data)
 {
 	(void)data;
-	/* A umask of its own for each worker: it creates with the caller's (zero-message.md 2.4). */
+	/*
+	 * A umask of its own for each worker: it creates with the caller's
+	 * (src/transport/README.md, Umask and default ACLs).
+	 */
 	if (unshare(CLONE_FS) == 0)
 		return;
 	/* Forbidden by a filter of system calls, such as Docker's. */

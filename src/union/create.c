@@ -262,7 +262,7 @@ static int create(struct un_fs *fs, struct un_inode *dir, const char *name,
 		return -ENAMETOOLONG;
 	if (un_name_reserved(fs, name))
 		return -EINVAL;
-	/* The format's own whiteout cannot be made by hand (overlay-format 3.3). */
+	/* The format's own whiteout cannot be made by hand (fuse-unionfs-format(5), WHITEOUTS). */
 	if (S_ISCHR(what->mode) && what->rdev == 0)
 		return -EPERM;
 	r = un_dir_prepare(fs, dir, false);

@@ -161,7 +161,8 @@ static int kill_bits(struct un_fs *fs, struct un_inode *inode, const struct un_c
 
 /*
  * Pages of a mapping reach us when the kernel gets to it, which may be after somebody has set the
- * times by hand; those then stay (zero-message.md 2.3). Dirty pages are not kept longer than this.
+ * times by hand; those then stay (src/transport/README.md, Dirty pages). Dirty pages are not
+ * kept longer than this.
  */
 #define DIRTY_SECONDS 40
 
@@ -247,7 +248,7 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 		return r;
 	r = fs->upper->ops->fallocate(fs->upper, f->fd, mode, off, len);
 	un_fdcache_put(fs->fds, f);
-	/* The request does not say whether bits are to be cleared (zero-message.md 2.2). */
+	/* The request says nothing of clearing bits (src/transport/README.md, Set-id bits). */
 	if (r == 0 && inode->maybe_setid && !un_is_root(cred))
 		r = kill_bits(fs, inode, cred, ret_killed);
 	return r;

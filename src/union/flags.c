@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * chattr(1) flags. Immutable and append-only are kept in a mark: on the real upper file they would
- * keep the daemon itself from what the union allows (overlay-format 3.2, 3.9). The others are set on
- * the real file. A lower's flags are shown and respected, and never written to it.
+ * keep the daemon itself from what the union allows (fuse-unionfs-format(5), PROTECTED FILES).
+ * The others are set on the real file. A lower's flags are shown and respected, and never written to it.
  */
 #include "copyup/copyup.h"
 #include "object/object.h"

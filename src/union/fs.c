@@ -61,7 +61,10 @@ static unsigned fd_budget(const struct un_layers *ls, unsigned others, char **re
 	return (unsigned)MIN(lim.rlim_cur - always - FDS_RESERVED, FDS_MAX);
 }
 
-/* First mount of a fresh upper: give the union an identity, as the kernel does (overlay-format 3.9). */
+/*
+ * First mount of a fresh upper: give the union an identity, as the kernel does
+ * (fuse-unionfs-format(5), UNION IDENTITY).
+ */
 static void ensure_uuid(struct un_fs *fs, bool any)
 {
 	enum un_dialect d = fs->layers->dialect;

@@ -2,7 +2,8 @@
 /*
  * rename(2) and its flags. Everything that can be done beforehand without being seen is (copy-up,
  * marks, an empty target made really empty); the change itself is one system call on the upper, which
- * one depending on what lies below the old name and what is at the new one (overlay-format 3.6):
+ * one depending on what lies below the old name and what is at the new one
+ * (fuse-unionfs-format(5), ORDER OF CHANGES):
  *
  *   below the old name   at the new name         call
  *   something            no whiteout             RENAME_WHITEOUT: one is left behind

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Extended attributes. The kernel caches none of them, so "there is none" is answered from memory
- * once a listing has said so (zero-message.md 2.2, 3).
+ * once a listing has said so (src/transport/README.md, Extended attributes).
  */
 #include "copyup/copyup.h"
 #include "layer/layer.h"

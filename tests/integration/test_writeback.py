@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""writeback=1: an option with rules of its own (zero-message trap 2.3)."""
+"""writeback=1: an option with rules of its own (src/transport/README.md, Write-back)."""
 import os
 import signal
 import time

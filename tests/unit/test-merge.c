@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The rules of overlay-format 2.1 to 2.4 and 7.1, on layers as they are. */
+/* The rules of fuse-unionfs-format(5), LOOKUP to METACOPY FILES, on layers as they are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

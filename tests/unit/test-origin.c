@@ -15,7 +15,7 @@
 #include "../lib/stack.h"
 #include "layer/origin.h"
 
-/* As the kernel wrote it on ext4 (overlay-format 3.8): inode 65543, generation 0x6c91c9. */
+/* The kernel's on ext4 (fuse-unionfs-format(5), ORIGINS): inode 65543, generation 0x6c91c9. */
 static const uint8_t ext4[29] = { 0x00, 0xfb, 0x1d, 0x00, 0x01, 0x7d, 0x40, 0x45, 0x8d, 1,
 				  2,    3,    4,    5,    6,    7,    8,    9,    10,   11,
 				  12,   0x07, 0x00, 0x01, 0x00, 0xc9, 0x91, 0xc9, 0x6c };
