@@ -7,9 +7,12 @@
 struct un_fs;
 struct un_inode;
 
-/* All names known of a file that has come into the index: later, or if they are few @now. No lock is held. */
+/*
+ * @inode has come into the index: give all its known names an entry in the upper, later, or with
+ * @now the first few at once. The caller holds no lock.
+ */
 void un_alias_known(struct un_fs *fs, struct un_inode *inode, bool now);
-/* Some of those asked for later; true if there are more. */
+/* Make some of the entries that were put off; true if there are more. */
 bool un_alias_idle(struct un_fs *fs);
 
 /*

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Parents first, one at a time. */
+/* Copy-up along a path: parents first, one at a time. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,5 +12,8 @@ struct un_inode;
 int un_copyup_path(struct un_fs *fs, struct un_inode *inode, off_t size, struct un_inode *hint_dir,
 		   const char *hint, bool *ret_indexed);
 
-/* All that makes a change of names in @dir possible: 0, or -EROFS, -EPERM, -ENOENT, ... */
+/*
+ * Before names in @dir change (@remove: one is taken away): is that allowed? Then @dir is copied
+ * up. 0, or -EROFS, -EPERM, -ENOENT, ...
+ */
 int un_dir_prepare(struct un_fs *fs, struct un_inode *dir, bool remove);

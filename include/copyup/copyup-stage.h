@@ -7,6 +7,8 @@
 struct un_fs;
 struct un_layer;
 
-/* All that a user would see of one object to a staged one; with @caps security.capability too. */
+/*
+ * Copies all xattrs that a user would see to a staged object; security.capability only with @caps.
+ */
 int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
 			 const char *from_name, int dir, const char *name, bool caps);

@@ -13,8 +13,9 @@ struct un_inode;
 #define UN_COPY_META ((off_t)-2)
 /*
  * The object, and its parents before it, are in the upper afterwards; unless UN_COPY_META its data
- * as well. @size: it appears with that size, changed now; 1 if so, 0 if it was in the upper before.
- * -EROFS, -EPERM (ownership that cannot be kept), -ENOSPC, ...: then nothing of it is visible.
+ * as well. @size >= 0: it appears with that size, and as changed now; returns 1 if so, 0 if it was
+ * in the upper before. With UN_COPY_* it returns 0. -EROFS, -EPERM (ownership that cannot be kept),
+ * -ENOSPC, ...: then nothing of it is visible.
  */
 int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size);
 /* The same for a file of several names: this one is to be in the upper. */

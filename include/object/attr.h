@@ -15,16 +15,20 @@ struct un_inode;
 
 int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 	UN_INODE_LOCKED(inode);
-/* Number and link count as shown; @inode's lock is held, or it is new. */
+/*
+ * Put the inode number and the link count that the union shows into @st. The caller holds @inode's
+ * lock, or @inode is new.
+ */
 void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 	UN_INODE_LOCKED(inode);
 /*
- * A copy-up has changed @dir on the layer, which said @before and says @after, times but that of change
- * restored: go on showing the time of before. @dir's lock is not held.
+ * A copy-up has changed the upper directory of @dir: its attributes were @before and are @after,
+ * with atime and mtime restored. Go on showing the ctime of @before. The caller does not hold
+ * @dir's lock.
  */
 void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
 			 const struct statx *after);
-/* The same for an indexed file that got a name nobody asked for; its inode's lock is held. */
+/* The same for an indexed file that got an alias nobody asked for; its inode's lock is held. */
 void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
 			       const struct statx *after)
 	UN_REQUIRES(un_inode_role);

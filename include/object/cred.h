@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What depends on who asks. If the kernel has not told, /proc does, at the price of reading a file: ask
- * only where the answer matters. Nobody is root, or in a group, by not being known.
+ * Questions about the caller of a request. Where the kernel has not told the caller's ids, /proc
+ * tells them, at the price of reading a file: ask only where the answer matters. A caller who
+ * cannot be found out about is not root, and in no group.
  */
 #pragma once
 
@@ -11,8 +12,8 @@
 struct un_cred;
 
 /*
- * Somebody whose ids the layers cannot hold, and who makes nothing. The kernel refuses that by itself; if one
- * does not, the object must not come to belong to the daemon.
+ * Is the caller one whose ids the layers cannot hold? Such a caller makes nothing. The kernel
+ * refuses that by itself; if one does not, the new object must not come to belong to the daemon.
  */
 bool un_is_nobody(const struct un_cred *cred);
 bool un_is_root(const struct un_cred *cred);

@@ -13,14 +13,15 @@ struct un_found;
 struct un_fs;
 struct un_inode;
 
-/* From a lookup's result; NULL if the object has its data itself. */
+/* Where the data of the object is that a lookup found; NULL if the object has its data itself. */
 struct un_data *un_data_new(const struct un_found *f, const char *name);
-/* The real file with the data, open for reading; @inode's lock is held. -EIO: it is not there. */
+/* The real file with the data, open for reading; @inode's lock is held. -EIO: that file is gone. */
 int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
 	UN_INODE_LOCKED(inode);
 /*
- * The value of a metacopy mark that tells the digest fs-verity has of the open file @fd: its length, or
- * -errno of asking (-ENODATA, -ENOTTY, -EOPNOTSUPP: it has none). @ret: UN_META_MAX bytes.
+ * The value of a metacopy mark with the digest that fs-verity has of the open file @fd. Returns the
+ * value's length, or -errno of asking for the digest (-ENODATA, -ENOTTY, -EOPNOTSUPP: there is
+ * none). @ret has room for UN_META_MAX bytes.
  */
 #define UN_META_MAX (4 + 64)
 ssize_t un_data_digest(int fd, uint8_t *ret);

@@ -10,30 +10,34 @@
 struct un_fs;
 struct un_inode;
 
-/* What is at a name, as far as changing it needs to know. ns is held. */
+/* What is at a name, as far as changing it needs to know. */
 struct un_state {
-	bool exists;   /* shown */
+	bool exists;   /* the union shows an object */
 	bool in_upper; /* the upper has the object */
 	bool whiteout; /* the upper has a whiteout */
-	bool lower;    /* something below would show through */
+	bool lower;    /* an object of a lower would show through ("lower positive") */
 	uint8_t type;
 };
+/* @want_lower: ret->lower is right also where no lower object is shown. ns is held. */
 int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
 		  struct un_state *ret)
 	UN_NS_READ;
 /* Make sure there is a complete listing; ns is held for writing. */
 int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;
-/* The same for somebody who lists it. */
+/* The same for a user who lists @dir: the upper's time of access may move. */
 int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;
 /* Tell the listing, if there is one, what is at the name now. ns is held for writing. */
 void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		 const struct un_state *now, uint64_t ino)
 	UN_NS_WRITE;
-/* A listing is given with attributes up to so many names; beyond, after so many were looked up. */
+/*
+ * A listing gives attributes with the first UN_ATTRS_FIRST names of a directory, and with the names
+ * behind them once UN_ATTRS_WANTED names were looked up one by one.
+ */
 #define UN_ATTRS_FIRST 4096u
 #define UN_ATTRS_WANTED 16u
 bool un_name_too_long(const char *name);
-/* A name that the upper's format keeps for itself (an upper without xattrs). */
+/* Is it a `.wh.` name, which an upper without xattrs keeps for its marks? */
 bool un_name_reserved(struct un_fs *fs, const char *name);

@@ -3,7 +3,7 @@
  * Descriptors under a budget. Nothing tells the daemon of a close (src/transport/README.md,
  * Opening and closing), so what it
  * opened stays open until something else needs the room; an owner that loses its descriptor opens
- * it again. Pinned ones cannot be opened again and stay.
+ * it again. Pinned descriptors cannot be opened again and stay.
  *
  * An owner has a "home": a pointer that is NULL or leads to its descriptor. Homes are read and
  * written under the cache's lock only. The lock is a leaf.
@@ -22,54 +22,57 @@ struct un_layer;
 enum un_fd_flags {
 	UN_FD_READ = 1 << 0,
 	UN_FD_WRITE = 1 << 1,
-	UN_FD_PIN = 1 << 2, /* cannot be opened again: keep, as far as the budget allows */
+	UN_FD_PIN = 1 << 2, /* it cannot be opened again: kept, as far as the budget allows */
 	/*
 	 * Written since it was last known to be on disk, possibly by way of another descriptor that this
 	 * one replaces: what write-back fails with is told by descriptors that were open then, and as long
 	 * as one is, the file's pages and that news are not dropped from memory.
 	 */
 	UN_FD_DIRTY = 1 << 3,
-	UN_FD_APPEND = 1 << 4, /* what is written goes to the end, whatever offset is said */
+	UN_FD_APPEND = 1 << 4, /* each write goes to the end of the file, whatever its offset */
 };
 
 struct un_fd {
 	int fd;
-	struct un_layer *layer; /* that it was opened on, whose table it is used through; borrowed */
+	struct un_layer *layer; /* where it was opened: calls go through its table; borrowed */
 	unsigned flags;
 	bool append; /* UN_FD_APPEND */
-	/* below: the cache's */
+	/* what follows belongs to the cache */
 	unsigned users;
-	unsigned writers; /* how often it was had for writing */
+	unsigned writers; /* how often it was given out for writing */
 	bool cached;
 	bool recent;
 	struct un_fd **home;
 	struct un_fd *prev, *next;
 };
 
-/* What is done with dirty ones; called without the lock. */
+/* What the cache does with dirty descriptors; called without the lock. */
 struct un_fdcache_ops {
-	int (*reopen)(void *data, int fd); /* the same file, for reading, or -errno */
+	int (*reopen)(void *data, int fd); /* opens the same file for reading; or -errno */
 	void (*closing)(void *data,
-			int fd); /* last chance to ask what became of what was written */
+			int fd); /* before a close: the last chance to hear of failed write-back */
 };
 
 /*
- * @budget: descriptors the cache may hold open; @keep: about so many of those that can be opened again at
- * no loss, however much room there is.
+ * @budget: so many descriptors the cache may hold open. @keep: however much room there is, it holds
+ * about so many of those that can be opened again at no loss.
  */
 struct un_fdcache *un_fdcache_new(unsigned budget, unsigned keep);
-/* Before anything dirty is in it. */
+/* To be called before a dirty descriptor is in it. */
 void un_fdcache_set_ops(struct un_fdcache *c, const struct un_fdcache_ops *ops, void *data);
-/* Nobody uses any of its descriptors any more. Accepts NULL. */
+/* No descriptor of it may be in use any more. Accepts NULL. */
 void un_fdcache_free(struct un_fdcache *c);
 
-/* The descriptor in *@home if it has all of @flags, else NULL; to write makes it dirty. Give it back with put. */
+/*
+ * The descriptor in *@home if it has all of @flags, else NULL. UN_FD_WRITE makes it dirty. The
+ * caller gives it back with un_fdcache_put().
+ */
 struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned flags);
 
 /*
- * Take over @fd, of @layer, as the one in *@home (another one there is let go) and return it in use.
- * UN_FD_PIN is dropped from the flags if half of the budget is pinned already (unless what it
- * replaces was pinned).
+ * Take over @fd, of @layer, as the descriptor in *@home (one that is there is let go) and return it
+ * in use. UN_FD_PIN is dropped from the flags if half of the budget is pinned already, unless the
+ * one that was there was pinned.
  */
 struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer, int fd,
 			     unsigned flags);
@@ -77,36 +80,43 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct u
 /* One more user of a descriptor that is in use already, or that lies outside the cache. */
 struct un_fd *un_fdcache_use(struct un_fdcache *c, struct un_fd *f);
 
-/* Accepts NULL. */
+/* Give @f back. Accepts NULL. */
 void un_fdcache_put(struct un_fdcache *c, struct un_fd *f);
-/* The same; it will hardly be wanted again: closed, unless others use it, or it is pinned or written. */
+/*
+ * The same; @f will hardly be wanted again: close it, unless it is in use, pinned, writable or
+ * dirty.
+ */
 void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f);
 
 /* *@home lets go of its descriptor, which is closed when its last user gives it back. */
 void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home);
 
-/* Pin or unpin what is in *@home; false if there is nothing or the budget for pins is used up. */
+/*
+ * Pin or unpin the descriptor in *@home. False: there is none, or the budget for pins is used up.
+ */
 bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin);
 
 /* After EMFILE: close up to half of what is not in use. False if there was nothing to close. */
 bool un_fdcache_squeeze(struct un_fdcache *c);
 
 /*
- * Around an fsync of a descriptor in use: @before what is to be given afterwards if it went well. What was
- * written meanwhile stays dirty.
+ * Around an fsync of a descriptor in use: begin returns the number that synced is to be given as
+ * @before, if the fsync went well. A descriptor that was given out for writing meanwhile stays
+ * dirty.
  */
 unsigned un_fdcache_sync_begin(struct un_fdcache *c, const struct un_fd *f);
 void un_fdcache_synced(struct un_fdcache *c, struct un_fd *f, unsigned before);
 
 /*
- * Close writable descriptors that nobody used since the last call: while one is open the file cannot
- * be executed from its layer. Dirty ones are replaced by one for reading. True while writable ones remain.
+ * Close writable descriptors that nobody used since the last call: while one is open the file
+ * cannot be executed from its layer (ETXTBSY). A dirty one is replaced by one for reading. True
+ * while writable ones remain.
  */
 bool un_fdcache_idle(struct un_fdcache *c);
 
 /*
- * Close those that nobody used since the last call, the oldest first, until @enough are left; but no
- * pinned, writable or dirty ones. True if it is worth to come again.
+ * Close descriptors that nobody used since the last call, the oldest first, until @enough are left;
+ * but no pinned, writable or dirty ones. True: a later call may close more.
  */
 bool un_fdcache_age(struct un_fdcache *c, unsigned enough);
 

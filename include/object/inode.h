@@ -14,32 +14,35 @@ struct un_inode;
 
 void un_table_init(struct un_fs *fs);
 void un_table_done(struct un_fs *fs);
-/* Whatever the kernel had not forgotten when it went away; nobody else is there any more. */
+/*
+ * Forget all inodes that the kernel had not forgotten when it went away. No other thread is left.
+ */
 void un_table_forget(struct un_fs *fs);
-/* One reference, in no table but that of the ids. */
+/* A new inode with one reference, in no table but that of the ids. */
 struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type);
 struct un_inode *un_inode_ref(struct un_inode *inode);
 /* A reference to the child known under the name, or NULL. */
 struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char *name);
 /*
- * Give @inode the name, unless somebody was faster: then returns a reference to that one, else NULL.
- * @replace: it takes the name over in any case.
+ * Give @inode the name and return NULL; or, if another inode has the name, return a reference to
+ * that. @replace: @inode takes the name over in any case.
  */
 struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 			     const char *name, bool replace);
 /* Returns true if it was the last name. */
 bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name);
-/* A copy of one (directory reference, name), false if it has none. @name: NAME_MAX + 1 bytes. */
+/* One of its names: *dir is a reference, @name has NAME_MAX + 1 bytes. False: it has no name. */
 bool un_name_any(struct un_inode *inode, struct un_inode **dir, char *name);
+/* A reference to the inode that stands for the upper file (@dev, @rino), or NULL. */
 struct un_inode *un_key_find(struct un_fs *fs, uint64_t dev, uint64_t rino);
-/* What was just made: it takes the number over. */
+/* @inode was just made: it takes its real number over, whoever had that before. */
 void un_key_add(struct un_fs *fs, struct un_inode *inode);
-/* What was found: NULL, or a reference to the inode that already stands for that file. */
+/* @inode was found: it takes its real number, and NULL; or a reference to the inode that has it. */
 struct un_inode *un_key_claim(struct un_fs *fs, struct un_inode *inode);
 void un_key_drop(struct un_fs *fs, struct un_inode *inode);
-/* The inode that stands for a lower file with several names, or NULL. */
+/* A reference to the inode that stands for a lower file with several names, or NULL. */
 struct un_inode *un_links_find(struct un_fs *fs, uint64_t dev, uint64_t ino);
-/* @inode->ix is found from now on, or somebody was faster: then a reference to that one, else NULL. */
+/* un_links_find() finds @inode from now on, and NULL; or a reference to the inode that it finds. */
 struct un_inode *un_links_claim(struct un_fs *fs, struct un_inode *inode);
 void un_links_drop(struct un_fs *fs, struct un_inode *inode);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* An inode as the kernel knows it, by its node id, which is never used again; what is inside is nobody's business. */
+/*
+ * An inode as the kernel knows it, by its node id, which is never used again; for rooms above
+ * union/.
+ */
 #pragma once
 
 #include <stdint.h>
@@ -14,7 +17,9 @@ struct un_inode *un_inode_get(struct un_fs *fs, uint64_t id);
 /* Accepts NULL. */
 void un_inode_put(struct un_fs *fs, struct un_inode *inode);
 uint64_t un_inode_id(const struct un_inode *inode);
-/* The kernel is told of the inode once more / has forgotten @n tellings. */
+/*
+ * The kernel is about to be told of the inode once more; and it forgets having been told @n times.
+ */
 void un_inode_remember(struct un_fs *fs, struct un_inode *inode);
 void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n);
 

@@ -46,20 +46,23 @@ struct un_whiteout_pool;
 struct un_realdir {
 	struct un_layer *layer;
 	atomic_uint refs;
-	/* To check what is opened again; where numbers do not last, the one made up for it. */
+	/*
+	 * To check the directory when it is opened again; ino: a stand-in where numbers do not
+	 * last.
+	 */
 	uint64_t dev, ino;
 	struct un_fd *fd;  /* home in the fd cache; of a layer's root: its own, never evicted */
 	/* A reference; NULL: the layer's root. */
 	struct un_realdir *parent UN_GUARDED_BY(un_tree_role);
 	char *name UN_GUARDED_BY(un_tree_role);
-	/* Upper: where the layers below have it. */
+	/* In the upper: the value of its redirect mark, or NULL. */
 	char *redirect UN_GUARDED_BY(un_tree_role);
-	bool is_root;              /* of a layer (or the work directory): no parent, ever */
-	bool hollow;               /* a sub-mount of the layer, not entered: shown empty */
+	bool is_root;              /* a layer's root, or WORK/work, WORK/index: no parent, ever */
+	bool hollow;               /* a mountpoint inside the layer: not entered, shown empty */
 	bool opaque;               /* carries an opaque mark */
 	bool xwhiteouts;           /* marked opaque=x */
 	atomic_bool impure;        /* upper: may hold objects with an origin */
-	atomic_uint impure_seq;    /* counts when such a one was about to appear */
+	atomic_uint impure_seq;    /* counted up before one appears */
 };
 
 /* ---- merged inodes ------------------------------------------------------------------------------ */
@@ -68,11 +71,12 @@ struct un_name {
 	struct un_inode *dir; /* a reference */
 	struct un_inode *inode;
 	struct un_name *next UN_GUARDED_BY(un_inode_role); /* of the same inode */
-	/* From the layer, and about to be dropped here. */
+	/* The name is gone from the layer, and about to be dropped here. */
 	bool gone UN_GUARDED_BY(un_inode_role);
 	char name[];
 };
 
+/* A ctime that no user is to see: while the layer says .real and .mtime, .shown is shown. */
 struct un_hidden {
 	struct statx_timestamp real, shown, mtime;
 };
@@ -82,25 +86,25 @@ struct un_dirinfo {
 	struct un_realdir **stack; /* layers that have it, top first; references */
 	unsigned n;
 	struct un_listing *listing UN_GUARDED_BY(un_ns_role); /* complete, or NULL */
-	atomic_uint asked;          /* layers asked for names since there is no listing */
-	atomic_uint looked_up;      /* names, one by one, since there is one of many names */
+	atomic_uint asked;          /* questions for names to layers, while there is no listing */
+	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
 	/*
-	 * When the upper's time of access was last moved for somebody who listed it (monotonic seconds); 0: not
-	 * since it was changed.
+	 * When the upper's time of access was last moved for somebody who listed it (monotonic
+	 * seconds); 0: not since the directory was changed.
 	 */
 	atomic_uint accessed;
-	/* Its upper is marked impure: is it? A listing that is under way. */
+	/*
+	 * How far a listing has got that may prove a directory marked impure to be pure
+	 * (un_readdir()).
+	 */
 	struct un_pure {
 		uint64_t next; /* the position up to which nothing with an origin was seen */
 		unsigned seq;  /* un_realdir.impure_seq at the beginning */
 	} pure UN_GUARDED_BY(un_inode_role);
 	bool dead;          /* removed */
-	uint64_t salt; /* not 0: what is in it below is shown elsewhere, too, with numbers of its own */
-	struct statx *last; /* dead: its attributes */
-	/*
-	 * A copy-up of something in it has moved its time of change, which nobody has to see: while the
-	 * layer says .real, .shown is shown.
-	 */
+	uint64_t salt; /* not 0: its lower objects show other numbers than their own */
+	struct statx *last; /* of a dead directory: its last attributes */
+	/* A copy-up of an object in it has moved its ctime, which no user is to see. */
 	struct un_hidden hidden UN_GUARDED_BY(un_inode_role);
 };
 
@@ -113,16 +117,16 @@ enum un_xattr_state {
 /* Where the data of a metacopy file is; guarded by the inode's lock, freed when it is copied up. */
 struct un_data {
 	struct un_layer *layer;
-	struct un_realdir *rdir; /* a reference; NULL: */
-	char *rname;             /* GRefString */
-	char *path;              /* not looked for yet, in the layers with data only */
-	char *redirect;          /* the mark of the upper file, or NULL */
+	struct un_realdir *rdir; /* where the file with the data is, a reference; NULL: at `path` */
+	char *rname;             /* its name there; GRefString */
+	char *path;              /* not looked for yet; a path in the data-only layers */
+	char *redirect;          /* the redirect mark of the upper file, or NULL */
 	uint64_t dev, rino;
-	uint64_t blocks;  /* 512 bytes, as shown */
+	uint64_t blocks;  /* shown, of 512 bytes */
 	bool lower_links; /* the lower file has several names */
-	bool said;        /* that it is missing */
-	bool filling;     /* is being copied: times as shown are those of ... */
-	struct statx before;
+	bool said;        /* the log was told that the data is missing */
+	bool filling;     /* the data is being copied up: attributes shown are ... */
+	struct statx before; /* ... these */
 	struct un_fd *io;
 };
 
@@ -134,16 +138,20 @@ struct un_index {
 	struct un_inode *inode;
 	uint64_t dev, ino;    /* of the lower file; ino 0: not known, then not in fs->links */
 	unsigned known UN_GUARDED_BY(un_inode_role);       /* names in @inode's list */
-	unsigned shown UN_GUARDED_BY(un_inode_role);       /* link count when it was last told */
+	unsigned shown UN_GUARDED_BY(un_inode_role);       /* link count that was shown last */
 	unsigned lower_nlink UN_GUARDED_BY(un_inode_role); /* 0: not known */
 	int delta UN_GUARDED_BY(un_inode_role);            /* link count shown = the real one + delta */
-	int told UN_GUARDED_BY(un_inode_role);             /* unresolved: the difference to the lower's count, ... */
-	bool unresolved UN_GUARDED_BY(un_inode_role);      /* ... which has to be seen first; until then no count is final */
-	bool published UN_GUARDED_BY(un_inode_role);       /* the upper file is in the index, ... */
-	bool absolute UN_GUARDED_BY(un_inode_role);        /* the mark tells the count from the lower's, not from the upper's */
-	/* A time of change that came by an alias nobody asked for. */
+	/* With unresolved: the n of a mark "L+n", which is relative to the lower's count. */
+	int told UN_GUARDED_BY(un_inode_role);
+	/* The lower's count has to be seen first; until then no count is final. */
+	bool unresolved UN_GUARDED_BY(un_inode_role);
+	/* The upper file is in the index, under `name`. */
+	bool published UN_GUARDED_BY(un_inode_role);
+	/* The nlink mark is "L+n", relative to the lower's count, not "U+n", to the upper's. */
+	bool absolute UN_GUARDED_BY(un_inode_role);
+	/* A ctime that moved by an alias nobody asked for. */
 	struct un_hidden hidden UN_GUARDED_BY(un_inode_role);
-	char name[];          /* ... under this name */
+	char name[]; /* of its entry in the index: the origin in hexadecimal */
 };
 
 #define UN_PROT_IMMUTABLE 1
@@ -163,21 +171,25 @@ struct un_inode {
 	bool tmpfile UN_GUARDED_BY(un_inode_role);            /* it never had one */
 	atomic_bool maybe_setid; /* mode may hold set-id bits */
 	bool prot_known UN_GUARDED_BY(un_inode_role);         /* prot holds the protattr mark too */
-	bool keyed;              /* in the table by real number */
-	bool orphan UN_GUARDED_BY(un_inode_role);             /* has a link in the work directory, which does not count */
-	bool covered;            /* a lower file that something is mounted on: shown as that */
+	bool keyed;              /* it is in fs->keys */
+	/* It is reached by a link in the work directory, which nlink as shown does not count. */
+	bool orphan UN_GUARDED_BY(un_inode_role);
+	/* A lower file that something is mounted on: that is shown instead. */
+	bool covered;
 	uint8_t prot UN_GUARDED_BY(un_inode_role);            /* UN_PROT_* */
 	uint8_t xattrs;          /* enum un_xattr_state */
 	atomic_uint
 		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
 	/*
-	 * Changes of what the upper shows of it which fdatasync(2) does not commit, how many are on disk, and
-	 * the last one that gave a name to what was the lower's (sync.c).
+	 * For sync.c: published counts changes in the upper that fdatasync(2) does not commit;
+	 * committed is the count up to which they are on disk; named, the count when it last got a
+	 * name in the upper.
 	 */
 	atomic_uint published, committed, named;
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
-	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);  /* of a lower file whose number is made up: what the layer said last */
+	/* Of a lower file with a stand-in: the number that the layer told last. */
+	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);
 	bool stand_in;      /* ino is in fs->stand_ins */
 	struct un_name *names UN_GUARDED_BY(un_inode_role);
 
@@ -186,7 +198,7 @@ struct un_inode {
 	char *rname UN_GUARDED_BY(un_inode_role); /* GRefString */
 	/* Open for reading or writing only if the object has its data, that is, !metacopy. */
 	struct un_fd *io;
-	atomic_bool metacopy; /* data is elsewhere: */
+	atomic_bool metacopy; /* its data is in a lower: */
 	struct un_data *data UN_GUARDED_BY(un_inode_role);
 	struct un_index *ix; /* set before it is in any table, then fixed */
 
@@ -208,8 +220,8 @@ struct un_fs {
 	bool read_only;
 	bool sync, sync_strict;
 	bool revalidate;
-	bool privileged; /* may give files away */
-	bool any_uid;    /* ... or need not: what cannot be kept is not seen, or kept elsewhere */
+	bool privileged; /* the daemon may give files away */
+	bool any_uid;    /* ... or need not: all show one owner, or owners are kept in an xattr */
 	bool any_gid;
 	bool override; /* owner and mode are in an xattr, and the real mode always lets us in */
 	uid_t uid;     /* of the daemon's own files, as shown */
@@ -222,16 +234,16 @@ struct un_fs {
 	int work;                       /* borrowed from layers */
 	struct un_statkey {
 		uint64_t dev, ino;
-	} traps[2];                 /* upper root, WORK/work: not in a lower */
-	struct un_realdir *workdir; /* the same, as a place where orphans are */
+	} traps[2];                 /* upper root, WORK/work: ELOOP if seen through a lower */
+	struct un_realdir *workdir; /* WORK/work, as the directory that orphans are in */
 	bool redirect_follow, redirect_create;
 	bool metacopy_follow, metacopy_create;
 	enum un_digests digests;
 	bool selinux;                /* the kernel has it */
 	struct un_realdir *indexdir; /* NULL: no index */
-	atomic_bool index_used;      /* may hold something */
-	atomic_uint index_seq;       /* counts entries made */
-	atomic_bool index_marked;    /* it is known whose it is */
+	atomic_bool index_used;      /* the index may have entries */
+	atomic_uint index_seq;       /* counts entries made in it */
+	atomic_bool index_marked;    /* marks say which upper and lower it belongs to */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
 
@@ -245,12 +257,13 @@ struct un_fs {
 	struct un_shard links[UN_SHARDS]; /* struct un_index by (dev, ino) of the lower file */
 	atomic_uint_fast64_t next_id;
 	atomic_uint_fast64_t n_inodes;
-	atomic_uint_fast64_t n_freed; /* inodes, since their memory was last given back */
-	uint64_t freed_seen;          /* that number, when un_fs_idle() last looked; its caller's */
+	atomic_uint_fast64_t n_freed; /* inodes, since memory was last given back to the system */
+	uint64_t freed_seen;          /* n_freed when un_fs_idle() last looked; its caller's */
 
 	struct un_mutex tree;          /* parent and name of every realdir, and: */
-	unsigned tree_changing UN_GUARDED_BY(un_tree_role);        /* renames under way on the layer, which are not in them yet */
-	pthread_cond_t tree_settled;   /* with tree: one of those has come to its end */
+	/* Renames under way on the layer, which the realdirs do not show yet. */
+	unsigned tree_changing UN_GUARDED_BY(un_tree_role);
+	pthread_cond_t tree_settled;   /* with tree: one of those renames has ended */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
 	struct un_mutex copying;       /* every inode's `copying` */
 	pthread_cond_t copied;
@@ -259,10 +272,14 @@ struct un_fs {
 	uint64_t ino_devs[128] UN_GUARDED_BY(un_inos_role);   /* devices in the order they were met */
 	unsigned n_ino_devs UN_GUARDED_BY(un_inos_role);
 	struct un_number_sieve ino_shown UN_GUARDED_BY(un_inos_role); /* object/ino.c */
-	struct un_number_map ino_claimed UN_GUARDED_BY(un_inos_role); /* number shown -> own number of who claimed it */
-	struct un_number_map ino_kept UN_GUARDED_BY(un_inos_role);    /* own number -> shown */
-	struct un_number_map ino_salts UN_GUARDED_BY(un_inos_role);   /* of directories in ino_kept, where it is not 0 */
-	GHashTable *stand_ins UN_GUARDED_BY(un_inos_role);            /* &inode->ino of upper objects whose number is made up */
+	/* Number shown -> own number of the object that claimed it. */
+	struct un_number_map ino_claimed UN_GUARDED_BY(un_inos_role);
+	/* Own number of an object -> number that it shows. */
+	struct un_number_map ino_kept UN_GUARDED_BY(un_inos_role);
+	/* Own number of a directory in ino_kept -> its salt, if that is not 0. */
+	struct un_number_map ino_salts UN_GUARDED_BY(un_inos_role);
+	/* &inode->ino of upper objects that show a stand-in. */
+	GHashTable *stand_ins UN_GUARDED_BY(un_inos_role);
 
 	struct un_failures *failures; /* writeback.c */
 	atomic_uint_fast64_t copyups, copied_bytes;
@@ -276,7 +293,10 @@ struct un_fs {
 
 /* For a function that is called with @inode's lock held. */
 #define UN_INODE_LOCKED(inode) UN_REQUIRES((inode)->lock, un_inode_role)
-/* ns of the directory it is about is held, for writing, or at least for reading. */
+/*
+ * For a function that is called with ns of its directory held, for writing, or at least for
+ * reading.
+ */
 #define UN_NS_WRITE UN_REQUIRES(un_ns_role)
 #define UN_NS_READ UN_REQUIRES_SHARED(un_ns_role)
 #define UN_TREE_LOCKED(fs) UN_REQUIRES((fs)->tree, un_tree_role)
@@ -308,8 +328,8 @@ static inline void un_ns_unlock(struct un_inode *dir) UN_RELEASES_ANY(un_ns_role
 }
 
 /*
- * For the analysis. Nobody else can reach it, since it is being made or freed; or its lock is held by a
- * caller that the analysis cannot see, as through a callback.
+ * For the thread safety analysis: nobody else can reach the object, since it is being made or
+ * freed; or its lock is held by a caller that the analysis cannot see, as through a callback.
  */
 static inline void un_ns_is_ours(struct un_inode *dir) UN_ASSERTS(un_ns_role)
 {

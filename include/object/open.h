@@ -14,6 +14,8 @@ struct un_inode;
  */
 int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
 
-/* The object itself, not remembered anywhere, whoever has its data. */
+/*
+ * A new descriptor of the real file itself, also of a metacopy file; not in the cache. Or -errno.
+ */
 int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
 	UN_INODE_LOCKED(inode);

@@ -12,17 +12,25 @@ struct un_inode;
 struct un_layer;
 struct un_realdir;
 
-/* The real object is (@rd, @name) from now on, NULL: only a descriptor that stays open leads to it. */
+/*
+ * The real object is (@rd, @name) from now on; @rd NULL: only a descriptor that stays open leads to
+ * it.
+ */
 void un_place_set_locked(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 			 const char *name)
 	UN_INODE_LOCKED(inode);
-/* It is the link @name in the work directory, which does not count. */
+/*
+ * The link @name in the work directory leads to the real object; the nlink shown does not count it.
+ */
 void un_place_orphan_locked(struct un_fs *fs, struct un_inode *inode, const char *name)
 	UN_INODE_LOCKED(inode);
-/* A nameless upper file has a name (again): from now on that leads to it. */
+/* An upper file without a name has got (@rd, @name): from now on that leads to it. */
 void un_place_named(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 		    const char *name);
-/* It has been renamed to there, unless something else leads to it: an index, or the work directory. */
+/*
+ * The real object was renamed to (@rd, @name); no change if an index entry or an orphan's link
+ * leads to it.
+ */
 void un_place_moved_locked(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 			   const char *name)
 	UN_INODE_LOCKED(inode);
@@ -39,17 +47,21 @@ struct un_at {
 	int dirfd;
 	const char *name;
 	struct un_fd *pin;
-	bool hollow; /* a mountpoint of the layer: not to be touched but by stat */
+	bool hollow; /* a mountpoint of the layer: only stat may be called on it */
 };
 int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 	UN_INODE_LOCKED(inode);
 void un_at_done(struct un_fs *fs, struct un_at *at);
 
+/* The object keeps the name that un_hold_locked() was called for. */
 void un_unhold_locked(struct un_fs *fs, struct un_inode *inode)
 	UN_INODE_LOCKED(inode);
-/* A descriptor that stays open leads to it. 0, or -ENFILE: there is none to spare. */
+/* Have a descriptor of the object that stays open. 0, or -ENFILE: there is none to spare. */
 int un_pin_locked(struct un_fs *fs, struct un_inode *inode)
 	UN_INODE_LOCKED(inode);
-/* The sole descriptor of a nameless file cannot be pinned: give the file a name in work. */
+/*
+ * Pin the sole descriptor of a file without a name; if that cannot be, make a link in the work
+ * directory.
+ */
 int un_orphan_nameless(struct un_fs *fs, struct un_inode *inode)
 	UN_INODE_LOCKED(inode);

@@ -17,6 +17,7 @@ int un_prot_set(struct un_fs *fs, struct un_inode *inode, unsigned prot);
 
 /* UN_PROT_* bits in force, or -errno. */
 int un_prot(struct un_fs *fs, struct un_inode *inode);
-/* May names in the directory change? @remove: taking one away. 0 or -EPERM, ... */
+/* May names in the directory change? @remove: one is taken away. 0, -EPERM, or another -errno. */
 int un_prot_dir(struct un_fs *fs, struct un_inode *dir, bool remove);
+/* May @inode be changed, or lose a name? 0, -EPERM, or another -errno. */
 int un_prot_victim(struct un_fs *fs, struct un_inode *inode);

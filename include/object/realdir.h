@@ -15,7 +15,7 @@ struct un_layer;
 struct un_merge_dir;
 struct un_realdir;
 
-/* @parent: a reference is taken. */
+/* A new one, with one reference; takes a reference to @parent (NULL: it is a root). */
 struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent, const char *name,
 				  const struct statx *st);
 struct un_realdir *un_realdir_ref(struct un_realdir *rd);
@@ -23,15 +23,16 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
 /* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
 /*
- * Around a rename of real directories, which may take long: whoever finds the one state on the layer and
- * the other here can tell, and waits for un_tree_settled_locked(). Nobody else does: no lock is held between.
+ * Around a rename of real directories on the layer, which may take long. No lock is held between
+ * the two calls; only a thread that finds a directory elsewhere on the layer than in this tree
+ * waits for un_tree_settled_locked().
  */
 void un_tree_changes(struct un_fs *fs);
 void un_tree_settled_locked(struct un_fs *fs)
 	UN_TREE_LOCKED(fs);
 /*
- * It has been renamed on its layer; fs->tree is held. Returns what is left to be given back when the
- * lock is not held any more.
+ * @rd has been renamed on its layer; fs->tree is held. Returns its old parent, which the caller
+ * puts when the lock is not held any more.
  */
 struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
 					   struct un_realdir *parent, const char *name)
@@ -40,8 +41,8 @@ struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
 	UN_NS_READ;
 /*
- * Is something mounted on one of its real directories, which is not entered; or, @top, on the topmost, so
- * that only a stand-in is shown? The inode's lock is taken.
+ * Is one of its real directories hollow, since something is mounted on it; or, @top, is the topmost
+ * one? Takes the inode's lock.
  */
 bool un_dir_is_mountpoint(struct un_inode *dir, bool top);
 /* Its directory in the upper, or NULL. */

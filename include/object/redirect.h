@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Where the layers below have what gets another name. */
+/* Writing redirects: where the layers below have an object that gets another name. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,11 +8,12 @@ struct un_fs;
 struct un_inode;
 struct un_realdir;
 
-/* What is found at a place in the lower or the upper from now on. */
+/* Remember the redirect mark that the upper directory @rd carries from now on. */
 void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char *redirect);
 /*
- * Write where the layers below have @inode, which is in the upper as @name in @dir: before it goes to
- * another name in the same directory (@same_dir), or anywhere. 0, or -EXDEV: it cannot be.
+ * Write where the layers below have @inode, which is in the upper as @name in @dir: before it goes
+ * to another name in the same directory (@same_dir), or anywhere. 0, or -EXDEV: that cannot be
+ * written.
  */
 int un_redirect_set(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		    const char *name, bool same_dir);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the log is told of a name that cannot be had. */
+/* Log lines that say why a lookup refuses a name. */
 #pragma once
 
 #include "layer/marks.h"

@@ -18,9 +18,9 @@ struct un_fs;
 
 #define UN_STAGE_NAME 64
 void un_stage_name(struct un_fs *fs, char ret[UN_STAGE_NAME]);
-/* Remove what a directory that shows nothing holds (whiteouts and the like). */
+/* Remove the entries of a directory that shows no names: whiteouts and the like. */
 int un_stage_empty(struct un_fs *fs, int dirfd, const char *name);
-/* Remove a staged directory with what it holds. */
+/* Remove a staged directory with all that is in it. */
 void un_stage_discard(struct un_fs *fs, const char *name);
 /*
  * Make the object in @dirfd, owned by @cred, with the kernel's own rules for umask, default ACL and
@@ -35,11 +35,11 @@ int un_make_direct(struct un_fs *fs, int dirfd, const char *name, const struct u
  */
 int un_make_staged(struct un_fs *fs, int parent, const char *name, const struct un_create *what,
 		   const struct un_cred *cred);
-/* Staging by the daemon itself: the umask of the last caller does not apply. */
+/* Before the daemon stages for itself: the umask of the last caller must not apply. */
 void un_stage_umask(void);
-/* A mode that was lifted comes down again; tried twice, and logged if it does not. */
+/* Set a mode that was lifted back to @mode; tried twice, and logged if it cannot be. */
 void un_stage_mode(struct un_fs *fs, int dirfd, const char *name, mode_t mode);
-/* atime and mtime of @st. */
+/* Set atime and mtime to those of @st. */
 int un_stage_times(struct un_fs *fs, int dirfd, const char *name, const struct statx *st);
 /*
  * Run @fn; if a plain user's daemon is refused (-EACCES) because the upper directory (dirfd, name) has
@@ -59,8 +59,8 @@ int un_mark_dir(struct un_fs *fs, int dirfd, const char *name, enum un_mark mark
 int un_publish_rename(struct un_fs *fs, const char *name, mode_t mode, int dirfd, const char *to,
 		      unsigned flags);
 /*
- * Set-gid files: made with the caller's ids alone they would lose the bit where the caller is in the
- * group only by a supplementary one, which the daemon cannot take on.
+ * Must @what be staged? A set-gid file made with the caller's ids alone would lose the bit where
+ * the caller is in its group by a supplementary group, which the daemon cannot take on.
  */
 bool un_make_needs_stage(struct un_fs *fs, const struct un_create *what,
 			 const struct un_cred *cred);

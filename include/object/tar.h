@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Names like those of the tar form's marks, for whatever makes names in the upper. */
+/* Names like those of the tar form's marks, before they are made in the upper. */
 #pragma once
 
 #include "object/object.h"
@@ -10,14 +10,16 @@
 struct un_fs;
 struct un_inode;
 
-/* Is @name in the upper one that must be told from a mark? Of such an object (@type: DT_*)? */
+/* Could @name in the upper be taken for a mark? Could an object of this kind (@type: DT_*)? */
 bool un_name_ordinary(struct un_fs *fs, const char *name);
 bool un_kind_ordinary(struct un_fs *fs, uint8_t type);
-/* The object in the upper is no mark under any such name; before it gets one. 0 or -errno. */
+/* Set UN_MARK_ORDINARY on the object in the upper, before it gets such a name. 0 or -errno. */
 int un_mark_ordinary(struct un_fs *fs, int dirfd, const char *name);
 int un_mark_ordinary_locked(struct un_fs *fs, struct un_inode *inode)
 	UN_INODE_LOCKED(inode);
-/* @inode, in the upper, is about to lose its data, which has told it from a mark so far. */
+/*
+ * The upper file @inode is about to be emptied; so far its data told it from a mark. 0 or -errno.
+ */
 int un_mark_emptied_locked(struct un_fs *fs, struct un_inode *inode)
 	UN_INODE_LOCKED(inode);
 /*

@@ -20,8 +20,9 @@ struct un_cred {
 #define UN_ROOT_ID 1
 
 /*
- * Told when the daemon changes what the kernel has cached and did not ask to change. Called inside
- * requests, possibly with locks held, so it must not wait for another request.
+ * A notice to the kernel: the daemon has changed something that the kernel has cached and did not
+ * ask to change. Called inside requests, possibly with locks held, so it must not wait for another
+ * request.
  */
 enum un_stale {
 	UN_STALE_ATTRS,   /* attributes */
@@ -61,6 +62,6 @@ struct un_setattr {
 /* Digests of fs-verity, of the data of metacopy files. */
 enum un_digests {
 	UN_DIGESTS_IGNORE,
-	UN_DIGESTS_CHECK,   /* where a metacopy file tells one; tell it where data has one */
-	UN_DIGESTS_REQUIRE, /* and do not read, or make, a metacopy file without */
+	UN_DIGESTS_CHECK,   /* check one that a metacopy file has; write one if fs-verity has it */
+	UN_DIGESTS_REQUIRE, /* and neither read nor make a metacopy file without */
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What is known not to get to the disk. */
+/* Files of which it is known that their data did not get to the disk. */
 #pragma once
 
 #include <stddef.h>
@@ -18,9 +18,9 @@ void un_writeback_init(struct un_fs *fs);
 void un_writeback_done(struct un_fs *fs);
 /* fsync of @inode, through @fd, said @err (negative). */
 void un_writeback_failed(struct un_fs *fs, int fd, int err);
-/* ... said success: 0, or what failed before. */
+/* The fsync said success: returns 0, or the error of an earlier one that still counts. */
 int un_writeback_ok(struct un_fs *fs, const struct un_inode *inode, int fd);
-/* So much has been written there. */
+/* @size bytes were written at @off. */
 void un_writeback_anew(struct un_fs *fs, const struct un_inode *inode, off_t off, size_t size);
-/* The number is that of a new file. */
+/* The number is that of a new file from now on. */
 void un_writeback_forget(struct un_fs *fs, uint64_t dev, uint64_t ino);

@@ -26,7 +26,10 @@ struct un_fs_config {
 	bool new_uuid;   /* give a fresh upper an identity */
 	bool any_uuid;   /* ... and one that is not fresh as well */
 	bool revalidate; /* timeout=0: ask the layers at every lookup */
-	/* Whose files are shown to be; NULL: as stored. Borrowed for as long as the layers live. */
+	/*
+	 * To whom files are shown to belong; NULL: as stored. Borrowed for as long as the layers
+	 * live.
+	 */
 	const struct un_owners *owners;
 	const char *shown_at; /* where it is mounted, for messages; NULL: not known */
 	unsigned other_fds;   /* descriptors that the process needs beside the union's */

@@ -73,7 +73,7 @@ ssize_t un_getxattr(struct un_fs *fs, struct un_inode *inode, const char *name, 
 		    size_t size);
 ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_cred *cred,
 		     char *buf, size_t size);
-/* @kill_sgid: the ACL's setter is not in the group. */
+/* @kill_sgid: the caller, who sets an ACL, is not in the file's group. */
 int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, const void *value,
 		size_t size, int flags, bool kill_sgid);
 int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name);
@@ -115,12 +115,14 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
  */
 bool un_fs_idle(struct un_fs *fs);
 /*
- * The same at a slower pace: close descriptors for reading that nobody used since the last time, if there
- * are many. And whether there are.
+ * The same at a slower pace: close descriptors for reading that nobody used since the last time, if
+ * there are many. un_fs_wants_closing(): are there many?
  */
 bool un_fs_close_idle(struct un_fs *fs);
 bool un_fs_wants_closing(struct un_fs *fs);
-/* @fn is told, from within any request, when un_fs_idle() has got something to do unasked. */
+/*
+ * @fn is called, from within any request, when un_fs_idle() has got work that no request asked for.
+ */
 void un_fs_on_wake(struct un_fs *fs, void (*fn)(void *data), void *data);
 /* Is there memory to give back? */
 bool un_fs_wants_trim(struct un_fs *fs);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The data of a metacopy file follows. */
+/* Data follows to a metacopy file. */
 #pragma once
 
 #include <sys/types.h>

@@ -23,9 +23,9 @@ struct un_copyup_ctx {
 	struct un_inode *inode;
 	off_t size;                  /* UN_COPY_ALL, UN_COPY_META, or how much data will remain */
 	bool meta;                   /* data stays below */
-	uint8_t digest[UN_META_MAX]; /* with that: the mark's value */
+	uint8_t digest[UN_META_MAX]; /* with meta: the value of its mark */
 	size_t digest_len;
-	bool index; /* goes into the index */
+	bool index; /* the copy goes into the index */
 	/* The name that is to be in the upper; NULL: any. Borrowed. */
 	struct un_inode *hint_dir;
 	const char *hint;
@@ -35,24 +35,24 @@ struct un_copyup_ctx {
 	char lname[NAME_MAX + 1];
 	struct un_fd *lpin;
 	struct statx st;
-	bool origin; /* gets an origin: its number survives */
-	bool covered; /* something is mounted on it: that is copied, and nothing remembered of it */
+	bool origin; /* the copy gets an origin: its number survives */
+	bool covered; /* something is mounted on the object: that is copied, without an origin */
 
 	char name[UN_STAGE_NAME]; /* staged under this name in work, or ... */
-	int tmp;                  /* ... as this nameless file; also open if it has a name; -1 */
+	int tmp;                  /* ... as this file without a name; open also if it has one; -1 */
 	bool named;
-	bool unlinkable; /* nameless files cannot be linked: with a name, then */
+	bool unlinkable; /* a file without a name cannot be linked: stage with one */
 
-	struct statx ust; /* the staged object; number and kind of what is published */
+	struct statx ust; /* of the staged object, which has the number it is published with */
 	bool hidden;      /* the parent's change is not shown (un_attr_hide_change) */
 };
 
 /*
- * Make the complete object in the work directory: c->ust is what it is like then. On failure the
- * caller unstages as well.
+ * Make the complete object in the work directory, and fill in c->ust. The caller calls
+ * un_copyup_unstage() on failure as well.
  */
 int un_copyup_stage(struct un_copyup_ctx *c);
-/* Remove what was staged and not published. */
+/* Remove the staged object, if it was not published. */
 void un_copyup_unstage(struct un_copyup_ctx *c);
 /* Both halves; @c's `copying` is held. */
 int un_copyup_run(struct un_copyup_ctx *c);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A decorator that shows other owners than the inodes have, and with an override other modes and kinds
- * (include/layer/owner.h). Below it ids are as stored, above it as shown.
+ * A decorator that shows other owners than the inodes have, and with an override other modes and
+ * kinds (include/layer/owner.h). Below it ids are as stored, above it as shown.
  *
  * What an override keeps true of each object of an upper:
  *
@@ -9,7 +9,7 @@
  *       way from one to the other nothing else is shown (but see write_override()).
  *   (2) the real mode lets the daemon in, and gives others no more than everybody has anyway.
  *
- * New objects break (1) until they are complete: core makes them in the work directory.
+ * New objects break (1) until they are complete: object/stage.c makes them in the work directory.
  */
 #include "layer/owner.h"
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Do the inode numbers of a layer's file system last? There the kernel may forget an object, and meet it
- * again with another number, or give its number to something else:
+ * Do the inode numbers of a layer's file system last? There the kernel may forget an object, and
+ * meet it again with another number, or give its number to something else:
  *
  *   - FUSE, of libraries that number by the node (libfuse's high-level one without use_ino)
  *   - FAT and exFAT, which have no numbers on disk
  *   - directories of an overlay on several file systems
  *   - SMB with noserverino, VirtualBox's shared folders
  *
- * What cannot be told now is believed until an object is seen to have changed its number (core).
+ * What cannot be told now is believed until an object is seen to have changed its number
+ * (un_is_same()).
  */
 #include "setup_i.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who owns what is made. With owners that are shown otherwise than they are stored (layer/owner.h) the
- * rest of core works with those shown; here is where those stored matter.
+ * Who owns what is made. With owners that are shown otherwise than they are stored (layer/owner.h)
+ * all rooms from object/ up work with those shown; here is where those stored matter.
  */
 #include "layer/layer.h"
 #include "layer/owner.h"

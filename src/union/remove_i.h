@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* unlink and rmdir, and what others need of them. */
+/* unlink and rmdir, and the steps that a rename shares with them. */
 #pragma once
 
 #include "object/object.h"
@@ -12,35 +12,39 @@ struct un_fs;
 struct un_inode;
 
 /*
- * One name of a lower file with several is about to go: the index can tell how many are left only of what
- * it has. Copied up for that are metadata; where others are to read the index, who may not read metacopy
- * files, a page of data as well. A file whose owner it cannot keep is hidden all the same, and its count
- * is right for as long as this mount knows it.
+ * One name of a lower file with several names is about to go. Only an entry of the index can tell
+ * how many are left, so the file is copied up: its metadata; and up to a page of data where others
+ * may read the index (un_layers.index_asked), since they may not read metacopy files. If the daemon
+ * cannot keep the file's owner, the name goes all the same, and the count is right while this mount
+ * knows the file.
  */
 int un_index_victim(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		    const char *name);
 /*
- * @inode (non-directory, in the upper; its lock is held) is about to lose a name: keep hold of it, in
- * case it is open. *ret_orphan: it must be moved to this name in the work directory instead of being
- * removed, or "". un_unhold_locked(): it has not happened.
+ * @inode (non-directory, in the upper; its lock is held) is about to lose a name: keep hold of it,
+ * in case it is open. *ret_orphan: the file must be moved to this name in the work directory
+ * instead of being removed; or "". If the name does not go after all: un_unhold_locked().
  */
 int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
 	UN_INODE_LOCKED(inode);
-/* No names below it are left: put (dirfd, name), an upper directory full of whiteouts, out of sight. */
+/*
+ * Remove (dirfd, name), an upper directory that shows no names but may hold whiteouts. @lower: a
+ * whiteout takes its place.
+ */
 int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
-/* The name is gone from @dir: bookkeeping for the inode. @orphan: name in work, or "". */
+/* The name is gone from @dir: bookkeeping for the inode, when its lock is not held any more. */
 void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		      const char *name);
 /*
- * To be called with @inode's lock held from before the name goes on the layer: where is the file
- * without the name (dir, name)? @orphan: under this one in work, or "".
+ * The name (dir, name) has gone on the layer: note where the file is without it. @orphan: under
+ * this name in work; or "". @inode's lock is held since before the name went.
  */
 void un_relocate_locked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 			const char *name, const char *orphan)
 	UN_INODE_LOCKED(inode);
-/* A directory is gone; @last: its attributes before. Its lock is held from before that on. */
+/* A directory is gone; @last: its attributes before. Its lock is held since before it went. */
 void un_dead_locked(struct un_inode *inode, const struct statx *last)
 	UN_INODE_LOCKED(inode);
-/* 1: shows no names; 0; -errno. ns of @dir is held for writing. */
+/* Does @dir show no names? 1, 0 or -errno. ns of @dir is held for writing. */
 int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;

@@ -35,8 +35,10 @@ static inline bool un_rename_replaces_dir(const struct renaming *v)
 	return v->to.child && !v->exchange && v->to.child->type == DT_DIR;
 }
 
-/* Nothing is locked, nothing has changed; afterwards everything that moves is in the upper. 0 or -errno. */
+/* Before a lock is held or a change is seen: check, and copy up all that moves. 0 or -errno. */
 int un_rename_prepare(struct renaming *v);
 
-/* @data: a struct renaming with both sides open. The one change that is seen; 0 or -errno. */
+/*
+ * Makes the one change that users see. @data: a struct renaming with both sides open. 0 or -errno.
+ */
 int un_rename_change(void *data);
