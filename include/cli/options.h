@@ -16,7 +16,7 @@
 #define UN_MAX_LOWERS 500
 #define UN_DEFAULT_SPIN 50
 #define UN_TIMEOUT_FOREVER (-1.0)
-/* More than that is that. */
+/* A longer timeout becomes this. */
 #define UN_TIMEOUT_MAX 1e9
 
 enum un_sync {
@@ -76,8 +76,8 @@ enum un_xattr_permissions {
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */
 	/*
-	 * char *: data-only layers, top first; may be empty. Below all lowers, and with them at
-	 * most UN_MAX_LOWERS.
+	 * char *: data-only layers, top first; may be empty. They lie below all lowers; lowers and
+	 * they are at most UN_MAX_LOWERS.
 	 */
 	GPtrArray *datadirs;
 	char *upper;  /* NULL: read-only union */
@@ -111,7 +111,7 @@ struct un_options {
 	enum un_redirect_dir redirect_dir; /* default UN_REDIRECT_ON */
 	bool metacopy;                     /* default true */
 	bool index;                        /* default true */
-	/* Given by the user: then what cannot be had is said louder, or refused. */
+	/* The user gave the option: what cannot be had is then warned of, or refused. */
 	bool redirect_dir_set;
 	bool metacopy_set;
 	bool index_set;
@@ -119,7 +119,9 @@ struct un_options {
 	enum un_verity verity;
 	enum un_uuid uuid;
 	struct un_idmap uidmap, gidmap; /* empty: ids are shown as stored */
-	/* All files are shown to belong to one user, to one group. With squash_to_root both are 0. */
+	/*
+	 * All files are shown to belong to one user, or one group. With squash_to_root both are 0.
+	 */
 	bool squash_to_root;
 	bool squash_uid_set, squash_gid_set;
 	unsigned squash_uid, squash_gid;
@@ -140,8 +142,8 @@ void un_options_free(struct un_options *o);
 /* Texts for --help and --version; static. */
 const char *un_usage_help(void);
 /*
- * By container engines then, which put the upper of one mount below the next as it is, without its workdir:
- * defaults are those that nobody can misread.
+ * Was the program called by the name fuse-overlayfs? Container engines do; they use the upper of
+ * one mount as a lower of the next, without its workdir, so an index is off by default.
  */
 bool un_called_fuse_overlayfs(const char *program);
 /* @program: argv[0]; under the name fuse-overlayfs the first line is what its callers parse. */

@@ -86,15 +86,19 @@ extern const struct un_layer_ops un_layer_posix;
 /* The device number of the mount that this process serves, whose files it must not ask. 0: none yet. */
 void un_layer_own_device(uint64_t dev);
 
-/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before 6.17. */
+/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: a kernel before 6.17. */
 int un_layer_xflags(int dirfd, const char *name, uint64_t *ret);
 
-/* Decorators: wrap whatever @l uses now. The trace logs every change of an upper with its result. */
+/*
+ * A decorator, around the operations that @l has now: logs every change of an upper with its
+ * result.
+ */
 void un_layer_trace(struct un_layer *l);
 
 /*
- * What a layer's file system can do, asked once at mount (layer/setup.h). Who uses one of these asks it
- * first, and goes the other way once the call is refused all the same (un_cap_refused).
+ * What a layer's file system can do, asked once at mount (layer/setup.h). Code that needs a
+ * capability looks here first, and does without it if the call is refused all the same
+ * (un_cap_refused).
  */
 struct un_layer_caps {
 	atomic_bool xattr;           /* marks of the dialect in use can be set (upper) */
@@ -109,11 +113,11 @@ struct un_layer_caps {
 	atomic_bool d_type;          /* getdents tells the type */
 };
 
-/* Whose inode numbers are the same for as long as the object lives. */
+/* Which objects of a layer keep their inode number for as long as they live? */
 enum un_numbers {
-	UN_NUMBERS_LAST,  /* everybody's */
-	UN_NUMBERS_FILES, /* not those of directories */
-	UN_NUMBERS_NONE, /* nobody's: where the kernel forgets an object, it may have another next time */
+	UN_NUMBERS_LAST,  /* all */
+	UN_NUMBERS_FILES, /* all but directories */
+	UN_NUMBERS_NONE, /* none: one that the kernel forgets may have another number next time */
 };
 
 struct un_layer {
@@ -123,15 +127,15 @@ struct un_layer {
 	char *path; /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
 	void *ops_data;             /* of a decorator */
-	void *owner;                /* whoever uses the layer may leave a pointer here */
+	void *owner;                /* for whoever uses the layer: the union (struct un_fs) */
 	atomic_int handle_fd;       /* for open_by_handle_at(2), owned; 0: not opened yet */
 	atomic_bool no_handle_open; /* that call was refused: what a handle says has to do */
 	uint64_t dev;               /* st_dev of the root (makedev form) */
 	uint8_t uuid[16];           /* of the file system's superblock; zeros: unknown */
-	uint64_t subvol;            /* btrfs: which of it; handles tell, the uuid does not */
+	uint64_t subvol;            /* btrfs: the subvolume; handles tell it, the uuid does not */
 	bool twin; /* another lower is on another file system that nothing tells from this one */
 	struct un_layer_caps caps;
-	atomic_uint refusals; /* of which that was said: a bit each, in their order */
+	atomic_uint refusals; /* capabilities whose refusal was logged: a bit each, in their order */
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
 	bool fresh; /* an upper that was empty: no `.wh.` name in it is a mark, but for tar_names */
 	/*
@@ -142,26 +146,28 @@ struct un_layer {
 	bool noatime;          /* reading is to move no times of access, ... */
 	bool noatime_by_open;  /* ... which takes O_NOATIME, as its mount does not see to it */
 	atomic_uint numbers;   /* enum un_numbers */
-	atomic_bool surprised; /* ... which was found out only when some were in use */
-	bool doubtful;         /* it may turn out that they do not last */
+	atomic_bool surprised; /* ... which was found out only when numbers were in use */
+	bool doubtful;         /* it may turn out later that its numbers do not last */
 	bool xattrless;        /* its root has no xattrs, and so has nothing in it */
 	atomic_bool told_xattrless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
 
 /*
- * A call that needs @cap (one of @l->caps) failed with @r (-errno): was it refused, by the file system or by
- * a sandbox, so that the caller does it in the other way? The first time it is said (@what: the call).
- * Where the answer can have no other meaning the capability is withdrawn; EPERM may also be about one object,
- * and the next call is tried again.
+ * A call that needs @cap (one of @l->caps) failed with @r (-errno): was it refused, by the file
+ * system or by a sandbox, so that the caller must do without it? The first refusal is logged
+ * (@what: the call). Where @r can have no other meaning the capability is withdrawn; EPERM may also
+ * be about one object, and the next call is tried again.
  */
 bool un_cap_refused(struct un_layer *l, atomic_bool *cap, const char *what, ssize_t r);
 
-/* Renames to a name where nothing is: RENAME_NOREPLACE where there is that, else over what is there. */
+/*
+ * Renames to a free name: with RENAME_NOREPLACE if the layer has it, else replacing what is there.
+ */
 int un_layer_rename_new(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
 			const char *name);
 
-/* A new empty file. It needs no mknod(2), which sandboxes refuse altogether. */
+/* Makes an empty file without mknod(2), which sandboxes refuse altogether. */
 int un_layer_make_file(struct un_layer *l, int dirfd, const char *name, mode_t mode);
 
 static inline uint64_t un_stx_dev(const struct statx *st)
@@ -170,8 +176,8 @@ static inline uint64_t un_stx_dev(const struct statx *st)
 }
 
 /*
- * Do numbers tell objects of this kind apart? If not, an object is known by where it is, and
- * an inode number shown for it is made up (object/ino.c).
+ * Do numbers tell objects of this kind apart? If not, an object is known by where it is, and the
+ * inode number shown for it is a stand-in (object/stand-in.c).
  */
 static inline bool un_layer_numbers_last(const struct un_layer *l, bool dir)
 {
@@ -187,9 +193,10 @@ static inline bool un_layer_numbers_last(const struct un_layer *l, bool dir)
 bool un_layer_number_changed(struct un_layer *l, bool dir);
 
 /*
- * In stx_attributes, by a layer that is not a private clone of its mount: something is mounted on this file
- * of a lower, as on /etc/hosts in containers, and what the rest says, and what reading gives, is of the
- * file that covers it. Its numbers and marks are none of the layer's.
+ * In stx_attributes, set by a layer that is not a private clone of its mount: a file of the lower
+ * is covered, that is, something is mounted on it, as on /etc/hosts in containers. The other
+ * attributes, and the data read, are those of the file that covers it, whose numbers and marks mean
+ * nothing here.
  */
 #define UN_STATX_COVERED (1ull << 63)
 
@@ -198,7 +205,10 @@ static inline bool un_stx_is_covered(const struct statx *st)
 	return st->stx_attributes & UN_STATX_COVERED;
 }
 
-/* Of what is mounted there nothing is known but what can be told without asking it. */
+/*
+ * A mountpoint that was not entered: its attributes are what the kernel tells without asking the
+ * mount.
+ */
 static inline bool un_stx_is_mountpoint(const struct statx *st)
 {
 	return st->stx_attributes & STATX_ATTR_MOUNT_ROOT;

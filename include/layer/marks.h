@@ -17,12 +17,12 @@
 
 enum un_mark {
 	UN_MARK_OPAQUE,   /* directory: "y" hides what is below; "x" has xattr whiteouts in it */
-	UN_MARK_REDIRECT, /* other name below */
+	UN_MARK_REDIRECT, /* the name or path that the object has in the layers below */
 	UN_MARK_METACOPY, /* regular file without data */
 	UN_MARK_ORIGIN,   /* handle of the lower object that was copied up */
 	UN_MARK_IMPURE,   /* upper directory: holds objects with an origin */
 	UN_MARK_WHITEOUT, /* empty regular file that is a whiteout */
-	UN_MARK_PROTATTR, /* immutable and append-only, kept out of the real inode */
+	UN_MARK_PROTATTR, /* flags immutable and append-only, which the real inode lacks */
 	UN_MARK_UUID,     /* upper root: identity of the union */
 	UN_MARK_NLINK,    /* indexed file: how its link count is to be told */
 	UN_MARK_UPPER,    /* index directory: handle of the upper root */
@@ -42,7 +42,9 @@ const char *un_mark_name(enum un_dialect dialect, enum un_mark mark);
 int un_marks_scan(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
 		  unsigned *ret);
 
-/* Length, -ENODATA if it has none (also where the file system has no xattrs), or -errno. */
+/*
+ * The mark's length; -ENODATA: there is none (also where the file system has no xattrs); or -errno.
+ */
 ssize_t un_mark_get(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
 		    enum un_mark mark, void *buf, size_t size);
 int un_mark_set(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
@@ -54,7 +56,7 @@ int un_mark_clear(struct un_layer *l, enum un_dialect dialect, int dirfd, const 
 int un_marks_opaque(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
 		    unsigned marks, bool *ret_xwhiteouts);
 
-/* A user's xattr name to the layer's. -EOPNOTSUPP: it does not fit. */
+/* The layer's name for a user's xattr. -EOPNOTSUPP: that name is too long. */
 int un_xattr_to_layer(enum un_dialect dialect, const char *name, char ret[XATTR_NAME_MAX + 1]);
 
 /*

@@ -31,7 +31,7 @@ ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
 
 /* The name of its entry in the index: lower-case hexadecimal, 2 * @len + 1 bytes. */
 void un_origin_hex(const uint8_t *value, size_t len, char *ret);
-/* And back: the length, or -EINVAL. */
+/* The value back from that name: its length, or -EINVAL. */
 ssize_t un_origin_unhex(const char *hex, uint8_t ret[UN_ORIGIN_MAX]);
 
 /* 0, or -EINVAL: not an origin this machine can use (invalid, foreign, newer, empty). */

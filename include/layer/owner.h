@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whose the files of a layer are shown to be: with other ids (maps), with one id for all (squash), or
- * with owner and mode kept in an xattr of a file that really is the daemon's ("override": what
- * containers/storage and fuse-overlayfs write).
+ * To whom the files of a layer are shown to belong: with other ids (maps), with one id for all
+ * (squash), or with owner and mode kept in an xattr of a file that really is the daemon's
+ * ("override": what containers/storage and fuse-overlayfs write).
  *
- * All of it is a decorator of the layer (src/layer/layer-owner.c): what its operations are given and
- * give are ids, modes and kinds as shown. Without one of these wishes no layer is decorated, and
- * nothing costs anything.
+ * All of it is a decorator of the layer (src/layer/layer-owner.c): its operations take and give
+ * ids, modes and kinds as shown. If no option asks for that, no layer is decorated, and nothing
+ * costs anything.
  */
 #pragma once
 
@@ -31,16 +31,19 @@ struct un_owners {
 	enum un_override override;
 };
 
-/* As the kernel has them (/proc/sys/kernel/overflowuid and -gid). */
+/* Set the overflow ids to the kernel's (/proc/sys/kernel/overflowuid and -gid). */
 void un_owners_set_overflow(struct un_owners *o);
 
-/* Is anything to be done? */
+/* Does anything in @o ask for a decorator? */
 bool un_owners_any(const struct un_owners *o);
 
-/* Stored to shown; what is in no range becomes the overflow id. */
+/* An id as stored to that shown; an id in no range becomes the overflow id. */
 uid_t un_owners_show_uid(const struct un_owners *o, uid_t uid);
 gid_t un_owners_show_gid(const struct un_owners *o, gid_t gid);
-/* Shown to stored; false: in no range, and *ret is the overflow id. Squashing has no say here. */
+/*
+ * An id as shown to that stored. False: it is in no range, *ret is the overflow id. Ignores
+ * squash_*.
+ */
 bool un_owners_store_uid(const struct un_owners *o, uid_t uid, uid_t *ret);
 bool un_owners_store_gid(const struct un_owners *o, gid_t gid, gid_t *ret);
 
@@ -56,22 +59,24 @@ struct un_override_stat {
 
 #define UN_OVERRIDE_MAX 80
 
-/* 0, or -EINVAL. What the file itself tells (file, dir, symlink) is read and dropped. */
+/*
+ * 0, or -EINVAL. The types file, dir and symlink are read and dropped: the file itself tells them.
+ */
 int un_override_parse(const char *text, size_t len, struct un_override_stat *ret);
-/* Its length. */
+/* Returns the length of the value. */
 size_t un_override_format(const struct un_override_stat *o, char ret[UN_OVERRIDE_MAX]);
 /* The mode of the real object: nobody gets more than all have, and the owner can always get in. */
 mode_t un_override_real_mode(mode_t real_type, mode_t shown);
 
 /* ---- POSIX ACLs, as the system.posix_acl_* xattrs have them ---------------------------------------- */
 
-/* The ids in it to be shown, in place. Something that is no ACL stays as it is. */
+/* Turn the ids in @acl into those shown, in place. A value that is no ACL stays as it is. */
 void un_owners_show_acl(const struct un_owners *o, void *acl, size_t len);
-/* The ids in it to be stored, in place. 0 or -EOVERFLOW: one is in no range. */
+/* Turn the ids in @acl into those stored, in place. 0, or -EOVERFLOW: one is in no range. */
 int un_owners_store_acl(const struct un_owners *o, void *acl, size_t len);
-/* The permission bits that setting it as an access ACL gives; -1: it is none. */
+/* The permission bits of a file that gets @acl as its access ACL; -1: it is no ACL. */
 int un_acl_get_mode(const void *acl, size_t len);
-/* The entries that stand for permission bits are these. */
+/* Set the entries that stand for permission bits to @mode. */
 void un_acl_set_mode(void *acl, size_t len, mode_t mode);
 
 /* ---- the decorator ---------------------------------------------------------------------------------- */
@@ -82,13 +87,15 @@ void un_acl_set_mode(void *acl, size_t len, mode_t mode);
  */
 int un_layer_owner(struct un_layer *l, const struct un_owners *o, bool writable);
 
-/* Ids of a decorated layer as stored: for what is copied, whether it can be shown or not. */
+/*
+ * stat and chown of a decorated layer with ids as stored: to copy an owner, even one in no range.
+ */
 int un_layer_owner_stat(struct un_layer *l, int dirfd, const char *name, struct statx *ret);
 int un_layer_owner_chown(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid);
 /* Does the decorator keep this xattr for itself? */
 bool un_layer_owner_hides(const struct un_owners *o, const char *xattr);
 /*
- * The layer through which xattrs are copied from one to another: ids in ACLs need no translation, and
- * may be those that no range has.
+ * The layer below the decorator, through which xattrs are copied from layer to layer: ids in ACLs
+ * need no translation then, and may be in no range.
  */
 struct un_layer *un_layer_owner_raw(struct un_layer *l);

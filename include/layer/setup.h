@@ -8,7 +8,7 @@
 
 #include "layer/layer.h"
 
-/* Whose xattrs carry the marks. */
+/* Which xattrs carry the marks. */
 enum un_dialect {
 	UN_DIALECT_TRUSTED, /* trusted.overlay.* */
 	UN_DIALECT_USER,    /* user.overlay.* */
@@ -17,15 +17,15 @@ enum un_dialect {
 struct un_setup_request {
 	const char *const *lowers; /* top first */
 	unsigned n_lowers;
-	const char *const *data; /* layers with data only, top first */
+	const char *const *data; /* data-only layers, top first */
 	unsigned n_data;
 	const char *upper; /* NULL: read-only */
 	const char *work;
 	bool userxattr;   /* forced; otherwise by probing: trusted if it can be set, else user */
 	bool index;       /* keep hard links of lower files together, if it can be done */
 	bool index_asked; /* ... and if this upper's index belongs to another lower, refuse */
-	bool alone;       /* with an index, refuse an upper or work that another live mount uses */
-	unsigned patience; /* ms to wait for such a mount to end, before that or a warning; 0: tests, neither */
+	bool alone;       /* refuse an upper or work that another live mount uses; false: warn */
+	unsigned patience; /* ms to wait for that mount to end first; 0, in tests: no warning */
 	bool no_uuid;     /* origins do not tell the file system they are of */
 	bool noatime;     /* reading moves no times of access in the upper */
 	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */
@@ -36,14 +36,14 @@ struct un_layers {
 	struct un_layer
 		*v;      /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
 	unsigned n;      /* lowers */
-	unsigned n_data; /* layers with data only, behind them */
+	unsigned n_data; /* data-only layers, in v[] behind the lowers */
 	bool has_upper;
 	enum un_dialect dialect;
 	int work;         /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
 	int index;        /* directory fd of WORK/index; -1: there is no index */
 	bool index_used;  /* it is not empty */
-	bool index_asked; /* by the user: others that mount this upper are to read what is in it */
-	bool index_marked; /* upper root and index say what they belong to */
+	bool index_asked; /* the user asked for it: other mounts of this upper are to read it */
+	bool index_marked; /* marks of upper root and index say that they belong together */
 	int upper_lock;    /* tells others that the upper is in use; -1 */
 	char *stage_id;    /* unique to this mount; its names in WORK/work begin "#ID" */
 	int stage_lock;    /* WORK/work, locked: tells others that this mount is alive; -1 */
@@ -56,14 +56,14 @@ struct un_layers {
 struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_err);
 
 /*
- * Before the first entry of the index: let the upper's root say over which lower it was made, and the
- * index to which upper it belongs. Again does no harm. 0 or -errno.
+ * To be called before the first entry of the index is made: marks the upper's root with the lower
+ * it is over, and the index with the upper it belongs to. A second call does no harm. 0 or -errno.
  */
 int un_layers_mark_index(struct un_layers *ls);
 
 /*
- * At the end of a mount: does nobody else use the upper or the workdir? If so (true), a mount that wants
- * the same workdir waits from here on until this is called with @hold false.
+ * At the end of a mount, @hold true: are upper and workdir used by no other mount? If so, a new
+ * mount that wants the same workdir waits from now on until this is called with @hold false.
  */
 bool un_layers_alone(struct un_layers *ls, bool hold);
 

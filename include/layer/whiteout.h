@@ -14,27 +14,31 @@
 struct un_whiteout_pool;
 
 /*
- * Borrows all. @work, @dir: directories on the upper's file system. The master is called @prefix, in
- * @dir; if somebody removes it, another is made. Links are staged in @work, as "@prefix.N". The kernel
- * has its own in the index if it uses one, else in the work directory.
+ * Borrows its arguments. @work, @dir: directories on the upper's file system. The master is called
+ * @prefix, in @dir; if somebody removes it, another is made. Links are staged in @work, as
+ * "@prefix.N". The kernel has its own in the index if it uses one, else in the work directory.
  */
 struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
 					      int work, int dir, const char *prefix);
 
-/* Are they devices, as RENAME_WHITEOUT makes them? Or names of their own, beside what they hide? */
+/*
+ * Are whiteouts devices, as RENAME_WHITEOUT makes them? Are they `.wh.NAME`, beside the NAME they
+ * hide?
+ */
 bool un_whiteout_is_device(const struct un_whiteout_pool *pool);
 bool un_whiteout_is_beside(const struct un_whiteout_pool *pool);
 
 /*
- * A whiteout staged elsewhere is about to come into @dirfd. Who lists the directory, in a lower layer of the
- * kernel's for instance, looks for whiteouts that are no devices only where it is marked. One that is opaque
- * has nothing below that would show.
+ * A whiteout staged elsewhere is about to come into @dirfd: mark the directory opaque=x if the
+ * whiteout is no device, since overlay implementations, listing a directory of a lower, look for
+ * such whiteouts only where it has that mark. A directory that is opaque needs no mark: nothing
+ * below it would show.
  */
 void un_whiteout_announce(struct un_whiteout_pool *pool, int dirfd);
 
 /*
- * The tar form at @name: what the layers below have of it is hidden, an object of that name in @dirfd is
- * not. 0 also if it is there already.
+ * Make a whiteout of the tar form for @name: it hides @name in the layers below, but not in @dirfd
+ * itself. 0 also if it is there already.
  */
 int un_whiteout_beside(struct un_layer *upper, int dirfd, const char *name);
 
@@ -46,9 +50,9 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 		      const struct statx *st);
 
 /*
- * Make a whiteout at @name in the upper's directory @dirfd where nothing is: -EEXIST otherwise (but
- * for those that are beside).
- * Errors of mknod and link. The pool's lock is a leaf.
+ * Make a whiteout at @name in the upper's directory @dirfd. -EEXIST: something is there (does not
+ * matter to those that are beside); other errors are those of mknod and link. The pool's lock is a
+ * leaf.
  */
 int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name);
 

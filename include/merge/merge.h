@@ -19,17 +19,17 @@ struct un_where {
 	int fd;      /* -1: shown as empty (a sub-mount of the layer, which is not entered) */
 	bool opaque; /* it carries an opaque mark: fuse-overlayfs's sentinels in it are hidden */
 	bool xwhiteouts; /* marked opaque=x: look for xattr whiteouts when listing */
-	void *dir;       /* the owner's name for the directory */
-	void *pin;       /* for the owner of the descriptor */
+	void *dir;       /* for the caller of merge/: its struct for this directory */
+	void *pin;       /* for the same: what keeps fd open */
 };
 
 struct un_merge_dir {
 	enum un_dialect dialect;
 	unsigned n;      /* positions */
-	unsigned lowest; /* index of the union's lowest layer but for those with data only */
+	unsigned lowest; /* index of the lowest layer that is not data-only */
 	bool follow;     /* redirects; otherwise they are refused */
 	bool metacopy;   /* files whose data is in a lower; otherwise they are refused */
-	bool data_only;  /* there are layers with data only below */
+	bool data_only;  /* there are data-only layers below */
 	bool access;     /* somebody lists it: the upper's time of access may move */
 	/* 0 or -errno. The descriptor stays valid until close(). */
 	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
@@ -57,7 +57,7 @@ struct un_hit {
 	char *name; /* its name there, if that is not the one asked for */
 	struct statx st;
 	uint64_t
-		real_ino; /* as the layer told it, if the owner of the layers puts another into st */
+		real_ino; /* as the layer told it; merge/'s caller may put a stand-in into st */
 	bool opaque;      /* directory: the search ended here because of its mark */
 	bool xwhiteouts;  /* directory: marked opaque=x */
 	bool impure;      /* directory in the upper: holds objects with an origin */
@@ -70,16 +70,16 @@ struct un_found {
 	struct un_hit *hits;            /* owned: un_found_done() */
 	struct un_hit one;              /* room for the usual case */
 	bool upper_whiteout;            /* the upper has a whiteout at this name */
-	char *redirect;                 /* of an object in the upper */
+	char *redirect;                 /* the redirect mark of an object in the upper, or NULL */
 	bool metacopy;                  /* hits[0] is a file without data, which is ... */
 	struct un_hit *data;            /* ... here; NULL: */
-	char *data_path;                /* ... at this path in one of the layers with data only */
+	char *data_path;                /* ... at this path in one of the data-only layers */
 	const struct un_layer *refused; /* -EPERM: it has a mark that is not followed, ... */
 	enum un_mark refused_mark;      /* ... this one */
 	const struct un_merge_dir *d;   /* what was asked; for un_found_done() */
 };
 
-/* Before un_merge_dir that was asked goes away. */
+/* To be called before the un_merge_dir that was asked goes away. */
 void un_found_done(struct un_found *f);
 
 /*
@@ -119,7 +119,7 @@ int un_merge_tar_opaque(const struct un_where *w, enum un_dialect dialect);
 
 enum un_entry_flags {
 	UN_ENTRY_LOWER = 1 << 0,    /* lower positive: removing it takes a whiteout */
-	UN_ENTRY_MORE = 1 << 1,     /* directory that has directories below it */
+	UN_ENTRY_MORE = 1 << 1,     /* a directory that merges with directories of layers below */
 	UN_ENTRY_WHITEOUT = 1 << 2, /* hidden: the upper has a whiteout here, or a mark */
 	UN_ENTRY_STOP = 1 << 3,     /* while building: what is below is hidden */
 	UN_ENTRY_DECIDED = 1 << 4,  /* while building: UN_ENTRY_LOWER is final */
@@ -149,7 +149,7 @@ struct un_listing;
 struct un_listing *un_listing_new(void);
 struct un_listing *un_listing_free(struct un_listing *l);
 
-/* Shown and hidden ones; NULL if there is none: then the name does not exist in any layer. */
+/* The entry of @name, shown or hidden; NULL: no layer has the name. */
 struct un_entry *un_listing_find(const struct un_listing *l, const char *name);
 
 /* Adds or replaces. The entry stays valid until it is removed and the listing settled. */
@@ -157,27 +157,32 @@ struct un_entry *un_listing_put(struct un_listing *l, const char *name, unsigned
 				uint8_t flags, uint64_t ino);
 void un_listing_remove(struct un_listing *l, const char *name);
 
-/* Names shown. */
+/* How many names are shown. */
 size_t un_listing_shown(const struct un_listing *l);
-/* Entries that are whiteouts of the upper. */
+/* Is any entry a whiteout of the upper? */
 bool un_listing_has_whiteouts(const struct un_listing *l);
 
-/* Puts the order right after changes; needs exclusion. un_listing_settled(): nothing to do? */
+/*
+ * Puts the order right after changes; needs exclusion. un_listing_settled(): is it right already?
+ */
 void un_listing_settle(struct un_listing *l);
 bool un_listing_settled(const struct un_listing *l);
 
 /* The first shown entry behind @cookie (0: the first at all), or NULL. The listing is settled. */
 const struct un_entry *un_listing_next(const struct un_listing *l, uint64_t cookie);
 
-/* The same by position in the order, while nothing is settled: the first behind @cookie; ... */
+/*
+ * The same by positions, which are good until the listing is settled: that of the first behind
+ * @cookie.
+ */
 size_t un_listing_after(const struct un_listing *l, uint64_t cookie);
-/* ... the shown entry at *@at or behind, whose position *@at is then; NULL: none is left. */
+/* The first shown entry from position *@at on; *@at is its position then. NULL: none is left. */
 const struct un_entry *un_listing_at(const struct un_listing *l, size_t *at);
 
 /* A layer has come on top of all others: every position is one further down. */
 void un_listing_shift(struct un_listing *l);
 
-/* Every entry with UN_ENTRY_WHITEOUT, in no order. */
+/* Call @fn for every entry with UN_ENTRY_WHITEOUT, in no order. */
 void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
 			      void *data);
 

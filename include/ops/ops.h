@@ -29,7 +29,7 @@ const struct un_transport_ops *un_ops_raw(void);
 /* What un_transport_config.init_flags should hold. */
 uint32_t un_ops_init_flags(const struct un_ops *ops);
 /*
- * ... and init_flags2. @idmap: it may be idmapped; @permissions: the mount is known to have
+ * ... and init_flags2. @idmap: the mount may be idmapped; @permissions: the mount is known to have
  * default_permissions.
  */
 uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissions);

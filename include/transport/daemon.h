@@ -18,10 +18,10 @@ struct un_daemon {
 
 enum un_daemon_side {
 	UN_DAEMON_CHILD,  /* go on: mount, serve */
-	UN_DAEMON_READY,  /* parent: exit 0 */
+	UN_DAEMON_READY,  /* parent: the child serves; exit 0 */
 	UN_DAEMON_FAILED, /* parent: the child has cleaned up and ended; *ret_err is its sentence */
 	UN_DAEMON_DIED,   /* parent: the child has ended without a word; *ret_err says how */
-	UN_DAEMON_NO_FORK, /* there is no child: all is still the caller's; *ret_err */
+	UN_DAEMON_NO_FORK, /* there is no child: all is still the caller's; *ret_err says why */
 };
 
 /*
@@ -36,5 +36,7 @@ enum un_daemon_side un_daemon_fork(struct un_daemon *d, char **ret_err);
  */
 void un_daemon_ready(struct un_daemon *d);
 
-/* "fuse-unionfs: SENTENCE" on the caller's standard error, by whoever still has it. */
+/*
+ * "fuse-unionfs: SENTENCE" on the caller's standard error; in the background the parent writes it.
+ */
 void un_daemon_fail(struct un_daemon *d, const char *sentence);

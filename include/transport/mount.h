@@ -35,11 +35,11 @@ struct fuse_session *un_mount_session(const struct un_session_request *req, char
 /* fuse_session_mount(). 0, or -1 and a sentence; then nothing is mounted. */
 int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err);
 
-/* Where: an absolute path, or /dev/fd/N. */
+/* Where it is mounted: an absolute path, or /dev/fd/N. */
 const char *un_mount_path(const struct un_mount *m);
 /* The device number of what un_mount() has mounted, MAJOR << 32 | MINOR; 0: not known. */
 uint64_t un_mount_device(const struct un_mount *m);
-/* Mounted by somebody else, with options we do not know. */
+/* Was /dev/fd/N given: somebody else mounts, with options we do not know? */
 bool un_mount_inherited(const struct un_mount *m);
 
 /*

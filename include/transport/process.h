@@ -8,7 +8,10 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* Without them a layer or /dev/fuse could become descriptor 2, and be written messages to. */
+/*
+ * Open 0 to 2 if they are closed: or a layer or /dev/fuse could become 2, and get messages written
+ * to.
+ */
 void un_process_standard_fds(void);
 
 /*

@@ -79,7 +79,7 @@ int un_transport_init(struct un_transport *t);
  */
 int un_transport_start(struct un_transport *t);
 
-/* Until the connection ends (unmounted or aborted) and all workers with it. */
+/* Returns when the connection has ended (unmounted or aborted), and all workers with it. */
 void un_transport_wait(struct un_transport *t);
 
 void un_transport_free(struct un_transport *t);

@@ -18,20 +18,20 @@
 
 struct un_turns;
 
-/* What matters of a request. */
+/* The parts of a request that matter here. */
 struct un_turn_request {
 	unsigned client; /* the thread that sent it */
-	uint64_t stream; /* of which the kernel asks for several pieces at once; 0: none */
+	uint64_t stream; /* the file of a READ, of which the kernel asks for pieces at once; 0: none */
 	bool slow;       /* it may take long, or need others to be served meanwhile */
 	bool oneway;     /* nobody waits for its answer, so that the next may come at once */
 };
 
-/* One worker's, written by itself; others read the first three. */
+/* The state of one worker, written by itself; others read the first three fields. */
 struct un_turn {
 	_Atomic unsigned state; /* enum in turns.c */
 	_Atomic unsigned seq;   /* requests taken */
 	int kick;               /* eventfd: come out of waiting */
-	int epoll;              /* that, and the device */
+	int epoll;              /* waits for kick and for the device */
 	unsigned seen;          /* seq, when a parked worker last looked; under the lock of all */
 	unsigned tries;         /* reads since the last request */
 	unsigned score;         /* how often the next request came soon, lately */

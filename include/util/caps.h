@@ -3,9 +3,9 @@
 #pragma once
 
 /*
- * The calling thread, and those it starts from now on, keep of what they have no more than a server of
- * files needs. Gone is above all CAP_SYS_RESOURCE, with which no quota would bind and blocks reserved
- * for the system would be given to anybody, as the kernel does (fs/overlayfs/super.c,
- * ovl_fill_super()). 0 or -errno; who has none keeps none.
+ * The calling thread, and those it starts from now on, keep of what they have no more than a server
+ * of files needs. Gone is above all CAP_SYS_RESOURCE, with which no quota would bind and blocks
+ * reserved for the system would be given to anybody, as the kernel does (fs/overlayfs/super.c,
+ * ovl_fill_super()). 0 or -errno; a thread without any keeps none.
  */
 int un_caps_reduce(void);

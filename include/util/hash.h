@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Hashes of what others choose: file names. */
+/* Hashes of file names, which others choose. */
 #pragma once
 
 #include <stddef.h>

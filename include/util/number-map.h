@@ -21,7 +21,7 @@ void un_number_map_put(struct un_number_map *m, uint64_t key, uint64_t value);
 /* False: it is not there. */
 bool un_number_map_get(const struct un_number_map *m, uint64_t key, uint64_t *ret);
 void un_number_map_remove(struct un_number_map *m, uint64_t key);
-/* As it was when all bytes were zero. */
+/* Frees all; the map is empty then. */
 void un_number_map_clear(struct un_number_map *m);
 
 /*
@@ -33,7 +33,7 @@ void un_number_map_clear(struct un_number_map *m);
 struct un_number_sieve {
 	uint64_t *v[UN_NUMBER_SIEVES];
 	unsigned n;
-	size_t added; /* to the last */
+	size_t added; /* members of the last one */
 };
 
 void un_number_sieve_add(struct un_number_sieve *s, uint64_t number);

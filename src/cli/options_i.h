@@ -27,7 +27,7 @@ struct un_parse {
 	struct un_options *o;
 	char *err;                         /* set exactly if something returned -EINVAL */
 	GPtrArray *words;                  /* positional arguments; borrowed from argv */
-	signed char mount[UN_MOUNT_FLAGS]; /* 1 asked for, -1 its opposite asked for, 0 neither */
+	signed char mount[UN_MOUNT_FLAGS]; /* 1: asked for, -1: its opposite is, 0: neither */
 	bool lowers_listed;                /* the lowers come from lowerdir=, not lowerdir+= */
 	bool nfs_export;                   /* asked for */
 	unsigned max_threads;              /* 0: no cap */

@@ -15,7 +15,7 @@ struct un_setup {
 	struct un_layers *ls;
 	int work_parent; /* WORK, O_PATH, in the upper's clone if it has one; -1 without an upper */
 	char **ret_err;
-	char *sharer; /* another mount that lives has the same upper or workdir: where; owned */
+	char *sharer; /* where another live mount of the upper or workdir is, or NULL; owned */
 };
 
 /* Writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
@@ -32,7 +32,10 @@ int un_setup_check(struct un_setup *s);
 /* setup-probe.c: file system by file system for the lowers, then the upper in WORK/work. */
 int un_setup_probe_lowers(struct un_setup *s);
 int un_setup_probe_upper(struct un_setup *s);
-/* setup-numbers.c: layer.numbers, and what follows from it; of an upper also by two names a and b in work. */
+/*
+ * setup-numbers.c: set layer.numbers and caps.handles; for an upper, by making @a and @b in work as
+ * well.
+ */
 void un_setup_probe_numbers(struct un_layer *l);
 int un_setup_probe_numbers_upper(struct un_layer *l, int work, const char *a, const char *b);
 /* One log line for each thing the upper cannot do. */
@@ -55,11 +58,14 @@ void un_setup_work_close(struct un_layers *ls);
  */
 int un_setup_index(struct un_setup *s);
 
-/* setup-others.c: a snapshot of who uses what. */
+/* setup-others.c: a snapshot of which mounts use which directories. */
 struct un_others;
 struct un_others *un_others_new(void);
 void un_others_free(struct un_others *o);
-/* Where the mount is, as well as that can be told, whose upper or workdir this directory is; NULL: of none. */
+/*
+ * This directory is the upper or workdir of another mount: where that is, as far as known. NULL: it
+ * is not.
+ */
 char *un_others_at(const struct un_others *o, uint64_t dev, uint64_t ino);
 
 /* setup-work.c: the directory @name, made if it is missing, open and ours to change; or -errno. */

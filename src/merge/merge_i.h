@@ -15,8 +15,8 @@ struct un_search {
 	const char *asked;
 	unsigned pos;
 	unsigned layer; /* where the search is */
-	char *now;      /* what the layers below are searched for; NULL: as asked */
-	bool stop;      /* what is below does not take part */
+	char *now;      /* name or path to search the layers below for; NULL: the name asked for */
+	bool stop;      /* the layers below take no part */
 };
 
 /* Behind a component of a path that is being walked: how much of it is left, its slash included. */
@@ -25,16 +25,16 @@ struct un_rest {
 	size_t name_len; /* of the component */
 };
 
-/* An upper that cannot hold our mark: all such names are the format's, and none is ever shown. */
+/* An upper without xattrs cannot mark a `.wh.` name as ordinary: there all of them are marks. */
 static inline bool un_merge_tar_reserved(const struct un_where *w, const char *name)
 {
 	return w->layer->tar_names && un_merge_tar_name(name);
 }
 
-/* One more name to look at: does `.wh.NAME` in this layer hide what is below? 1, 0 or -errno. */
+/* Does `.wh.NAME` in this layer hide @name in the layers below? 1, 0 or -errno. */
 int un_merge_tar_whiteout(const struct un_where *w, enum un_dialect dialect, const char *name);
 
-/* The same as un_merge_tar_opaque(), of the directory @name in @w. */
+/* As un_merge_tar_opaque(), for the directory @name in @w. */
 int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, const char *name);
 
 /*

@@ -16,23 +16,23 @@ struct un_ops {
 	struct un_transport *transport;
 	struct un_ops_config config;
 	double timeout;
-	atomic_bool closing; /* somebody looks after descriptors for reading */
-	atomic_bool ticking; /* somebody looks after writable descriptors */
+	atomic_bool closing; /* the helper thread looks after descriptors for reading */
+	atomic_bool ticking; /* ... after writable ones, and does other housekeeping */
 };
 
-/* Of a handler. */
+/* For handlers: the struct of the mount, and the caller of the request. */
 struct un_ops *un_ops_of(fuse_req_t req);
 struct un_cred un_cred_of(fuse_req_t req);
 /* The inode of a request: a reference, or NULL after having answered -ESTALE. */
 struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino);
 
-/* 0 or -errno. */
+/* @r: 0 or -errno. */
 void un_reply_status(fuse_req_t req, int r);
-/* r < 0: the error; otherwise the entry, which the kernel then holds. Consumes @inode. */
+/* @r < 0: answers the error; else the entry, which the kernel then holds, and consumes @inode. */
 void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
 void un_reply_attr(fuse_req_t req, int r, const struct statx *st);
 void un_stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret);
-/* As the options have it: an inode number, a link count. */
+/* An inode number and a link count as the options ino32_t and static_nlink want them. */
 uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino);
 uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st);
 void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct statx *st,

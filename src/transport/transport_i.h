@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Inside the room only. */
+/* The helper thread, and how to stop workers; for the files of transport/ only. */
 #pragma once
 
 #include "transport/transport.h"
