@@ -367,7 +367,7 @@ static void serve(struct app *a)
 	un_fs_settle(a->fs);
 }
 
-/* Whatever exists. */
+/* Takes down whatever exists. */
 static void app_done(struct app *a)
 {
 	un_unmount(a->mount, NULL, false);

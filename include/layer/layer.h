@@ -135,7 +135,7 @@ struct un_layer {
 	uint64_t subvol;            /* btrfs: the subvolume; handles tell it, the uuid does not */
 	bool twin; /* another lower is on another file system that nothing tells from this one */
 	struct un_layer_caps caps;
-	atomic_uint refusals; /* capabilities whose refusal was logged: a bit each, in their order */
+	atomic_uint refusals; /* those of caps whose refusal was logged, a bit each, in order */
 	bool tar_names; /* an upper without xattrs: `.wh.` names are marks in it, as in a lower */
 	bool fresh; /* an upper that was empty: no `.wh.` name in it is a mark, but for tar_names */
 	/*

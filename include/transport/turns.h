@@ -21,7 +21,7 @@ struct un_turns;
 /* The parts of a request that matter here. */
 struct un_turn_request {
 	unsigned client; /* the thread that sent it */
-	uint64_t stream; /* the file of a READ, of which the kernel asks for pieces at once; 0: none */
+	uint64_t stream; /* the file of a READ, which the kernel asks for in pieces; 0: none */
 	bool slow;       /* it may take long, or need others to be served meanwhile */
 	bool oneway;     /* nobody waits for its answer, so that the next may come at once */
 };

@@ -23,9 +23,9 @@
 #include <limits.h>
 #include <string.h>
 
-/* So many are made before the call that copied the file up is answered. */
+/* So many aliases are made before the call that copied the file up is answered. */
 #define AT_ONCE 8u
-/* Others wait for the housekeeping thread, too; microseconds. */
+/* Microseconds at a time: other work waits for the helper thread, too. */
 #define SLICE 20000
 #define END_MAX (10 * G_USEC_PER_SEC)
 
@@ -39,7 +39,7 @@ static bool is_published(struct un_inode *inode)
 	return yes;
 }
 
-/* Is the name of a file in the index, and in a lower only? 1, 0, or -errno. */
+/* Is the file in the index, and its name (dir, name) in a lower only? 1, 0, or -errno. */
 static int wants_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		       const char *name)
 {
@@ -97,7 +97,7 @@ static int prepare_quietly(struct un_fs *fs, struct un_inode *dir)
 	return r;
 }
 
-/* 0: nothing is left to be done for the name; or -errno. */
+/* Make the alias, if it is still wanted. 0: nothing is left to be done for the name; or -errno. */
 static int do_one(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
 	struct un_inode *inode;
@@ -142,7 +142,7 @@ void un_alias_known(struct un_fs *fs, struct un_inode *inode, bool now)
 	}
 }
 
-/* Until there are no more, or the time is over: then true. *ret_failed counts what was refused. */
+/* Work on until none is left, or the time is over (true). *ret_failed: how many were refused. */
 static bool work_off(struct un_fs *fs, bool stuck, gint64 limit, unsigned *ret_failed)
 {
 	gint64 end = g_get_monotonic_time() + limit;
@@ -183,7 +183,10 @@ void un_fs_settle(struct un_fs *fs)
 
 	if (un_pending_count(fs) == 0 || fs->read_only)
 		return;
-	/* Whoever took the upper over would not know of the change; what it sees it gives names to. */
+	/*
+	 * Another mount that has taken the upper over would not know of the change; it makes
+	 * aliases itself.
+	 */
 	if (!un_layers_alone(fs->layers, true))
 		return;
 	if (work_off(fs, true, END_MAX, &failed) || failed > 0)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The data of a metacopy file is copied to it; until the mark is off, what is below is read. */
+/*
+ * The data of a metacopy file is copied up; until the mark is off, the file in the lower is read.
+ */
 #include "copyup-data_i.h"
 #include "copyup-fill_i.h"
 
@@ -20,7 +22,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* How much of the data remains, copied to the empty file @dst. */
+/* Copy the first @want bytes of the data to the empty file @dst. */
 static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
 {
 	struct un_fd *src;

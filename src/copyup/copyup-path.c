@@ -22,7 +22,7 @@ static bool is_done(struct un_inode *inode, off_t size)
 	return inode->upper && (size == UN_COPY_META || !inode->metacopy);
 }
 
-/* true: it is ours to do; false: it has been done. */
+/* True: the copy-up is ours to do, until end(); false: another thread has done it. */
 static bool begin(struct un_fs *fs, struct un_inode *inode, off_t size)
 {
 	bool ours;

@@ -57,7 +57,10 @@ static int link_or_rename(void *data)
 				 RENAME_NOREPLACE);
 }
 
-/* strict: the name of what was published. What is visible stays so whatever this says. */
+/*
+ * fsync=strict: commit the name that was published. It is visible by now, so a failure changes
+ * nothing.
+ */
 static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 {
 	struct un_layer *u = c->fs->upper;
@@ -71,7 +74,10 @@ static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 		un_ignore(u->ops->fsync(u, fd, false));
 }
 
-/* Data stays where it is, or is in the copy. */
+/*
+ * Note where the data is: in the lower still (metacopy), or in the copy. Returns what is to be
+ * freed.
+ */
 static struct un_data *move_data(struct un_copyup_ctx *c) UN_INODE_LOCKED(c->inode)
 {
 	struct un_inode *inode = c->inode;
@@ -105,7 +111,7 @@ static void adopt_tmp(struct un_copyup_ctx *c, bool named) UN_INODE_LOCKED(c->in
 
 	if (c->tmp < 0)
 		return;
-	/* Without data it is not to be read; with a name it is found again. */
+	/* A metacopy file is not to be read by this descriptor; with a name it is found again. */
 	if (c->meta && named) {
 		un_close(c->tmp);
 	} else {
@@ -119,7 +125,7 @@ static void adopt_tmp(struct un_copyup_ctx *c, bool named) UN_INODE_LOCKED(c->in
 	c->tmp = -1;
 }
 
-/* What is known of the object from now on. The inode's lock is held, a directory's ns too. */
+/* The inode stands for the upper object from now on. Its lock is held; a directory's ns, too. */
 static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, const char *name)
 	UN_INODE_LOCKED(c->inode)
 {
@@ -225,7 +231,7 @@ static int adopt_nameless(struct un_copyup_ctx *c)
 	return r;
 }
 
-/* Into the index; its names follow, of which there may be none that is known. */
+/* Publish the file in the index. Names of it follow, if any is known. */
 static int publish_index(struct un_copyup_ctx *c)
 {
 	struct un_fs *fs = c->fs;
@@ -307,7 +313,10 @@ static int publish(struct un_copyup_ctx *c)
 	}
 }
 
-/* What the mark will say: what a metacopy file in the lower says, or what fs-verity does if asked for. */
+/*
+ * The digest for the metacopy mark: that of a metacopy file in the lower, or, if asked for,
+ * fs-verity's.
+ */
 static void find_digest(struct un_copyup_ctx *c)
 {
 	struct un_fd *f;
@@ -351,7 +360,7 @@ int un_copyup_run(struct un_copyup_ctx *c)
 		r = un_copyup_stage(c);
 	if (r == 0)
 		r = publish(c);
-	/* What cannot be given a name is made once more with one. */
+	/* A file staged without a name could not be linked: stage it once more, with a name. */
 	if (r < 0 && c->unlinkable) {
 		un_copyup_unstage(c);
 		r = un_copyup_stage(c);

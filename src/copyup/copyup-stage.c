@@ -198,7 +198,7 @@ static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd
 			     0);
 }
 
-/* Those of the lower's flags that stay with a copy. Failure is not one of the copy-up. */
+/* The flags of the lower file that its copy keeps. A failure does not fail the copy-up. */
 static int lower_real_flags(struct un_copyup_ctx *c)
 {
 	uint64_t x = 0;
@@ -270,8 +270,8 @@ static int set_origin(struct un_copyup_ctx *c)
 }
 
 /*
- * "No data here", with what the lower's own mark says of the data; that it is no whiteout, whatever it
- * is called; and the count of the index.
+ * The metacopy mark, with the digest that the lower's own mark has; the mark of a file that is no
+ * whiteout, whatever its name; and the nlink mark of the index.
  */
 static int set_other_marks(struct un_copyup_ctx *c)
 {
@@ -283,7 +283,7 @@ static int set_other_marks(struct un_copyup_ctx *c)
 	if (c->meta)
 		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY,
 				c->digest, c->digest_len);
-	/* What it was told from a mark by below is not copied. */
+	/* The lower's UN_MARK_ORDINARY is not copied. */
 	if (r == 0 && un_name_ordinary(c->fs, c->lname) && un_kind_ordinary(c->fs, c->inode->type))
 		r = un_mark_ordinary(c->fs, staged_dir(c), staged_name(c));
 	if (r < 0 || !c->index)

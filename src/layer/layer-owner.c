@@ -53,7 +53,7 @@ static bool may_carry(const struct owned *w, const struct statx *st)
 	       S_ISDIR(st->stx_mode);
 }
 
-/* 1: *ret is what the object carries; 0: it carries nothing, *ret is what the inode says. */
+/* *ret: owner and mode, 1: from the xattr; 0: there is none, from the inode; or -errno. */
 static int get_override(struct owned *w, int dirfd, const char *name, const struct statx *st,
 			struct un_override_stat *ret)
 {
@@ -120,7 +120,7 @@ static int write_override(struct owned *w, int dirfd, const char *name, const st
 	return in->ops->chmod(in, dirfd, name, real);
 }
 
-/* What is to be changed: ids as stored, or -1; mode, or -1. */
+/* Change ids (as stored) or mode in the xattr; -1: leave that alone. */
 static int set_override(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid,
 			int mode)
 {

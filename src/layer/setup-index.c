@@ -39,7 +39,7 @@ static const char *obstacle(const struct un_layers *ls)
 	return NULL;
 }
 
-/* 1 it says so (if @set: from now on), or says nothing; 0 it says something else; or -errno. */
+/* 1: @mark has the value @want, or is missing (@set: it is made); 0: it has another; or -errno. */
 static int verify(struct un_layers *ls, int fd, enum un_mark mark, const uint8_t *want, ssize_t len,
 		  bool set)
 {
@@ -150,7 +150,7 @@ static int check_entry(struct un_setup *s, const char *name)
 	r = u->ops->stat(u, ls->index, name, &st);
 	if (r < 0)
 		return r == -ENOENT ? 0 : un_setup_fail(s, r, "workdir", s->req->work);
-	/* Of nfs_export: directories, and whiteouts for what is gone. Not for us to judge. */
+	/* Entries of a kernel with nfs_export, which are not ours to judge. */
 	if (S_ISDIR(st.stx_mode) ||
 	    (S_ISCHR(st.stx_mode) && st.stx_rdev_major == 0 && st.stx_rdev_minor == 0))
 		return 0;

@@ -135,7 +135,7 @@ static bool has_open(const char *pid, uint64_t dev, uint64_t ino)
 	return found;
 }
 
-/* Of a mount of ours: its last word is where it is mounted. */
+/* The mountpoint of a daemon of ours: the last word of its command line. */
 static char *mountpoint_of(const char *pid)
 {
 	g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", pid), *text = NULL;

@@ -30,7 +30,7 @@ struct fsuuid {
 };
 #define GETFSUUID _IOR(0x15, 0, struct fsuuid)
 
-/* 1, 0 or -errno from the result of trying. */
+/* The result of a trial call as an answer: 1, 0, or -errno (it could not be asked). */
 static int answer(ssize_t r)
 {
 	if (r >= 0)
@@ -87,7 +87,9 @@ static bool probe_xattrless(struct un_layer *l)
 	return r == -EOPNOTSUPP || r == -ENOSYS;
 }
 
-/* Of a FUSE file system they are good for one mount only, if at all: what they name next is another. */
+/*
+ * Handles of a FUSE file system are good for one mount only, if at all: so none are taken from it.
+ */
 static int probe_handles(const struct un_layer *l)
 {
 	union {

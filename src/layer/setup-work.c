@@ -244,7 +244,7 @@ static int remove_dir(struct cleaner *c, const char *name)
 	return err ?: l->ops->unlink(l, c->work, name, AT_REMOVEDIR);
 }
 
-/* What cannot be removed stays: it is not in the way of new names. */
+/* An entry that cannot be removed stays: it is not in the way of new names. */
 static void remove_all(struct cleaner *c, const char *path, GPtrArray *names)
 {
 	for (unsigned i = 0; i < names->len; i++) {
@@ -446,7 +446,9 @@ static int join(struct un_setup *s)
  * The directory itself
  */
 
-/* What it inherited from WORK would be inherited by everything staged in it. */
+/*
+ * Objects staged in work/ would inherit what work/ has inherited from WORK: default ACL, set-gid.
+ */
 static void disinherit(struct un_layer *l, int work)
 {
 	struct statx st;

@@ -370,7 +370,7 @@ struct build {
 	GPtrArray *tar; /* NAMEs of this layer's `.wh.NAME`, char * */
 };
 
-/* 1 if the entry is a whiteout, 0 if not, or -errno; fills in a type that was not told. */
+/* Is the entry a whiteout? 1, 0, or -errno. Fills in a type that the layer did not tell. */
 static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *type)
 {
 	struct statx st;
@@ -387,7 +387,7 @@ static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *t
 	return un_whiteout_probe(b->w->layer, b->d->dialect, b->w->fd, name, &st);
 }
 
-/* The same of a name of the tar form: is it a mark? */
+/* Is the entry, which begins with `.wh.`, a mark of the tar form? 1, 0, or -errno. */
 static int entry_is_tar_mark(const struct build *b, const char *name, uint8_t *type)
 {
 	struct statx st = { .stx_mode = S_IFREG };
@@ -453,7 +453,10 @@ static int add_entry(struct build *b, const char *name, uint8_t type, uint64_t i
 	return 0;
 }
 
-/* What this layer's `.wh.NAME` hide is below it, not in it: applied when the layer has been read. */
+/*
+ * A `.wh.NAME` hides NAME in layers below, not in its own: so it is applied when the layer has been
+ * read.
+ */
 static void apply_tar_whiteouts(struct build *b, bool upper)
 {
 	/* In the upper it says nothing of what would be there without it. */
@@ -509,7 +512,7 @@ static int read_layer(struct build *b)
 	}
 }
 
-/* What was needed only while building, and names that only a lower's whiteout told of. */
+/* Drop flags that only building needs, and names that exist as a lower's whiteout only. */
 static void finish(struct un_listing *l)
 {
 	for (size_t i = 0; i < l->cap; i++) {

@@ -207,7 +207,7 @@ static int look_at_marks(const struct un_search *s, const struct un_where *w, co
 {
 	int r;
 
-	/* What covers it was not made for us; it may have xattrs for all that. */
+	/* A covering file carries no marks of ours, but may have xattrs. */
 	if (un_stx_is_covered(st)) {
 		*ret_marks = UN_HAS_ANY;
 		return 0;

@@ -35,7 +35,7 @@ static bool is_valid(const char *redirect)
 	return true;
 }
 
-/* Owned; NULL and *ret_err otherwise. */
+/* The value of the mark, which the caller frees; or NULL and *ret_err. */
 static char *read_redirect(struct un_search *s, const struct un_where *w, const char *name,
 			   int *ret_err)
 {
@@ -91,8 +91,8 @@ int un_merge_redirect(struct un_search *s, const struct un_where *w, const char 
 }
 
 /*
- * A directory on the way: is it in this layer, and what does it do to the search? 1: it is entered as
- * *ret; 0: it is not here.
+ * A directory on the way: is it in this layer, and what do its marks do to the search? 1: it is
+ * entered as *ret; 0: it is not here; or -errno.
  */
 static int descend(struct un_search *s, const struct un_where *w, const char *name,
 		   const struct un_rest *rest, bool deeper, struct un_where *ret)
@@ -126,7 +126,7 @@ static int descend(struct un_search *s, const struct un_where *w, const char *na
 	return r < 0 ? r : 1;
 }
 
-/* @path in one layer. */
+/* Follow @path in one layer. @at: its root; then the directory that was reached. */
 static int walk(struct un_search *s, const char *path, struct un_where *at)
 {
 	const struct un_merge_dir *d = s->d;

@@ -233,7 +233,7 @@ void un_index_attach(struct un_fs *fs, struct un_inode *inode, struct un_index *
 	ix->published = true;
 	read_count(fs, ix, st->stx_nlink);
 	inode->origin = true;
-	/* That stays whatever happens to its names. */
+	/* The place in the index stays, whatever happens to the names. */
 	un_place_set_locked(fs, inode, fs->indexdir, inode->ix->name);
 }
 

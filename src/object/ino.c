@@ -153,7 +153,7 @@ void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino)
 
 /* ---- files ------------------------------------------------------------------------------------------ */
 
-/* The lower layer whose file system an origin speaks of, or NULL. */
+/* The lower layer that is on the file system of the origin, or NULL. */
 static struct un_layer *layer_of(struct un_fs *fs, const struct un_origin *o)
 {
 	for (unsigned i = 1; i <= fs->layers->n; i++)

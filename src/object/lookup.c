@@ -266,8 +266,8 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 }
 
 /*
- * A lower file with several names. 1: *ret stands for all of them; 0: *ret_ix is what makes a new inode
- * so, or NULL if it cannot be; or -errno.
+ * A lower file with several names. 1: *ret is the inode that stands for all of them; 0: there is
+ * none yet, *ret_ix makes a new inode that one (NULL: it cannot); or -errno.
  */
 static int find_linked(struct un_fs *fs, const char *name, struct un_found *f,
 		       struct un_inode **ret, struct un_index **ret_ix)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A descriptor of an object's data, opened on the layer that has them, as whoever may. */
+/*
+ * A descriptor of a file's data, on the layer that has it; the mode is lifted if it keeps the
+ * daemon out.
+ */
 #include "layer/layer.h"
 #include "object/data.h"
 #include "object/fdcache.h"

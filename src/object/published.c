@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Counts what the upper shows of an inode since it was last made sure to be on disk (union/sync.c).
+ * Counts changes in the upper that made more of an inode visible; union/sync.c sees that they get
+ * to disk.
  */
 #include "object/object.h"
 #include "object/published.h"

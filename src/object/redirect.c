@@ -31,7 +31,7 @@ void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char
 	g_free(old);
 }
 
-/* Owned, or NULL. */
+/* The redirect mark that @inode has, which the caller frees; or NULL. */
 static char *redirect_of(struct un_fs *fs, struct un_inode *inode)
 {
 	struct un_realdir *rd;

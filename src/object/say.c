@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whoever is refused a name sees an errno; why is for the log. Programs ask again and again, so each
- * name is told of once, and only so many names, since they have to be remembered for that.
+ * A user who is refused a name sees an errno; the log tells the reason. Programs ask again and
+ * again, so each name is logged once, and at most SAID_MAX names, since they have to be remembered
+ * for that.
  */
 #include "layer/layer.h"
 #include "layer/marks.h"

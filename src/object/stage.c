@@ -434,11 +434,11 @@ static int open_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *wha
 
 	if (r == 0)
 		r = un_open_retry(fs, u, dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
-	/* As a file system says that has none: callers then make a file with a name. */
+	/* The errno of a file system without O_TMPFILE: callers then make a file with a name. */
 	return un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", r) ? -EOPNOTSUPP : r;
 }
 
-/* As the daemon, and given away while nobody can see it. */
+/* The daemon makes the file as its own, and gives it away while nobody can see it. */
 static int tmpfile_for(struct un_fs *fs, int dirfd, const struct un_create *what,
 		       const struct un_cred *cred)
 {

@@ -58,7 +58,7 @@ int un_mark_emptied_locked(struct un_fs *fs, struct un_inode *inode)
 	return 0;
 }
 
-/* What `.wh.NAME` hides is hidden by a mark that needs no name of its own. */
+/* Hide by a mark that needs no name of its own what `.wh.NAME` hides. */
 static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const char *wh) UN_NS_READ
 {
 	const char *name = wh + strlen(".wh.");

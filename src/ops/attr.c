@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* GETATTR, SETATTR, READLINK, STATFS; and STATX, which an old libfuse does not know. */
 #include "ops_i.h"
 
 #include <limits.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* READDIR and READDIRPLUS. Opening and closing a directory is never heard of (OPENDIR = ENOSYS). */
 #include "ops_i.h"
 
 struct filling {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of handlers, what is agreed with the kernel at INIT, and what handlers share. */
 #include "ops_i.h"
 
 #include "util/log.h"

@@ -143,7 +143,7 @@ static void *helper_main(void *arg)
 	return NULL;
 }
 
-/* False: there is no thread and will be none. */
+/* Start the thread if it does not run yet. False: there is none and will be none. */
 static bool start_locked(struct un_helper *h) UN_REQUIRES(h->lock);
 
 static bool start_locked(struct un_helper *h)

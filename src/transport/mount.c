@@ -296,7 +296,7 @@ struct entry {
 	char *path;   /* owned; as escaped there */
 };
 
-/* 1: found, by @id and if given @dev; 0: there is none; or -errno. */
+/* The line with @id, and with @dev unless that is NULL. 1: found; 0: there is none; or -errno. */
 static int find_entry(int id, const char *dev, struct entry *ret)
 {
 	g_autofree char *mounts = NULL;
@@ -319,7 +319,9 @@ static int find_entry(int id, const char *dev, struct entry *ret)
 	return 0;
 }
 
-/* What is on top of @path: as find_entry(). Sends no request: nobody may be serving yet. */
+/*
+ * The mount on top at @path; returns as find_entry(). Sends no request: nobody may be serving yet.
+ */
 static int top_of(const char *path, struct entry *ret)
 {
 	/* O_PATH on the root of a mount asks nothing of its file system. */
@@ -463,7 +465,7 @@ static int unmount_at(const char *path)
 	return r == -EINVAL || r == -ENOENT ? 0 : r;
 }
 
-/* 0: our mount is not in the tree any more. Otherwise it is, and we cannot help it. */
+/* 0: our mount is not in the tree any more. -errno: it is, and cannot be unmounted by us. */
 static int unmount(struct un_mount *m, bool flush)
 {
 	g_autofree char *path = NULL;

@@ -29,7 +29,7 @@ void un_process_standard_fds(void)
 
 /* ---- limits ------------------------------------------------------------------------------------------ */
 
-/* As far up as it goes; what it is then. */
+/* Lift the limit as far as it goes; returns what it is then. */
 static rlim_t lift(int resource)
 {
 	struct rlimit now, all = { RLIM_INFINITY, RLIM_INFINITY };

@@ -54,7 +54,7 @@ ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size
 		done += (size_t)n;
 		end = n == 0 || is_end(off + (off_t)done);
 	}
-	/* All of it, which the kernel keeps from now on. */
+	/* The whole file was read, and the kernel keeps it from now on. */
 	if (off == 0 && end && r == 0)
 		un_fdcache_put_done(fs->fds, f);
 	else
@@ -187,7 +187,9 @@ static void restore_mtime(struct un_layer *u, int fd, const struct statx *before
 	un_ignore(u->ops->utimens(u, fd, "", ts));
 }
 
-/* Of what was written before an error as much is told; @done: so much is there already. */
+/*
+ * Returns what was written before an error, if anything was. @done: bytes that are there already.
+ */
 static ssize_t write_all(struct un_layer *u, int fd, const struct un_write *w, size_t done)
 {
 	while (done < w->size) {
@@ -242,7 +244,7 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 	int r;
 
 	*ret_killed = false;
-	/* As vfs_fallocate(): more room is no change of what is there. */
+	/* As vfs_fallocate() has it: to allocate room is like an append, it changes no data. */
 	r = get_for_write(fs, inode, !(mode & ~FALLOC_FL_KEEP_SIZE), &f);
 	if (r < 0)
 		return r;

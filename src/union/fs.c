@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The union as a whole: built from its layers, its housekeeping, taken down. */
 #include "copyup/alias.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
@@ -40,7 +41,7 @@
 #define FDS_LEAST 64
 #define FDS_NEEDED 40
 
-/* 0: there are too few, and *ret_err says so. */
+/* How many descriptors the cache may have; 0: there are too few, and *ret_err says so. */
 static unsigned fd_budget(const struct un_layers *ls, unsigned others, char **ret_err)
 {
 	rlim_t always = others + (rlim_t)ls->n + (rlim_t)ls->n_data;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* link(2): a copy-up of the file, if need be, and one more name in the upper. */
 #include "copyup/copyup-path.h"
 #include "copyup/copyup.h"
 #include "layer/layer.h"

@@ -37,7 +37,7 @@ static uint64_t parent_ino(struct un_inode *dir)
 	return ino;
 }
 
-/* Returns false if @fn had enough. */
+/* Returns false if @fn wants no more. */
 static bool emit_dots(struct un_inode *dir, uint64_t cookie, un_dirent_fn fn, void *data)
 {
 	struct un_dirent e = { .type = DT_DIR };
@@ -76,7 +76,7 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 	return rd->layer == fs->upper ? !rd->impure : !dir->d->salt;
 }
 
-/* 0: to be left out (it turned out not to exist); 1: filled in. *pure: false if it has an origin. */
+/* 1: *ret is filled in; 0: the name turned out not to exist. *pure: set to false for an origin. */
 static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e, bool attrs,
 		bool *pure, struct un_dirent *ret, struct statx *st) UN_NS_READ
 {
@@ -199,7 +199,7 @@ static void make_pure(struct un_fs *fs, struct un_inode *dir)
 	un_inode_lock(dir);
 	pure = dir->d->pure;
 	un_inode_unlock(dir);
-	/* Whatever gets an origin meanwhile has counted before that. */
+	/* An object with an origin that came meanwhile has counted impure_seq up before. */
 	if (!dir->d->dead && pure.next == UINT64_MAX &&
 	    pure.seq == atomic_load(&un_dir_upper(fs, dir)->impure_seq))
 		un_dir_mark_pure(fs, dir);

@@ -103,7 +103,7 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 	un_inode_unlock(inode);
 }
 
-/* What is away leaves nothing at its name, where a lower one may be seen until the whiteout is there. */
+/* Without an exchange: between the two steps a lower object may be seen at the name. */
 static int away_in_steps(struct un_fs *fs, int dirfd, const char *name, const char *staged)
 {
 	struct un_layer *u = fs->upper;
@@ -175,7 +175,7 @@ struct removal {
 	const char *orphan;
 };
 
-/* Upper object out, whiteout in, if something below needs one. */
+/* The upper object goes; a whiteout comes, if an object of a lower would show through. */
 static int take_name(void *data)
 {
 	struct removal *v = data;
@@ -200,7 +200,10 @@ static int take_name(void *data)
 	return u->ops->unlink(u, v->dirfd, v->name, 0);
 }
 
-/* Of a file in the index: it counts the names in the upper that go. */
+/*
+ * The victim is in the index, its name in a lower only: make the name in the upper, so that its
+ * going counts.
+ */
 static int alias_victim(struct un_fs *fs, struct removal *v, struct un_inode *inode) UN_NS_WRITE
 {
 	int r;
@@ -267,7 +270,7 @@ static int check_victim_dir(struct un_fs *fs, struct un_inode *child)
 {
 	int r = child->type == DT_DIR ? un_prot_victim(fs, child) : -ENOTDIR;
 
-	/* Who knows what is in it. */
+	/* Nobody knows what the mount on it has in it. */
 	return r == 0 && un_dir_is_mountpoint(child, false) ? -EBUSY : r;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The call on the upper that a rename is, and what stands in for it where a file system lacks it. */
+/* The call on the upper that makes a rename, and the steps instead where a file system lacks it. */
 #include "remove_i.h"
 #include "rename_i.h"
 
@@ -23,7 +23,7 @@ static int plain(struct renaming *v, unsigned flags)
 	return u->ops->rename(u, v->from.fd->fd, v->from.name, v->to.fd->fd, v->to.name, flags);
 }
 
-/* RENAME_EXCHANGE. false: not here; otherwise *ret is what came of it. */
+/* RENAME_EXCHANGE. False: this layer has none; true: *ret is the result. */
 static bool exchanged(struct renaming *v, int *ret)
 {
 	struct un_layer *u = v->fs->upper;

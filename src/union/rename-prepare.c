@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Before a rename changes anything: may it be, and is all that moves in the upper? */
+/* Before a rename changes anything: check that it may be made, and copy up all that moves. */
 #include "remove_i.h"
 #include "rename_i.h"
 

@@ -119,7 +119,7 @@ static int mark_opaque(struct un_fs *fs, struct side *s, struct side *new)
 	return 0;
 }
 
-/* What comes to a name like a mark's is told from one before. */
+/* A file that gets a name like a mark's is marked as ordinary before. */
 static int mark_ordinary(struct renaming *v, struct un_inode *child, const char *name)
 {
 	int r;
@@ -368,7 +368,7 @@ static int change_tree(struct renaming *v)
 /* @child is now (dir, name), where it was (old, old_name). */
 static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, struct side *to)
 {
-	/* What it shows of a lower has been shown at another place; it did not come by a strange mark. */
+	/* It shows lower directories at another place from now on, and keeps its number there. */
 	if (child->type == DT_DIR && child->d->n > 1)
 		un_ino_keep_dir(fs, child);
 	un_name_add(fs, child, to->dir, to->name, true);

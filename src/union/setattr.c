@@ -67,7 +67,7 @@ static int check_prot(struct un_fs *fs, struct un_inode *inode, unsigned valid)
 
 	if (p <= 0)
 		return p;
-	/* What was written was written by right. */
+	/* This mtime is that of a write, which was allowed. */
 	if (valid == (UN_SET_MTIME | UN_SET_WRITTEN))
 		return 0;
 	if (valid & (UN_SET_MODE | UN_SET_UID | UN_SET_GID | UN_SET_SIZE))
@@ -93,7 +93,9 @@ static int set_times(struct un_at *at, const struct un_setattr *a)
 	return at->layer->ops->utimens(at->layer, at->dirfd, at->name, ts);
 }
 
-/* Its data is being copied up, which gives it back the attributes it had: those are these now. */
+/*
+ * Its data is being copied up, and in the end attributes are restored: to those that are set now.
+ */
 static int remember_set(struct un_inode *inode, const struct un_at *at, const struct un_setattr *a)
 	UN_INODE_LOCKED(inode)
 {
@@ -191,7 +193,7 @@ static int setattr_dead(struct un_inode *dir, const struct un_setattr *a, struct
 	return 0;
 }
 
-/* Of what is in the upper. */
+/* Set attributes of an object that is in the upper. */
 static int change(struct un_fs *fs, struct un_inode *inode, const struct un_setattr *a,
 		  const struct un_cred *cred, struct statx *st)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fsync and fdatasync. Who writes to a file that is there does not know that it is copied up: what makes
- * the copy visible (its name, those of its parents, the mark that is taken off) has to be on disk with the
- * data, though fdatasync would leave it to the next commit.
+ * fsync and fdatasync. A user who writes to an existing file does not know that it is copied up. So
+ * what makes the copy visible (its name, those of its parents, the mark that is taken off) has to
+ * be on disk with the data, though fdatasync would leave it to the next commit.
  */
 #include "layer/layer.h"
 #include "object/fdcache.h"
@@ -48,7 +48,7 @@ static int fsync_dir(struct un_fs *fs, struct un_inode *dir, bool data_only)
 	return r;
 }
 
-/* Attributes are all there is of it in the upper. */
+/* A metacopy file: only its attributes are in the upper. */
 static int fsync_metacopy(struct un_fs *fs, struct un_inode *inode, bool data_only)
 {
 	int fd, r;

@@ -151,7 +151,7 @@ ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_c
 	return n;
 }
 
-/* What every change of an attribute has before it. */
+/* Before a change of an xattr: may it be made? Then the object is copied up. */
 static int prepare(struct un_fs *fs, struct un_inode *inode)
 {
 	int r;
