@@ -98,6 +98,7 @@ static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flag
 
 	if (r < 0)
 		return r;
+	UN_ASSERT(!(*flags & UN_FD_WRITE) || inode->upper);
 	*ret_layer = l = at.layer;
 	fd = open_real(fs, inode, &at, flags);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);

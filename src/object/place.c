@@ -24,6 +24,7 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 	if (inode->type == DT_DIR) {
 		if (inode->d->dead)
 			return -ENOENT;
+		UN_ASSERT(inode->d->n > 0);
 		rd = inode->d->stack[0];
 		ret->layer = rd->layer;
 		if (!rd->hollow) {
@@ -73,6 +74,8 @@ static void set(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 	struct un_realdir *was = inode->rdir;
 	char *old_name = inode->rname;
 
+	UN_ASSERT(!rd || inode->type != DT_DIR);
+	UN_ASSERT(!rd || name);
 	inode->rdir = rd ? un_realdir_ref(rd) : NULL;
 	inode->rname = rd ? g_ref_string_new(name) : NULL;
 	inode->orphan = orphan;

@@ -109,6 +109,7 @@ int un_prot_set(struct un_fs *fs, struct un_inode *inode, unsigned prot)
 
 	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
+	UN_ASSERT(inode->upper);
 	if (r == 0) {
 		r = un_prot_mark(fs, at.dirfd, at.name, prot);
 		if (r == 0)

@@ -147,6 +147,7 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 		if (*ret_fd)
 			break;
 		g_ptr_array_add(chain, un_realdir_ref(at));
+		UN_ASSERT(at->parent);
 		at = at->parent;
 	}
 	un_tree_unlock(fs);
@@ -182,22 +183,21 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 	for (unsigned i = chain->len; i-- > 0;) {
 		struct un_realdir *at = chain->pdata[i];
 		char name[NAME_MAX + 1];
-		struct un_fd *next;
+		struct un_fd *next = NULL;
+		int opened;
 
 		un_tree_lock(fs);
 		g_strlcpy(name, at->name, sizeof(name));
 		un_tree_unlock(fs);
-		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
-		if (r < 0)
-			break;
-		next = add_opened(fs, at, r, *ret_seq);
+		opened = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
+		if (opened >= 0)
+			next = add_opened(fs, at, opened, *ret_seq);
 		if (!next) {
-			r = -ESTALE;
+			r = opened < 0 ? opened : -ESTALE;
 			break;
 		}
 		un_fdcache_put(fs->fds, fd);
 		fd = next;
-		r = 0;
 	}
 	for (unsigned i = 0; i < chain->len; i++)
 		un_realdir_put(fs, chain->pdata[i]);

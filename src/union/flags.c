@@ -24,19 +24,19 @@
 static int open_real(struct un_fs *fs, struct un_inode *inode)
 {
 	struct un_at at;
-	int r;
+	int r, fd = -1;
 
 	if (inode->type != DT_REG && inode->type != DT_DIR)
 		return -ENOTTY;
 	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		r = un_open_retry(fs, at.layer, at.dirfd, at.name,
+		fd = un_open_retry(fs, at.layer, at.dirfd, at.name,
 				  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 		un_at_done(fs, &at);
 	}
 	un_inode_unlock(inode);
-	return r;
+	return r < 0 ? r : fd;
 }
 
 static int real_ioctl(struct un_fs *fs, struct un_inode *inode, unsigned long cmd, void *arg)
