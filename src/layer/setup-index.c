@@ -3,6 +3,7 @@
  * The index directory at mount (overlay-format 3.10). The upper's root says over which lower the index
  * was made, the index which upper it belongs to. Entries are named after the lower file they stand for.
  */
+#include "setup-dir_i.h"
 #include "setup_i.h"
 
 #include <errno.h>
