@@ -4,6 +4,7 @@
  * lower the index was made, the index which upper it belongs to. Entries are named after the lower file
  * they stand for.
  */
+#include "setup-dir_i.h"
 #include "setup_i.h"
 
 #include <errno.h>

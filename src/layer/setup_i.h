@@ -18,7 +18,7 @@ struct un_setup {
 	char *sharer; /* another mount that lives has the same upper or workdir: where; owned */
 };
 
-/* Writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
+/* setup-error.c: writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
 int un_setup_fail(struct un_setup *s, int r, const char *option, const char *path);
 int un_setup_refuse(struct un_setup *s, int r, const char *option, const char *path,
 		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
@@ -54,16 +54,3 @@ void un_setup_work_close(struct un_layers *ls);
  * log line says why there is none.
  */
 int un_setup_index(struct un_setup *s);
-
-/* setup-others.c: a snapshot of who uses what. */
-struct un_others;
-struct un_others *un_others_new(void);
-void un_others_free(struct un_others *o);
-/* Where the mount is, as well as that can be told, whose upper or workdir this directory is; NULL: of none. */
-char *un_others_at(const struct un_others *o, uint64_t dev, uint64_t ino);
-
-/* setup-work.c: the directory @name, made if it is missing, open and ours to change; or -errno. */
-int un_setup_make_dir(struct un_layer *l, int dirfd, const char *name);
-
-/* All names of the directory open at @fd but "." and "..". */
-int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <limits.h>
 

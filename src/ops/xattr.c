@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <linux/limits.h>
 #include <string.h>

@@ -3,10 +3,10 @@
  * The helper thread. Sleeps on a condition variable without a time limit unless something ticks:
  * an idle mount wakes nobody.
  */
-#include "transport_i.h"
+#include "helper_i.h"
 
 #include "transport/process.h"
-
+#include "transport/transport.h"
 #include "util/err.h"
 #include "util/lock.h"
 #include "util/log.h"

@@ -7,7 +7,7 @@
  * without work) it goes and listens, and the next parked one is the sentinel. An idle mount has all
  * workers waiting in the kernel, and no timer.
  */
-#include "transport/turns.h"
+#include "turns_i.h"
 
 #include "util/err.h"
 #include "util/fd.h"
