@@ -4,9 +4,9 @@
 
 #include <stdbool.h>
 
+struct un_at;
 struct un_fs;
-struct un_layer;
 
 /* All that a user would see of one object to a staged one; with @caps security.capability too. */
-int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
-			 const char *from_name, int dir, const char *name, bool caps);
+int un_stage_copy_xattrs(struct un_fs *fs, const struct un_at *from, int dir, const char *name,
+			 bool caps);

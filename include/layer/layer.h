@@ -116,6 +116,12 @@ enum un_numbers {
 	UN_NUMBERS_NONE, /* nobody's: where the kernel forgets an object, it may have another next time */
 };
 
+/* Whose xattrs carry the marks. */
+enum un_dialect {
+	UN_DIALECT_TRUSTED, /* trusted.overlay.* */
+	UN_DIALECT_USER,    /* user.overlay.* */
+};
+
 struct un_layer {
 	unsigned index; /* 0 = upper, 1.. = lowers */
 	int root;       /* O_PATH of the layer's root directory, owned */
@@ -123,6 +129,7 @@ struct un_layer {
 	char *path; /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
 	void *ops_data;             /* of a decorator */
+	enum un_dialect dialect;    /* of all layers of a union the same */
 	void *owner;                /* whoever uses the layer may leave a pointer here */
 	atomic_int handle_fd;       /* for open_by_handle_at(2), owned; 0: not opened yet */
 	atomic_bool no_handle_open; /* that call was refused: what a handle says has to do */
@@ -148,6 +155,20 @@ struct un_layer {
 	atomic_bool told_xattrless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
+
+/*
+ * A place on a layer: an object's name in a directory, or "" for what the descriptor is of. Borrows all.
+ */
+struct un_at {
+	struct un_layer *layer;
+	int dirfd;
+	const char *name;
+	void *pin;   /* for the owner of the descriptor */
+	bool hollow; /* a mountpoint of the layer: not to be touched but by stat */
+};
+
+/* For a call: lives until the end of the block it is in. */
+#define UN_AT(l, fd, n) (&(const struct un_at){ .layer = (l), .dirfd = (fd), .name = (n) })
 
 /*
  * A call that needs @cap (one of @l->caps) failed with @r (-errno): was it refused, by the file system or by

@@ -22,12 +22,10 @@ struct un_origin {
  * Returns its length, 0 where the file system has no handles ("copied up, origin unknown"), or
  * -errno.
  */
-ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
-			 uint8_t ret[UN_ORIGIN_MAX]);
+ssize_t un_origin_format(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX]);
 
 /* The same for an object of the upper: the value of the index's own mark. */
-ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
-			       uint8_t ret[UN_ORIGIN_MAX]);
+ssize_t un_origin_format_upper(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX]);
 
 /* The name of its entry in the index: lower-case hexadecimal, 2 * @len + 1 bytes. */
 void un_origin_hex(const uint8_t *value, size_t len, char *ret);

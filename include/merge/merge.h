@@ -24,7 +24,6 @@ struct un_where {
 };
 
 struct un_merge_dir {
-	enum un_dialect dialect;
 	unsigned n;      /* positions */
 	unsigned lowest; /* index of the union's lowest layer but for those with data only */
 	bool follow;     /* redirects; otherwise they are refused */
@@ -109,11 +108,10 @@ bool un_merge_tar_name(const char *name);
  * -errno. A regular file is one unless it was made through a union (UN_MARK_ORDINARY); in an upper it
  * is empty as well.
  */
-int un_merge_tar_mark(const struct un_where *w, enum un_dialect dialect, const char *name,
-		      const struct statx *st);
+int un_merge_tar_mark(const struct un_where *w, const char *name, const struct statx *st);
 
 /* Does `.wh..wh..opq` in the directory @w hide what is below? 1, 0 or -errno. */
-int un_merge_tar_opaque(const struct un_where *w, enum un_dialect dialect);
+int un_merge_tar_opaque(const struct un_where *w);
 
 /* ---- listings ---------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 struct statx;
+struct un_at;
 struct un_fs;
 struct un_index;
 struct un_inode;
@@ -18,8 +19,8 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
  * For a lower file: *ret, in no table, or NULL if it has no handle. 0, or -errno if that cannot be found
  * out while the index may have the file: then nobody knows what it contains.
  */
-int un_index_new(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name,
-		 const struct statx *st, struct un_index **ret);
+int un_index_new(struct un_fs *fs, const struct un_at *at, const struct statx *st,
+		 struct un_index **ret);
 /* What the index has for @ix: 1 and @st, 0, or -errno (-EIO: something that does not belong). */
 int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct statx *lower,
 		  struct statx *st);

@@ -97,17 +97,18 @@ static int copy_owner(struct un_copyup_ctx *c)
 		return r;
 	if (!c->fs->owners && now.stx_uid == c->st.stx_uid && now.stx_gid == c->st.stx_gid)
 		return 0;
-	r = un_own_as(c->fs, c->lower, c->ldir, c->lname, &c->st, staged_dir(c), staged_name(c));
+	r = un_own_as(c->fs, UN_AT(c->lower, c->ldir, c->lname), &c->st, staged_dir(c),
+		      staged_name(c));
 	/* An id that the user namespace does not map. */
 	return r == -EINVAL ? -EOVERFLOW : r;
 }
 
 /* Marks of the lower are its own; nested ones (escaped) belong to the user. */
-static bool xattr_is_copied(enum un_dialect dialect, const char *name)
+static bool xattr_is_copied(const struct un_layer *l, const char *name)
 {
 	char buf[XATTR_NAME_MAX + 1];
 
-	return un_xattr_from_layer(dialect, name, buf) != NULL;
+	return un_xattr_from_layer(l, name, buf) != NULL;
 }
 
 /* One object to another. */
@@ -147,22 +148,22 @@ static int copy_xattr(const struct xattr_copy *x, const char *name, char *value)
 	return r;
 }
 
-int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
-			 const char *from_name, int dir, const char *name, bool caps)
+int un_stage_copy_xattrs(struct un_fs *fs, const struct un_at *from, int dir, const char *name,
+			 bool caps)
 {
-	const struct xattr_copy x = {
-		fs, un_layer_owner_raw(from), from_dir, from_name, dir, name
-	};
+	const struct xattr_copy x = { fs,          un_layer_owner_raw(from->layer),
+				      from->dirfd, from->name,
+				      dir,         name };
 	g_autofree char *value = NULL;
 	char *list = NULL;
-	ssize_t n = un_xattr_list(from, from_dir, from_name, &list);
+	ssize_t n = un_xattr_list(from, &list);
 	int r = 0;
 
 	if (n <= 0)
 		return (int)n;
 	value = g_malloc(XATTR_SIZE_MAX);
 	for (const char *p = list; r == 0 && p < list + n; p += strlen(p) + 1)
-		if (xattr_is_copied(fs->layers->dialect, p) &&
+		if (xattr_is_copied(from->layer, p) &&
 		    (caps || strcmp(p, "security.capability") != 0))
 			r = copy_xattr(&x, p, value);
 	free(list);
@@ -175,7 +176,7 @@ static int copy_xattrs(struct un_copyup_ctx *c)
 	if (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate)
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
-	return un_stage_copy_xattrs(c->fs, c->lower, c->ldir, c->lname, staged_dir(c),
+	return un_stage_copy_xattrs(c->fs, UN_AT(c->lower, c->ldir, c->lname), staged_dir(c),
 				    staged_name(c), c->size < 0);
 }
 
@@ -192,7 +193,7 @@ static int copy_flags(struct un_copyup_ctx *c)
 /* Open for reading, which the ioctls need; the lower's is not remembered. */
 static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd, const char *name)
 {
-	return un_open_retry(c->fs, l, dirfd, name,
+	return un_open_retry(c->fs, UN_AT(l, dirfd, name),
 			     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
 				     (c->inode->type == DT_DIR ? O_DIRECTORY : 0),
 			     0);
@@ -256,11 +257,11 @@ static int set_origin(struct un_copyup_ctx *c)
 	c->origin = c->inode->type == DT_DIR || c->index || (c->st.stx_nlink == 1 && !c->covered);
 	if (!c->origin || !c->fs->upper->caps.xattr)
 		return 0;
-	n = un_origin_format(c->lower, c->ldir, c->lname, value);
+	n = un_origin_format(UN_AT(c->lower, c->ldir, c->lname), value);
 	if (n < 0)
 		n = 0; /* "copied up, origin unknown" */
-	r = un_mark_set(c->fs->upper, c->fs->layers->dialect, staged_dir(c), staged_name(c),
-			UN_MARK_ORIGIN, value, (size_t)n);
+	r = un_mark_set(UN_AT(c->fs->upper, staged_dir(c), staged_name(c)), UN_MARK_ORIGIN, value,
+			(size_t)n);
 	/* user.* cannot be set on symlinks and special files, which the index then does not take. */
 	if (c->index)
 		return r == 0 && n <= 0 ? -EIO : r;
@@ -275,13 +276,12 @@ static int set_origin(struct un_copyup_ctx *c)
  */
 static int set_other_marks(struct un_copyup_ctx *c)
 {
-	enum un_dialect dialect = c->fs->layers->dialect;
 	struct un_layer *u = c->fs->upper;
 	char count[32];
 	int r = 0;
 
 	if (c->meta)
-		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY,
+		r = un_mark_set(UN_AT(u, staged_dir(c), staged_name(c)), UN_MARK_METACOPY,
 				c->digest, c->digest_len);
 	/* What it was told from a mark by below is not copied. */
 	if (r == 0 && un_name_ordinary(c->fs, c->lname) && un_kind_ordinary(c->fs, c->inode->type))
@@ -291,7 +291,7 @@ static int set_other_marks(struct un_copyup_ctx *c)
 	un_inode_lock(c->inode);
 	g_snprintf(count, sizeof(count), "L%+d", c->inode->ix->delta);
 	un_inode_unlock(c->inode);
-	return un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_NLINK, count,
+	return un_mark_set(UN_AT(u, staged_dir(c), staged_name(c)), UN_MARK_NLINK, count,
 			   strlen(count));
 }
 
@@ -343,11 +343,11 @@ static int stage_regular(struct un_copyup_ctx *c)
 	int fd = -EOPNOTSUPP;
 
 	if (nameless)
-		fd = un_open_retry(c->fs, u, c->fs->work, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
-				   mode);
+		fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, "."),
+				   O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 	if (!nameless || fd == -EISDIR || fd == -ENOENT ||
 	    un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", fd)) {
-		fd = un_open_retry(c->fs, u, c->fs->work, c->name,
+		fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, c->name),
 				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 		c->named = fd >= 0;
 	}
@@ -406,7 +406,7 @@ static int sync_staged(struct un_copyup_ctx *c)
 			       : 0;
 	if (!c->fs->sync_strict || c->inode->type != DT_DIR)
 		return 0;
-	un_autofd int fd = un_open_retry(c->fs, u, c->fs->work, c->name,
+	un_autofd int fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, c->name),
 					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	r = fd < 0 ? fd : u->ops->fsync(u, fd, false);

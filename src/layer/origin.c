@@ -31,15 +31,15 @@ union handle {
 	uint8_t room[sizeof(struct file_handle) + 128];
 };
 
-ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
-			 uint8_t ret[UN_ORIGIN_MAX])
+ssize_t un_origin_format(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX])
 {
 	union handle fh = { .h.handle_bytes = 128 };
 	int mount_id;
 
-	if (!l->caps.handles || l->twin)
+	if (!at->layer->caps.handles || at->layer->twin)
 		return 0;
-	if (name_to_handle_at(dirfd, name, &fh.h, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
+	if (name_to_handle_at(at->dirfd, at->name, &fh.h, &mount_id,
+			      *at->name ? 0 : AT_EMPTY_PATH) < 0)
 		/* The layer has handles: one that cannot be had now is a failure, not an object without. */
 		return errno == EOVERFLOW ? 0 : -errno;
 	if (fh.h.handle_type < 0 || fh.h.handle_type > 255)
@@ -49,15 +49,14 @@ ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
 	ret[2] = (uint8_t)(HEADER + fh.h.handle_bytes);
 	ret[3] = CPU_FLAGS;
 	ret[4] = (uint8_t)fh.h.handle_type;
-	memcpy(ret + 5, l->uuid, 16);
+	memcpy(ret + 5, at->layer->uuid, 16);
 	memcpy(ret + HEADER, fh.h.f_handle, fh.h.handle_bytes);
 	return (ssize_t)(HEADER + fh.h.handle_bytes);
 }
 
-ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
-			       uint8_t ret[UN_ORIGIN_MAX])
+ssize_t un_origin_format_upper(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX])
 {
-	ssize_t n = un_origin_format(l, dirfd, name, ret);
+	ssize_t n = un_origin_format(at, ret);
 
 	if (n > 0)
 		ret[3] |= FLAG_UPPER;
@@ -124,7 +123,7 @@ uint64_t un_origin_subvolume(struct un_layer *l)
 {
 	uint8_t value[UN_ORIGIN_MAX];
 	struct un_origin o;
-	ssize_t n = un_origin_format(l, l->root, "", value);
+	ssize_t n = un_origin_format(UN_AT(l, l->root, ""), value);
 
 	return n > 0 && un_origin_parse(value, (size_t)n, &o) == 0 ? subvolume_in_fid(&o) : 0;
 }

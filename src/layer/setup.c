@@ -323,8 +323,8 @@ static int open_all(struct un_setup *s)
 		return r;
 	if (req->upper)
 		return prepare_upper(s);
-	s->ls->dialect =
-		!req->userxattr && un_setup_privileged() ? UN_DIALECT_TRUSTED : UN_DIALECT_USER;
+	un_setup_dialect(s, !req->userxattr && un_setup_privileged() ? UN_DIALECT_TRUSTED
+								     : UN_DIALECT_USER);
 	return 0;
 }
 

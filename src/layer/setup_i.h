@@ -36,6 +36,8 @@ int un_setup_probe_upper(struct un_setup *s);
 void un_setup_probe_numbers(struct un_layer *l);
 int un_setup_probe_numbers_upper(struct un_layer *l, int work, const char *a, const char *b);
 /* One log line for each thing the upper cannot do. */
+/* All layers' marks are in this one. */
+void un_setup_dialect(struct un_setup *s, enum un_dialect dialect);
 void un_setup_probe_report(const struct un_setup *s);
 /* May this process use trusted.* xattrs? */
 bool un_setup_privileged(void);

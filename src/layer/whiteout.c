@@ -19,7 +19,6 @@ enum kind {
 
 struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
-	enum un_dialect dialect;
 	_Atomic enum kind kind;
 	int work; /* borrowed: where links are staged; nobody removes what is there (setup-work.c) */
 	int dir;  /* borrowed: where the master is; may vanish */
@@ -30,13 +29,12 @@ struct un_whiteout_pool {
 	bool have_master UN_GUARDED_BY(lock);
 };
 
-struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
-					      int work, int dir, const char *prefix)
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, int dir,
+					      const char *prefix)
 {
 	struct un_whiteout_pool *pool = g_new0(struct un_whiteout_pool, 1);
 
 	pool->upper = upper;
-	pool->dialect = dialect;
 	pool->kind = upper->caps.mknod_whiteout ? KIND_DEVICE
 		     : upper->caps.xattr        ? KIND_XATTR
 						: KIND_BESIDE;
@@ -85,8 +83,7 @@ int un_whiteout_beside(struct un_layer *u, int dirfd, const char *name)
 	return 0;
 }
 
-int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		      const struct statx *st)
+int un_whiteout_probe(const struct un_at *at, const struct statx *st)
 {
 	char c;
 	ssize_t n;
@@ -95,7 +92,7 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 		return st->stx_rdev_major == 0 && st->stx_rdev_minor == 0;
 	if (!S_ISREG(st->stx_mode) || st->stx_size != 0)
 		return 0;
-	n = un_mark_get(l, dialect, dirfd, name, UN_MARK_WHITEOUT, &c, 1);
+	n = un_mark_get(at, UN_MARK_WHITEOUT, &c, 1);
 	if (n >= 0 || n == -ERANGE)
 		return 1;
 	/* A file the daemon may not read shows no user xattr; it is not called a whiteout for that. */
@@ -132,7 +129,7 @@ static int make(struct un_whiteout_pool *pool, int dirfd, const char *name)
 	r = un_layer_make_file(u, dirfd, name, 0644);
 	if (r < 0)
 		return r;
-	r = un_mark_set(u, pool->dialect, dirfd, name, UN_MARK_WHITEOUT, "y", 1);
+	r = un_mark_set(UN_AT(u, dirfd, name), UN_MARK_WHITEOUT, "y", 1);
 	if (r < 0)
 		un_ignore(u->ops->unlink(u, dirfd, name, 0));
 	return r;
@@ -143,9 +140,8 @@ void un_whiteout_announce(struct un_whiteout_pool *pool, int dirfd)
 	char c;
 
 	if (pool->kind == KIND_XATTR && dirfd != pool->work &&
-	    un_mark_get(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, &c, 1) == -ENODATA)
-		un_ignore(
-			un_mark_set(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, "x", 1));
+	    un_mark_get(UN_AT(pool->upper, dirfd, ""), UN_MARK_OPAQUE, &c, 1) == -ENODATA)
+		un_ignore(un_mark_set(UN_AT(pool->upper, dirfd, ""), UN_MARK_OPAQUE, "x", 1));
 }
 
 static int have_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);

@@ -384,7 +384,7 @@ static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *t
 	if (r < 0)
 		return r;
 	*type = IFTODT(st.stx_mode);
-	return un_whiteout_probe(b->w->layer, b->d->dialect, b->w->fd, name, &st);
+	return un_whiteout_probe(UN_AT(b->w->layer, b->w->fd, name), &st);
 }
 
 /* The same of a name of the tar form: is it a mark? */
@@ -402,7 +402,7 @@ static int entry_is_tar_mark(const struct build *b, const char *name, uint8_t *t
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	*type = IFTODT(st.stx_mode);
-	return un_merge_tar_mark(b->w, b->d->dialect, name, &st);
+	return un_merge_tar_mark(b->w, name, &st);
 }
 
 static void found_below(struct un_entry *e, uint8_t type, bool whiteout)

@@ -81,12 +81,12 @@ static int decides(const struct un_merge_dir *d, const struct un_where *w, const
 		return 0;
 	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
 	if (r == -ENOENT)
-		return deeper ? un_merge_tar_whiteout(w, d->dialect, name) : 0;
+		return deeper ? un_merge_tar_whiteout(w, name) : 0;
 	if (r < 0)
 		return r == -ENAMETOOLONG ? 0 : r;
-	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, d->dialect, name, &st) : 0;
+	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, name, &st) : 0;
 	if (r == 0)
-		r = un_whiteout_probe(w->layer, d->dialect, w->fd, name, &st);
+		r = un_whiteout_probe(UN_AT(w->layer, w->fd, name), &st);
 	*ret = r == 0;
 	return r < 0 ? r : 1;
 }

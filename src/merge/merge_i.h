@@ -32,7 +32,7 @@ static inline bool un_merge_tar_reserved(const struct un_where *w, const char *n
 }
 
 /* One more name to look at: does `.wh.NAME` in this layer hide what is below? 1, 0 or -errno. */
-int un_merge_tar_whiteout(const struct un_where *w, enum un_dialect dialect, const char *name);
+int un_merge_tar_whiteout(const struct un_where *w, const char *name);
 
 /* The same as un_merge_tar_opaque(), of the directory @name in @w. */
-int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, const char *name);
+int un_merge_tar_opaque_in(const struct un_where *w, const char *name);

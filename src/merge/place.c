@@ -76,12 +76,12 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 	/* In the lowest layer of all nothing is below, wherever a redirect leads. */
 	if (un_stx_is_mountpoint(st) || (!deeper && w->layer->index == d->lowest))
 		return 0;
-	r = un_marks_scan(w->layer, d->dialect, w->fd, name, &marks);
+	r = un_marks_scan(UN_AT(w->layer, w->fd, name), &marks);
 	if (r < 0)
 		return r;
-	r = un_marks_opaque(w->layer, d->dialect, w->fd, name, marks, &xwhiteouts);
+	r = un_marks_opaque(UN_AT(w->layer, w->fd, name), marks, &xwhiteouts);
 	if (r == 0 && deeper)
-		r = un_merge_tar_opaque_in(w, d->dialect, name);
+		r = un_merge_tar_opaque_in(w, name);
 	if (r < 0)
 		return r;
 	opaque = r > 0;
@@ -96,7 +96,7 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 	 * what is below under another name.
 	 */
 	if (!opaque && deeper && !(marks & UN_HAS(UN_MARK_REDIRECT))) {
-		r = un_merge_tar_whiteout(w, d->dialect, name);
+		r = un_merge_tar_whiteout(w, name);
 		if (r < 0)
 			return r;
 		opaque = r > 0;
@@ -117,7 +117,7 @@ int un_merge_directory(struct un_search *s, const struct un_where *w, const char
 static int scan_marks(const struct un_search *s, const struct un_where *w, const char *name,
 		      unsigned *marks)
 {
-	int r = un_marks_scan(w->layer, s->d->dialect, w->fd, name, marks);
+	int r = un_marks_scan(UN_AT(w->layer, w->fd, name), marks);
 
 	if (w->layer->index > 0 && (r == -EACCES || r == -EPERM)) {
 		*marks = UN_HAS_ANY;
@@ -144,7 +144,7 @@ static int is_metacopy(const struct un_search *s, const struct un_where *w, cons
 	}
 	if (!(*marks & UN_HAS(UN_MARK_METACOPY)))
 		return 0;
-	n = un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_METACOPY, v, sizeof(v));
+	n = un_mark_get(UN_AT(w->layer, w->fd, name), UN_MARK_METACOPY, v, sizeof(v));
 	if (n == -ENODATA || ((n == -EACCES || n == -EPERM) && w->layer->index > 0))
 		return 0;
 	/* The upper's owner may have closed it to himself; the mark is there, and that is enough. */
@@ -208,12 +208,12 @@ static int look_at_marks(const struct un_search *s, const struct un_where *w, co
 	*ret_marks = NOT_ASKED;
 	/* The format's own takes the name, whatever else it says. */
 	if (un_merge_tar_name(name)) {
-		r = un_merge_tar_mark(w, s->d->dialect, name, st);
+		r = un_merge_tar_mark(w, name, st);
 		if (r != 0)
 			return r;
 	}
 	if (!S_ISREG(st->stx_mode) || (w->layer->index > 0 && st->stx_size > 0))
-		return un_whiteout_probe(w->layer, s->d->dialect, w->fd, name, st);
+		return un_whiteout_probe(UN_AT(w->layer, w->fd, name), st);
 	r = scan_marks(s, w, name, ret_marks);
 	if (r < 0)
 		return r;
@@ -234,7 +234,7 @@ int un_merge_look(struct un_search *s, const struct un_where *w, const char *nam
 	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
 	missing = r == -ENOENT || r == -ENAMETOOLONG;
 	if (missing)
-		r = deeper ? un_merge_tar_whiteout(w, s->d->dialect, name) : 0;
+		r = deeper ? un_merge_tar_whiteout(w, name) : 0;
 	else if (r == 0)
 		r = look_at_marks(s, w, name, &st, &marks);
 	if (r < 0)

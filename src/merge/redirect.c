@@ -33,8 +33,7 @@ static char *read_redirect(struct un_search *s, const struct un_where *w, const 
 			   int *ret_err)
 {
 	g_autofree char *value = g_malloc(PATH_MAX + 1);
-	ssize_t n = un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_REDIRECT, value,
-				PATH_MAX);
+	ssize_t n = un_mark_get(UN_AT(w->layer, w->fd, name), UN_MARK_REDIRECT, value, PATH_MAX);
 
 	if (n < 0) {
 		*ret_err = n == -ERANGE ? -EINVAL : (int)n;

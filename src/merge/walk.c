@@ -26,7 +26,7 @@ static int descend(struct un_search *s, const struct un_where *w, const char *na
 		return 0;
 	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
 	if (r == -ENOENT || r == -ENAMETOOLONG) {
-		r = un_merge_tar_whiteout(w, s->d->dialect, name);
+		r = un_merge_tar_whiteout(w, name);
 		s->stop = s->stop || r > 0;
 		return r < 0 ? r : 0;
 	}
@@ -37,7 +37,7 @@ static int descend(struct un_search *s, const struct un_where *w, const char *na
 		s->stop = true;
 		return 0;
 	}
-	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, s->d->dialect, name, &st) : 0;
+	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, name, &st) : 0;
 	if (r != 0) {
 		s->stop = true;
 		return r < 0 ? r : 0;

@@ -72,10 +72,10 @@ static int open_path(struct un_fs *fs, struct un_layer *l, const char *path)
 			return -ENAMETOOLONG;
 		g_strlcpy(name, p, n + 1);
 		if (!p[n])
-			return un_open_retry(fs, l, at, name,
+			return un_open_retry(fs, UN_AT(l, at, name),
 					     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-		fd = un_open_retry(fs, l, at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-				   0);
+		fd = un_open_retry(fs, UN_AT(l, at, name),
+				   O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 		if (fd < 0)
 			return fd;
 		un_close(dir);
@@ -129,7 +129,7 @@ static int open_data(struct un_fs *fs, struct un_data *data, struct un_layer **r
 	r = un_realdir_open(fs, data->rdir, &dir);
 	if (r < 0)
 		return r;
-	un_autofd int fd = un_open_retry(fs, l, dir->fd, data->rname,
+	un_autofd int fd = un_open_retry(fs, UN_AT(l, dir->fd, data->rname),
 					 O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 
 	un_fdcache_put(fs->fds, dir);
@@ -174,8 +174,7 @@ static int check_digest(struct un_fs *fs, struct un_inode *inode, int fd) UN_INO
 
 	if (r < 0)
 		return r;
-	n = un_mark_get(at.layer, fs->layers->dialect, at.dirfd, at.name, UN_MARK_METACOPY, told,
-			sizeof(told));
+	n = un_mark_get(&at, UN_MARK_METACOPY, told, sizeof(told));
 	un_at_done(fs, &at);
 	if (n < 0)
 		return (int)n;

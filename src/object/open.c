@@ -32,9 +32,9 @@ static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
 
 	/* A lower's times are left alone where that is allowed: owner or root. */
 	if (at->layer->index > 0 && at->layer->clone < 0 && *at->name)
-		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how | O_NOATIME, 0);
+		fd = un_open_retry(fs, at, how | O_NOATIME, 0);
 	if (fd == -EPERM)
-		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how, 0);
+		fd = un_open_retry(fs, at, how, 0);
 	return fd;
 }
 

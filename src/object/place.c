@@ -18,6 +18,7 @@
 int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 {
 	struct un_realdir *rd;
+	struct un_fd *pin = NULL;
 	int r;
 
 	*ret = (struct un_at){ .name = "" };
@@ -28,7 +29,7 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 		rd = inode->d->stack[0];
 		ret->layer = rd->layer;
 		if (!rd->hollow) {
-			r = un_realdir_open(fs, rd, &ret->pin);
+			r = un_realdir_open(fs, rd, &pin);
 		} else {
 			struct un_realdir *parent;
 
@@ -38,7 +39,7 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 			ret->name = rd->name;
 			parent = rd->parent;
 			un_tree_unlock(fs);
-			r = un_realdir_open(fs, parent, &ret->pin);
+			r = un_realdir_open(fs, parent, &pin);
 		}
 	} else {
 		ret->layer = inode->rdir ? inode->rdir->layer : fs->upper;
@@ -46,15 +47,16 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 		 * What is open needs no name; a directory on the way may have been closed to a plain
 		 * user's daemon since.
 		 */
-		ret->pin = un_fdcache_get(fs->fds, &inode->io, 0);
-		r = ret->pin ? 0 : -ESTALE;
-		if (!ret->pin && inode->rdir) {
+		pin = un_fdcache_get(fs->fds, &inode->io, 0);
+		r = pin ? 0 : -ESTALE;
+		if (!pin && inode->rdir) {
 			ret->name = inode->rname;
-			r = un_realdir_open(fs, inode->rdir, &ret->pin);
+			r = un_realdir_open(fs, inode->rdir, &pin);
 		}
 	}
 	if (r == 0)
-		ret->dirfd = ret->pin->fd;
+		ret->dirfd = pin->fd;
+	ret->pin = pin;
 	return r;
 }
 
@@ -139,7 +141,7 @@ int un_pin_locked(struct un_fs *fs, struct un_inode *inode)
 	if (r < 0)
 		return r;
 	l = at.layer;
-	fd = un_open_retry(fs, l, at.dirfd, at.name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	fd = un_open_retry(fs, UN_AT(l, at.dirfd, at.name), O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 	un_at_done(fs, &at);
 	if (fd < 0)
 		return fd;

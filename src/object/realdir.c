@@ -63,11 +63,10 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 	}
 }
 
-int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
-		  mode_t mode)
+int un_open_retry(struct un_fs *fs, const struct un_at *at, int flags, mode_t mode)
 {
 	for (int i = 0;; i++) {
-		int fd = l->ops->open(l, dirfd, name, flags, mode);
+		int fd = at->layer->ops->open(at->layer, at->dirfd, at->name, flags, mode);
 
 		if ((fd != -EMFILE && fd != -ENFILE) || i == 16)
 			return fd == -EMFILE ? -ENFILE : fd;
@@ -113,7 +112,7 @@ static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, con
 {
 	struct statx st;
 	int r;
-	un_autofd int fd = un_open_retry(fs, rd->layer, parent, name,
+	un_autofd int fd = un_open_retry(fs, UN_AT(rd->layer, parent, name),
 					 O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	if (fd < 0)
@@ -338,7 +337,6 @@ static void merge_unref(void *ctx, void *dir)
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
 {
 	*ret = (struct un_merge_dir){
-		.dialect = fs->layers->dialect,
 		.n = dir->d->n,
 		.lowest = fs->layers->n,
 		.follow = fs->redirect_follow,

@@ -31,8 +31,7 @@ static int open_real(struct un_fs *fs, struct un_inode *inode)
 	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		fd = un_open_retry(fs, at.layer, at.dirfd, at.name,
-				  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+		fd = un_open_retry(fs, &at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 		un_at_done(fs, &at);
 	}
 	un_inode_unlock(inode);
