@@ -5,7 +5,9 @@ Who may include whom. The table is the architecture: changing it is a visible de
 
 ops/ may use transport/ because a handler needs fields of the request that libfuse drops (the
 kill-set-id bit of WRITE, the flags of SETXATTR) and requests libfuse does not decode; transport/
-still knows no operation. src/main.c wires the rooms and may include all of them.
+still knows no operation. cli/ may use layer/choices.h, in which there are no functions: what a user
+can choose is defined where it takes effect, and nobody translates one enum into another. src/main.c
+wires the rooms and may include all of them.
 """
 import pathlib
 import re
@@ -24,7 +26,11 @@ MAY = {
     'cli': {'util'},
     'tool': {'merge', 'layer', 'util'},
 }
-MAX_LINES = 640
+# One header of a room, which includes none itself, for a room that may not use the rest of it.
+MAY_HEADER = {
+    'cli': {'layer/choices.h'},
+}
+MAX_LINES = 600
 # Fields that one file alone may write, by any pointer to their struct that is not named so.
 ONE_WRITER = {
     ('rdir', 'rname', 'orphan'): ('object/place.c', r'\b(?!data->|c->|v->|d->|old->)\w+->(%s)\s*=[^=]'),
@@ -46,6 +52,9 @@ def check(root):
             continue
         for n, line in enumerate(lines, 1):
             m = re.match(r'\s*#\s*include\s+["<](?:\.\./)*(?:src/|include/)?([a-z]+)/([^">]+)[">]', line)
+            header = m and '%s/%s' % (m[1], m[2])
+            if header in MAY_HEADER.get(room, ()):
+                continue
             if m and m[1] in MAY and m[1] != room and m[1] not in MAY[room]:
                 bad.append('%s:%d: %s/ must not include %s/' % (rel, n, room, m[1]))
             for fields, (owner, pattern) in ONE_WRITER.items():

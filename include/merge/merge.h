@@ -175,10 +175,6 @@ const struct un_entry *un_listing_at(const struct un_listing *l, size_t *at);
 /* A layer has come on top of all others: every position is one further down. */
 void un_listing_shift(struct un_listing *l);
 
-/* Every entry with UN_ENTRY_WHITEOUT, in no order. */
-void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
-			      void *data);
-
 /* Reads all layers. 0 or -errno; *ret is owned by the caller. @was: the listing it replaces, or NULL. */
 int un_merge_list(const struct un_merge_dir *d, const struct un_listing *was,
 		  struct un_listing **ret);

@@ -324,6 +324,7 @@ static void format_mount_opts(struct un_parse *p, bool is_root)
 			un_parse_warn(p, "option '%s' is ignored: it takes root", names[i][0]);
 		p->mount[i] = 0;
 	}
+	p->o->allow_root = p->mount[UN_MOUNT_ALLOW_ROOT] > 0;
 	p->o->noatime = p->mount[UN_MOUNT_ATIME] < 0;
 	if (p->o->read_only || !p->o->upper)
 		g_string_append(out, "ro");
@@ -375,6 +376,7 @@ static struct un_options *options_new(const char *program)
 	o->index = !un_called_fuse_overlayfs(program);
 	o->timeout = UN_TIMEOUT_FOREVER;
 	o->spin = UN_DEFAULT_SPIN;
+	o->max_write = UN_DEFAULT_MAX_WRITE;
 	return o;
 }
 

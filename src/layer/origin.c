@@ -183,10 +183,3 @@ int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *
 	}
 	return l->ops->stat(l, fd, "", ret);
 }
-
-uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
-{
-	struct statx st;
-
-	return un_origin_stat(l, o, &st) == 0 ? st.stx_ino : 0;
-}

@@ -8,12 +8,11 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 
+#include "layer/choices.h"
 #include "setup_i.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
-
-#define LOWERS_MAX 500
 
 /* ------------------------------------------------------------------------------------------------
  * The user's paths
@@ -95,9 +94,9 @@ static int check_request(struct un_setup *s)
 		*s->ret_err = g_strdup_printf("lowerdir: no layer given: %s", g_strerror(EINVAL));
 		return -EINVAL;
 	}
-	if (req->n_lowers + req->n_data > LOWERS_MAX) {
+	if (req->n_lowers + req->n_data > UN_MAX_LOWERS) {
 		*s->ret_err = g_strdup_printf("lowerdir: %u layers given, at most %d can be: %s",
-					      req->n_lowers + req->n_data, LOWERS_MAX,
+					      req->n_lowers + req->n_data, UN_MAX_LOWERS,
 					      g_strerror(EINVAL));
 		return -EINVAL;
 	}

@@ -350,15 +350,6 @@ void un_listing_shift(struct un_listing *l)
 			l->slots[i]->pos++;
 }
 
-void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
-			      void *data)
-{
-	for (size_t i = 0; i < l->cap; i++)
-		if (l->slots[i] && l->slots[i] != &tombstone &&
-		    (l->slots[i]->flags & UN_ENTRY_WHITEOUT))
-			fn(l->slots[i]->name, data);
-}
-
 /* ---- reading the layers ------------------------------------------------------------------------ */
 
 struct build {

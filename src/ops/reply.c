@@ -64,7 +64,7 @@ uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st)
 	return st->stx_nlink;
 }
 
-void un_stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret)
+static void stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret)
 {
 	*ret = (struct stat){
 		.st_ino = un_shown_ino(ops, stx->stx_ino),
@@ -112,7 +112,7 @@ void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct stat
 		.attr_timeout = ops->timeout,
 		.entry_timeout = ops->timeout,
 	};
-	un_stat_from(ops, st, &ret->attr);
+	stat_from(ops, st, &ret->attr);
 }
 
 void un_reply_status(fuse_req_t req, int r)
@@ -129,7 +129,7 @@ void un_reply_attr(fuse_req_t req, int r, const struct statx *st)
 		fuse_reply_err(req, -r);
 		return;
 	}
-	un_stat_from(ops, st, &attr);
+	stat_from(ops, st, &attr);
 	fuse_reply_attr(req, &attr, ops->timeout);
 }
 

@@ -14,7 +14,6 @@ void un_reply_status(fuse_req_t req, int r);
 /* r < 0: the error; otherwise the entry, which the kernel then holds. Consumes @inode. */
 void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
 void un_reply_attr(fuse_req_t req, int r, const struct statx *st);
-void un_stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret);
 /* As the options have it: an inode number, a link count. */
 uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino);
 uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st);

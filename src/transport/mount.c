@@ -245,11 +245,16 @@ static void append_option(GString *opts, const char *name, const char *value)
 }
 
 /* SELinux takes the quotes away, which protect commas from the kernel's own parser. */
-static void append_labels(GString *opts, const char *const labels[4])
+static void append_labels(GString *opts, const char *const labels[UN_LABELS])
 {
-	static const char *const names[] = { "context", "fscontext", "defcontext", "rootcontext" };
+	static const char *const names[UN_LABELS] = {
+		[UN_LABEL_CONTEXT] = "context",
+		[UN_LABEL_FS] = "fscontext",
+		[UN_LABEL_DEFAULT] = "defcontext",
+		[UN_LABEL_ROOT] = "rootcontext",
+	};
 
-	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+	for (int i = 0; i < UN_LABELS; i++) {
 		g_autofree char *quoted = labels[i] ? g_strdup_printf("\"%s\"", labels[i]) : NULL;
 
 		if (quoted)

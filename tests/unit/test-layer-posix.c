@@ -7,16 +7,18 @@
 
 #include <cmocka.h>
 
-/* Included for `have`. */
-#include "../../src/layer/layer-posix.c"
-
+#include <fcntl.h>
 #include <ftw.h>
 #include <glib.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/xattr.h>
+#include <unistd.h>
 
 #include "../lib/layer-fault.h"
+#include "layer/layer-posix_i.h"
+#include "util/fd.h"
 #include "util/log.h"
 
 struct fixture {
@@ -39,14 +41,14 @@ static int setup(void **state)
 
 static int setup_new(void **state)
 {
-	have_init();
+	un_posix_have();
 	return setup(state);
 }
 
 static int setup_old(void **state)
 {
-	have_init();
-	memset(&have, 0, sizeof(have));
+	un_posix_have();
+	memset(&un_posix_found, 0, sizeof(un_posix_found));
 	return setup(state);
 }
 
