@@ -31,6 +31,13 @@ MAY_HEADER = {
     'cli': {'layer/choices.h'},
 }
 MAX_LINES = 600
+# A layer is asked by its table only, so that what a test makes fail or records is all there is.
+TABLE_ONLY = {'merge', 'object', 'copyup', 'union'}
+RAW = re.compile(r'(?<![\w>.])(?:%s)\(' % '|'.join('''
+    openat2? open fstatat f?stat statx ioctl lseek fstatvfs statvfs fstatfs name_to_handle_at open_by_handle_at fchmod
+    fchmodat fchown fchownat utimensat futimens renameat2? linkat unlinkat mkdirat mknodat symlinkat readlinkat
+    f?[gs]etxattr f?listxattr f?removexattr copy_file_range fallocate ftruncate fsync fdatasync syncfs pread pwrite
+    getdents64 dup fcntl flock faccessat'''.split()))
 # Fields that one file alone may write, by any pointer to their struct that is not named so.
 ONE_WRITER = {
     ('rdir', 'rname', 'orphan'): ('object/place.c', r'\b(?!data->|c->|v->|d->|old->)\w+->(%s)\s*=[^=]'),
@@ -57,6 +64,9 @@ def check(root):
                 continue
             if m and m[1] in MAY and m[1] != room and m[1] not in MAY[room]:
                 bad.append('%s:%d: %s/ must not include %s/' % (rel, n, room, m[1]))
+            raw = room in TABLE_ONLY and not re.match(r'\s*/?\*', line) and RAW.search(line)
+            if raw:
+                bad.append('%s:%d: %s...) is not asked of a layer by its table' % (rel, n, raw[0]))
             for fields, (owner, pattern) in ONE_WRITER.items():
                 w = re.search(pattern % '|'.join(fields), line)
                 if w and not str(rel).endswith(owner):

@@ -24,6 +24,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+struct file_handle;
+struct statvfs;
 struct un_layer;
 
 /* What every stat of a layer asks for. */
@@ -48,6 +50,21 @@ struct un_layer_ops {
 	/* getdents64(2): @fd is open for reading. */
 	ssize_t (*getdents)(struct un_layer *l, int fd, void *buf, size_t size);
 	ssize_t (*pread)(struct un_layer *l, int fd, void *buf, size_t size, off_t off);
+	/* As lseek(2). */
+	off_t (*seek)(struct un_layer *l, int fd, off_t off, int whence);
+	int (*statfs)(struct un_layer *l, struct statvfs *ret);
+	/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before Linux 6.17. */
+	int (*xflags)(struct un_layer *l, int dirfd, const char *name, uint64_t *ret);
+	/* @ret->handle_bytes: how long it may be. -EOVERFLOW: it is longer. */
+	int (*handle)(struct un_layer *l, int dirfd, const char *name, struct file_handle *ret);
+	/* An O_PATH descriptor. -ESTALE: it is gone; -EPERM: not allowed in the mount of this layer. */
+	int (*open_handle)(struct un_layer *l, struct file_handle *handle);
+
+	/*
+	 * One of linux/fs.h that asks for something (FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR, FS_IOC_MEASURE_VERITY)
+	 * or, on the upper, changes it. @fd is no O_PATH descriptor.
+	 */
+	int (*ioctl)(struct un_layer *l, int fd, unsigned long cmd, void *arg);
 
 	/* Changing; on the upper only. */
 	int (*setxattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr,
@@ -86,8 +103,8 @@ extern const struct un_layer_ops un_layer_posix;
 /* The device number of the mount that this process serves, whose files it must not ask. 0: none yet. */
 void un_layer_own_device(uint64_t dev);
 
-/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before 6.17. */
-int un_layer_xflags(int dirfd, const char *name, uint64_t *ret);
+/* Does it change the file? */
+bool un_layer_ioctl_changes(unsigned long cmd);
 
 /* Decorators: wrap whatever @l uses now. The trace logs every change of an upper with its result. */
 void un_layer_trace(struct un_layer *l);

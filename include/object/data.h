@@ -19,8 +19,8 @@ struct un_data *un_data_new(const struct un_found *f, const char *name);
 int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
 	UN_INODE_LOCKED(inode);
 /*
- * The value of a metacopy mark that tells the digest fs-verity has of the open file @fd: its length, or
+ * The value of a metacopy mark that tells the digest fs-verity has of the open file @fd of @l: its length, or
  * -errno of asking (-ENODATA, -ENOTTY, -EOPNOTSUPP: it has none). @ret: UN_META_MAX bytes.
  */
 #define UN_META_MAX (4 + 64)
-ssize_t un_data_digest(int fd, uint8_t *ret);
+ssize_t un_data_digest(struct un_layer *l, int fd, uint8_t *ret);

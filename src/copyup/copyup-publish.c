@@ -318,7 +318,7 @@ static void find_digest(struct un_copyup_ctx *c)
 				sizeof(c->digest));
 	} else if (c->fs->digests != UN_DIGESTS_IGNORE &&
 		   un_file_get(c->fs, c->inode, UN_FD_READ, &f) == 0) {
-		n = un_data_digest(f->fd, c->digest);
+		n = un_data_digest(f->layer, f->fd, c->digest);
 		un_fdcache_put(c->fs->fds, f);
 	}
 	c->digest_len = n > 4 ? (size_t)n : 0;

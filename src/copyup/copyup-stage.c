@@ -30,7 +30,6 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -204,7 +203,7 @@ static int lower_real_flags(struct un_copyup_ctx *c)
 {
 	uint64_t x = 0;
 	bool self = c->inode->type == DT_DIR && !c->lname[0]; /* O_PATH: by "" it is EBADF */
-	int r = un_layer_xflags(c->ldir, self ? "." : c->lname, &x), flags = 0;
+	int r = c->lower->ops->xflags(c->lower, c->ldir, self ? "." : c->lname, &x), flags = 0;
 
 	if (r == 0)
 		return (x & FS_XFLAG_SYNC ? FS_SYNC_FL : 0) |
@@ -214,19 +213,19 @@ static int lower_real_flags(struct un_copyup_ctx *c)
 		return 0;
 	un_autofd int fd = open_for_flags(c, c->lower, c->ldir, c->lname);
 
-	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+	if (fd < 0 || c->lower->ops->ioctl(c->lower, fd, FS_IOC_GETFLAGS, &flags) < 0)
 		return 0;
 	return flags & REAL_FLAGS;
 }
 
-static int add_flags(int fd, int want)
+static int add_flags(struct un_layer *u, int fd, int want)
 {
-	int now = 0;
+	int now = 0, r = u->ops->ioctl(u, fd, FS_IOC_GETFLAGS, &now);
 
-	if (ioctl(fd, FS_IOC_GETFLAGS, &now) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	now |= want;
-	return ioctl(fd, FS_IOC_SETFLAGS, &now) < 0 ? -errno : 0;
+	return u->ops->ioctl(u, fd, FS_IOC_SETFLAGS, &now);
 }
 
 /*
@@ -243,8 +242,8 @@ static void copy_real_flags(struct un_copyup_ctx *c)
 	un_autofd int fd = dir ? open_for_flags(c, c->fs->upper, c->fs->work, c->name) : -1;
 	int to = dir ? fd : c->tmp;
 
-	if (to >= 0 && add_flags(to, want) < 0 && (want & ~FS_NODUMP_FL))
-		un_ignore(add_flags(to, want & ~FS_NODUMP_FL));
+	if (to >= 0 && add_flags(c->fs->upper, to, want) < 0 && (want & ~FS_NODUMP_FL))
+		un_ignore(add_flags(c->fs->upper, to, want & ~FS_NODUMP_FL));
 }
 
 static int set_origin(struct un_copyup_ctx *c)

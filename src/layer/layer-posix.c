@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 #include "util/err.h"
@@ -34,6 +35,21 @@
 
 static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode);
 
+static int posix_xflags(struct un_layer *l, int dirfd, const char *name, uint64_t *ret)
+{
+	struct file_attr_v0 attr = { 0 };
+
+	if (!un_posix_is_one(name))
+		return -EINVAL;
+	if (!un_posix_have()->getattr)
+		return -ENOSYS;
+	if (syscall(SYS_file_getattr, dirfd, name, &attr, sizeof(attr),
+		    AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
+		return -errno;
+	*ret = attr.xflags;
+	return 0;
+}
+
 /*
  * Is an object that is said to be immutable or append-only on a file system without such flags, which says it
  * of all its files (erofs, also as a layer of an overlay that is a layer here)? When in doubt it is not.
@@ -42,7 +58,7 @@ static bool has_no_flags(struct un_layer *l, int dirfd, const char *name, const 
 {
 	un_autofd int fd = -1;
 	uint64_t xflags;
-	int flags, r = un_layer_xflags(dirfd, name, &xflags);
+	int flags, r = posix_xflags(l, dirfd, name, &xflags);
 
 	if (r != -ENOSYS || (!S_ISREG(st->stx_mode) && !S_ISDIR(st->stx_mode)))
 		return r == -EOPNOTSUPP || r == -ENOTTY;
@@ -203,19 +219,6 @@ static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, c
 	return un_errno(readlinkat(dirfd, name, buf, size));
 }
 
-int un_layer_xflags(int dirfd, const char *name, uint64_t *ret)
-{
-	struct file_attr_v0 attr = { 0 };
-
-	if (!un_posix_have()->getattr)
-		return -ENOSYS;
-	if (syscall(SYS_file_getattr, dirfd, name, &attr, sizeof(attr),
-		    AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
-		return -errno;
-	*ret = attr.xflags;
-	return 0;
-}
-
 static ssize_t posix_getdents(struct un_layer *l, int fd, void *buf, size_t size)
 {
 	return un_errno((ssize_t)syscall(SYS_getdents64, fd, buf, size));
@@ -229,6 +232,59 @@ static ssize_t posix_pread(struct un_layer *l, int fd, void *buf, size_t size, o
 /* ------------------------------------------------------------------------------------------------
  * Changing
  */
+
+static off_t posix_seek(struct un_layer *l, int fd, off_t off, int whence)
+{
+	off_t at = lseek(fd, off, whence);
+
+	return at < 0 ? -errno : at;
+}
+
+static int posix_statfs(struct un_layer *l, struct statvfs *ret)
+{
+	return un_errno(fstatvfs(l->root, ret));
+}
+
+static int posix_handle(struct un_layer *l, int dirfd, const char *name, struct file_handle *ret)
+{
+	int mount_id;
+
+	if (!un_posix_is_one(name))
+		return -EINVAL;
+	return un_errno(name_to_handle_at(dirfd, name, ret, &mount_id, *name ? 0 : AT_EMPTY_PATH));
+}
+
+/* open_by_handle_at(2) does not take an O_PATH descriptor for the file system's. */
+static int handle_fd(struct un_layer *l)
+{
+	int fd = atomic_load(&l->handle_fd), none = 0;
+
+	if (fd > 0)
+		return fd;
+	fd = posix_open(l, l->root, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd > 0 && !atomic_compare_exchange_strong(&l->handle_fd, &none, fd)) {
+		un_close(fd);
+		fd = none;
+	}
+	return fd;
+}
+
+static int posix_open_handle(struct un_layer *l, struct file_handle *handle)
+{
+	int fd = handle_fd(l);
+
+	return fd < 0 ? fd : un_errno(open_by_handle_at(fd, handle, O_PATH | O_CLOEXEC));
+}
+
+static int posix_ioctl(struct un_layer *l, int fd, unsigned long cmd, void *arg)
+{
+	return un_errno(ioctl(fd, cmd, arg));
+}
+
+bool un_layer_ioctl_changes(unsigned long cmd)
+{
+	return cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR;
+}
 
 static int posix_mkdir(struct un_layer *l, int dirfd, const char *name, mode_t mode)
 {
@@ -402,6 +458,12 @@ const struct un_layer_ops un_layer_posix = {
 	.listxattr = un_posix_listxattr,
 	.getdents = posix_getdents,
 	.pread = posix_pread,
+	.seek = posix_seek,
+	.statfs = posix_statfs,
+	.xflags = posix_xflags,
+	.handle = posix_handle,
+	.open_handle = posix_open_handle,
+	.ioctl = posix_ioctl,
 	.setxattr = un_posix_setxattr,
 	.removexattr = un_posix_removexattr,
 	.mkdir = posix_mkdir,

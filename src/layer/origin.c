@@ -34,14 +34,14 @@ union handle {
 ssize_t un_origin_format(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX])
 {
 	union handle fh = { .h.handle_bytes = 128 };
-	int mount_id;
+	int r;
 
 	if (!at->layer->caps.handles || at->layer->twin)
 		return 0;
-	if (name_to_handle_at(at->dirfd, at->name, &fh.h, &mount_id,
-			      *at->name ? 0 : AT_EMPTY_PATH) < 0)
+	r = at->layer->ops->handle(at->layer, at->dirfd, at->name, &fh.h);
+	if (r < 0)
 		/* The layer has handles: one that cannot be had now is a failure, not an object without. */
-		return errno == EOVERFLOW ? 0 : -errno;
+		return r == -EOVERFLOW ? 0 : r;
 	if (fh.h.handle_type < 0 || fh.h.handle_type > 255)
 		return 0;
 	ret[0] = VERSION;
@@ -144,21 +144,6 @@ static uint64_t ino_in_fid(const struct un_origin *o)
 	return 0;
 }
 
-/* open_by_handle_at(2) does not take an O_PATH descriptor for the file system's. */
-static int handle_fd(struct un_layer *l)
-{
-	int fd = atomic_load(&l->handle_fd), none = 0;
-
-	if (fd > 0)
-		return fd;
-	fd = l->ops->open(l, l->root, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd > 0 && !atomic_compare_exchange_strong(&l->handle_fd, &none, fd)) {
-		un_close(fd);
-		fd = none;
-	}
-	return fd;
-}
-
 int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *ret)
 {
 	union handle fh = { 0 };
@@ -172,12 +157,12 @@ int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *
 	fh.h.handle_type = o->type;
 	memcpy(fh.h.f_handle, o->fid, o->fid_len);
 
-	fd = open_by_handle_at(handle_fd(l), &fh.h, O_PATH | O_CLOEXEC);
+	fd = l->ops->open_handle(l, &fh.h);
 	if (fd < 0) {
-		if (errno == ESTALE)
+		if (fd == -ESTALE)
 			return -ESTALE;
 		/* Not allowed in this mount; in that of another layer it may be. */
-		if (errno == EPERM)
+		if (fd == -EPERM)
 			l->no_handle_open = true;
 		return ret->stx_ino ? 0 : -ENOENT;
 	}

@@ -361,6 +361,8 @@ static void layer_done(struct un_layer *l)
 
 		l->ops = inner->ops;
 		l->ops_data = inner->ops_data;
+		if (inner->handle_fd > 0 && inner->handle_fd != l->handle_fd)
+			un_close(inner->handle_fd);
 		g_free(inner);
 	}
 	if (l->handle_fd > 0)

@@ -342,8 +342,10 @@ int un_statfs(struct un_fs *fs, struct statvfs *ret)
 {
 	struct un_layer *l = fs->upper ? fs->upper : &fs->layers->v[1];
 
-	if (fstatvfs(l->root, ret) < 0)
-		return -errno;
+	int r = l->ops->statfs(l, ret);
+
+	if (r < 0)
+		return r;
 	ret->f_namemax = NAME_MAX;
 	if (fs->read_only)
 		ret->f_flag |= ST_RDONLY;
