@@ -17,6 +17,8 @@ enum kind {
 	KIND_BESIDE,
 };
 
+UN_ROLE(pool_role);
+
 struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
 	_Atomic enum kind kind;
@@ -25,9 +27,10 @@ struct un_whiteout_pool {
 	char *master;
 
 	struct un_mutex lock;             /* one new master at a time, not one per thread */
-	uint64_t seq UN_GUARDED_BY(lock); /* names the next staged link */
-	bool have_master UN_GUARDED_BY(lock);
+	uint64_t seq UN_GUARDED_BY(pool_role); /* names the next staged link */
+	bool have_master UN_GUARDED_BY(pool_role);
 };
+UN_LOCKS(struct un_whiteout_pool, lock, pool, pool_role);
 
 struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, int dir,
 					      const char *prefix)
@@ -49,6 +52,7 @@ struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool)
 {
 	if (!pool)
 		return NULL;
+	pool_is_ours(pool);
 	if (pool->have_master)
 		un_ignore(pool->upper->ops->unlink(pool->upper, pool->dir, pool->master, 0));
 	un_mutex_done(&pool->lock);
@@ -144,9 +148,7 @@ void un_whiteout_announce(struct un_whiteout_pool *pool, int dirfd)
 		un_ignore(un_mark_set(UN_AT(pool->upper, dirfd, ""), UN_MARK_OPAQUE, "x", 1));
 }
 
-static int have_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);
-
-static int have_master_locked(struct un_whiteout_pool *pool)
+static int have_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock, pool_role)
 {
 	int r;
 
@@ -158,9 +160,7 @@ static int have_master_locked(struct un_whiteout_pool *pool)
 }
 
 static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
-	UN_REQUIRES(pool->lock);
-
-static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
+	UN_REQUIRES(pool->lock, pool_role)
 {
 	struct un_layer *u = pool->upper;
 	int r = 0;
@@ -198,9 +198,9 @@ int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name)
 		return un_whiteout_beside(pool->upper, dirfd, name);
 	un_whiteout_announce(pool, dirfd);
 	was = pool->kind;
-	un_mutex_lock(&pool->lock);
+	pool_lock(pool);
 	r = link_locked(pool, dirfd, name);
-	un_mutex_unlock(&pool->lock);
+	pool_unlock(pool);
 	if (pool->kind != was)
 		un_whiteout_announce(pool, dirfd);
 	return r;
@@ -216,10 +216,10 @@ int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name
 		r = un_whiteout_beside(u, dirfd, name);
 		return r < 0 ? r : u->ops->unlink(u, dirfd, name, 0);
 	}
-	un_mutex_lock(&pool->lock);
+	pool_lock(pool);
 	g_snprintf(tmp, sizeof(tmp), "%s.%" PRIx64, pool->master, pool->seq++);
 	r = link_locked(pool, pool->work, tmp);
-	un_mutex_unlock(&pool->lock);
+	pool_unlock(pool);
 	if (r < 0)
 		return r;
 
