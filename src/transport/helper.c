@@ -74,7 +74,6 @@ static struct job *pop_job_locked(struct un_helper *h) UN_REQUIRES(h->lock, help
 	if (job) {
 		h->first = job->next;
 		if (!h->first)
-			helper_is_ours(h);
 		h->last = &h->first;
 	}
 	return job;
@@ -168,6 +167,7 @@ struct un_helper *un_helper_new(void)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	helper_is_ours(h);
 	h->last = &h->first;
 	h->ticks = g_ptr_array_new_with_free_func(g_free);
 	return h;
