@@ -25,9 +25,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What is copied stays in the processor's cache: 1 GiB in pieces of 1 MiB takes twice as long (tests/bench). */
-#define DEFAULT_MAX_WRITE (512 * 1024u)
-
 /* In the order of coming to life. */
 struct app {
 	struct un_options *options;
@@ -59,18 +56,8 @@ static void find_owners(struct app *a)
 		.squash_gid = o->squash_gid_set,
 		.uid = o->squash_uid,
 		.gid = o->squash_gid,
+		.override = o->xattr_permissions,
 	};
-	switch (o->xattr_permissions) {
-	case UN_PERMISSIONS_INODE:
-		a->owners.override = UN_OVERRIDE_NONE;
-		break;
-	case UN_PERMISSIONS_SECURITY:
-		a->owners.override = UN_OVERRIDE_SECURITY;
-		break;
-	case UN_PERMISSIONS_USER:
-		a->owners.override = UN_OVERRIDE_USER;
-		break;
-	}
 	if (un_owners_any(&a->owners))
 		un_owners_set_overflow(&a->owners);
 }
@@ -117,7 +104,7 @@ static int open_union(struct app *a, char **ret_err)
 		.ino32 = o->ino32,
 		.writeback = o->writeback,
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
-		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
+		.max_write = o->max_write,
 	};
 
 	find_owners(a);
@@ -283,7 +270,7 @@ static const struct un_transport_ops *raw_ops(const struct un_options *o)
 {
 	static struct un_transport_ops limited;
 
-	if (!strstr(o->mount_opts->str, "allow_root"))
+	if (!o->allow_root)
 		return un_ops_raw();
 	limited.worker_start = un_ops_raw()->worker_start;
 	return &limited;
@@ -298,8 +285,7 @@ static const struct un_transport_ops *raw_ops(const struct un_options *o)
  */
 static uint32_t init_flags2(const struct app *a)
 {
-	return un_ops_init_flags2(a->ops, !strstr(a->options->mount_opts->str, "allow_root"),
-				  !un_mount_inherited(a->mount));
+	return un_ops_init_flags2(a->ops, !a->options->allow_root, !un_mount_inherited(a->mount));
 }
 
 static int start_transport(struct app *a, char **ret_err)
@@ -309,7 +295,7 @@ static int start_transport(struct app *a, char **ret_err)
 		.threads = threads(o),
 		.spin = o->spin,
 		.clone_fd = o->clone_fd,
-		.max_write = o->max_write ? o->max_write : DEFAULT_MAX_WRITE,
+		.max_write = o->max_write,
 		.debug = o->debug,
 		.init_flags = un_ops_init_flags(a->ops),
 		.init_flags2 = init_flags2(a),

@@ -11,10 +11,13 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "layer/choices.h"
 #include "util/idmap.h"
+#include "util/label.h"
 
-#define UN_MAX_LOWERS 500
 #define UN_DEFAULT_SPIN 50
+/* What is copied stays in the processor's cache: 1 GiB in pieces of 1 MiB takes twice as long (tests/bench). */
+#define UN_DEFAULT_MAX_WRITE 524288
 #define UN_TIMEOUT_FOREVER (-1.0)
 /* A longer timeout becomes this. */
 #define UN_TIMEOUT_MAX 1e9
@@ -42,35 +45,12 @@ enum un_xino {
 	UN_XINO_OFF,
 };
 
-/* fs-verity digests in metacopy files. */
-enum un_verity {
-	UN_VERITY_OFF,
-	UN_VERITY_ON,      /* checked where there is one */
-	UN_VERITY_REQUIRE, /* ... and there has to be one */
-};
-
 /* overlay.uuid on the upper: the identity of the union, seen in statfs. */
 enum un_uuid {
 	UN_UUID_AUTO, /* the stored one; stored in a fresh upper */
 	UN_UUID_ON,   /* stored if there is none */
 	UN_UUID_OFF,  /* none, and file handles in the layers do not name their file system */
 	UN_UUID_NULL, /* none */
-};
-
-/* Of SELinux, for the mount: context=, fscontext=, defcontext=, rootcontext=. */
-enum un_label {
-	UN_LABEL_CONTEXT,
-	UN_LABEL_FS,
-	UN_LABEL_DEFAULT,
-	UN_LABEL_ROOT,
-	UN_LABELS,
-};
-
-/* Where owner and mode are kept. */
-enum un_xattr_permissions {
-	UN_PERMISSIONS_INODE,
-	UN_PERMISSIONS_SECURITY, /* security.fuseoverlayfs.override_stat */
-	UN_PERMISSIONS_USER,     /* user.containers.override_stat */
 };
 
 struct un_options {
@@ -94,8 +74,9 @@ struct un_options {
 	bool version; /* with help or version nothing else is filled in */
 	bool foreground;
 	bool debug;
-	bool read_only; /* asked for (ro); a union without upper is so anyway */
-	bool noatime;   /* the mount has it; the upper is to be read so, too */
+	bool read_only;  /* asked for (ro); a union without upper is so anyway */
+	bool allow_root; /* only who mounts and root may use it; mount_opts has it as well */
+	bool noatime;    /* the mount has it; the upper is to be read so, too */
 	bool writeback;
 	bool noxattrs;
 	bool noacl;
@@ -125,12 +106,12 @@ struct un_options {
 	bool squash_to_root;
 	bool squash_uid_set, squash_gid_set;
 	unsigned squash_uid, squash_gid;
-	enum un_xattr_permissions xattr_permissions;
+	enum un_override xattr_permissions;
 	enum un_sync sync;
 	double timeout;     /* seconds, up to UN_TIMEOUT_MAX; UN_TIMEOUT_FOREVER */
 	unsigned threads;   /* 0: as many as CPUs */
 	unsigned spin;      /* microseconds a thread keeps asking before it sleeps */
-	unsigned max_write; /* bytes; 0: default */
+	unsigned max_write; /* bytes */
 };
 
 /* NULL and *ret_err (a sentence, no newline, owned by the caller) for a bad command line. */

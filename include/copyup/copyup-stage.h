@@ -4,11 +4,11 @@
 
 #include <stdbool.h>
 
+struct un_at;
 struct un_fs;
-struct un_layer;
 
 /*
  * Copies all xattrs that a user would see to a staged object; security.capability only with @caps.
  */
-int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
-			 const char *from_name, int dir, const char *name, bool caps);
+int un_stage_copy_xattrs(struct un_fs *fs, const struct un_at *from, int dir, const char *name,
+			 bool caps);

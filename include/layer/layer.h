@@ -24,6 +24,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+struct file_handle;
+struct statvfs;
 struct un_layer;
 
 /* What every stat of a layer asks for. */
@@ -48,6 +50,21 @@ struct un_layer_ops {
 	/* getdents64(2): @fd is open for reading. */
 	ssize_t (*getdents)(struct un_layer *l, int fd, void *buf, size_t size);
 	ssize_t (*pread)(struct un_layer *l, int fd, void *buf, size_t size, off_t off);
+	/* As lseek(2). */
+	off_t (*seek)(struct un_layer *l, int fd, off_t off, int whence);
+	int (*statfs)(struct un_layer *l, struct statvfs *ret);
+	/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before Linux 6.17. */
+	int (*xflags)(struct un_layer *l, int dirfd, const char *name, uint64_t *ret);
+	/* @ret->handle_bytes: how long it may be. -EOVERFLOW: it is longer. */
+	int (*handle)(struct un_layer *l, int dirfd, const char *name, struct file_handle *ret);
+	/* An O_PATH descriptor. -ESTALE: it is gone; -EPERM: not allowed in the mount of this layer. */
+	int (*open_handle)(struct un_layer *l, struct file_handle *handle);
+
+	/*
+	 * One of linux/fs.h that asks for something (FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR, FS_IOC_MEASURE_VERITY)
+	 * or, on the upper, changes it. @fd is no O_PATH descriptor.
+	 */
+	int (*ioctl)(struct un_layer *l, int fd, unsigned long cmd, void *arg);
 
 	/* Changing; on the upper only. */
 	int (*setxattr)(struct un_layer *l, int dirfd, const char *name, const char *xattr,
@@ -86,8 +103,8 @@ extern const struct un_layer_ops un_layer_posix;
 /* The device number of the mount that this process serves, whose files it must not ask. 0: none yet. */
 void un_layer_own_device(uint64_t dev);
 
-/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: a kernel before 6.17. */
-int un_layer_xflags(int dirfd, const char *name, uint64_t *ret);
+/* Does the ioctl @cmd change the file? */
+bool un_layer_ioctl_changes(unsigned long cmd);
 
 /*
  * A decorator, around the operations that @l has now: logs every change of an upper with its
@@ -120,6 +137,12 @@ enum un_numbers {
 	UN_NUMBERS_NONE, /* none: one that the kernel forgets may have another number next time */
 };
 
+/* Which xattrs carry the marks. */
+enum un_dialect {
+	UN_DIALECT_TRUSTED, /* trusted.overlay.* */
+	UN_DIALECT_USER,    /* user.overlay.* */
+};
+
 struct un_layer {
 	unsigned index; /* 0 = upper, 1.. = lowers */
 	int root;       /* O_PATH of the layer's root directory, owned */
@@ -127,6 +150,7 @@ struct un_layer {
 	char *path; /* as given by the user, for messages; owned */
 	const struct un_layer_ops *ops;
 	void *ops_data;             /* of a decorator */
+	enum un_dialect dialect;    /* of all layers of a union the same */
 	void *owner;                /* for whoever uses the layer: the union (struct un_fs) */
 	atomic_int handle_fd;       /* for open_by_handle_at(2), owned; 0: not opened yet */
 	atomic_bool no_handle_open; /* that call was refused: what a handle says has to do */
@@ -152,6 +176,20 @@ struct un_layer {
 	atomic_bool told_xattrless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */
 };
+
+/*
+ * A place on a layer: an object's name in a directory, or "" for what the descriptor is of. Borrows all.
+ */
+struct un_at {
+	struct un_layer *layer;
+	int dirfd;
+	const char *name;
+	void *pin;   /* for whoever made this: what keeps dirfd open */
+	bool hollow; /* a mountpoint of the layer: only stat may be called on it */
+};
+
+/* For a call: lives until the end of the block it is in. */
+#define UN_AT(l, fd, n) (&(const struct un_at){ .layer = (l), .dirfd = (fd), .name = (n) })
 
 /*
  * A call that needs @cap (one of @l->caps) failed with @r (-errno): was it refused, by the file

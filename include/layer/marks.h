@@ -36,37 +36,32 @@ enum un_mark {
 #define UN_HAS_ANY (1u << 31) /* any xattr, be it a mark or not */
 
 /* The full xattr name; static. */
-const char *un_mark_name(enum un_dialect dialect, enum un_mark mark);
+const char *un_mark_name(const struct un_layer *l, enum un_mark mark);
 
 /* Which marks (UN_HAS bits) the object carries; one system call. 0 where there are no xattrs. */
-int un_marks_scan(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		  unsigned *ret);
+int un_marks_scan(const struct un_at *at, unsigned *ret);
 
 /*
  * The mark's length; -ENODATA: there is none (also where the file system has no xattrs); or -errno.
  */
-ssize_t un_mark_get(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		    enum un_mark mark, void *buf, size_t size);
-int un_mark_set(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		enum un_mark mark, const void *value, size_t size);
-int un_mark_clear(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		  enum un_mark mark);
+ssize_t un_mark_get(const struct un_at *at, enum un_mark mark, void *buf, size_t size);
+int un_mark_set(const struct un_at *at, enum un_mark mark, const void *value, size_t size);
+int un_mark_clear(const struct un_at *at, enum un_mark mark);
 
 /* Given the scan of a directory: is it opaque? has it xattr whiteouts? 1, 0 or -errno. */
-int un_marks_opaque(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		    unsigned marks, bool *ret_xwhiteouts);
+int un_marks_opaque(const struct un_at *at, unsigned marks, bool *ret_xwhiteouts);
 
 /* The layer's name for a user's xattr. -EOPNOTSUPP: that name is too long. */
-int un_xattr_to_layer(enum un_dialect dialect, const char *name, char ret[XATTR_NAME_MAX + 1]);
+int un_xattr_to_layer(const struct un_layer *l, const char *name, char ret[XATTR_NAME_MAX + 1]);
 
 /*
  * A layer's xattr name as the user sees it: NULL if it is hidden, @name itself, or a name in @buf.
  */
-const char *un_xattr_from_layer(enum un_dialect dialect, const char *name,
+const char *un_xattr_from_layer(const struct un_layer *l, const char *name,
 				char buf[XATTR_NAME_MAX + 1]);
 
 /*
  * All names, NUL separated as listxattr(2) gives them, in memory that the caller frees with free();
  * *ret is NULL if there are none. Returns the length or -errno; 0 without xattr support.
  */
-ssize_t un_xattr_list(struct un_layer *l, int dirfd, const char *name, char **ret);
+ssize_t un_xattr_list(const struct un_at *at, char **ret);

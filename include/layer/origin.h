@@ -22,12 +22,10 @@ struct un_origin {
  * Returns its length, 0 where the file system has no handles ("copied up, origin unknown"), or
  * -errno.
  */
-ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
-			 uint8_t ret[UN_ORIGIN_MAX]);
+ssize_t un_origin_format(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX]);
 
 /* The same for an object of the upper: the value of the index's own mark. */
-ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
-			       uint8_t ret[UN_ORIGIN_MAX]);
+ssize_t un_origin_format_upper(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX]);
 
 /* The name of its entry in the index: lower-case hexadecimal, 2 * @len + 1 bytes. */
 void un_origin_hex(const uint8_t *value, size_t len, char *ret);
@@ -46,14 +44,8 @@ bool un_origin_is_of(const struct un_layer *l, const struct un_origin *origin);
 uint64_t un_origin_subvolume(struct un_layer *l);
 
 /*
- * The inode number of the origin, which lies on the file system of layer @l. With the privilege the
- * handle is opened, so that a stale one is found out; without it the number is taken from handles of
- * the well-known file systems. 0: unknown.
- */
-uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *origin);
-
-/*
- * Attributes of the origin, as far as they can be had: with the privilege all, and then -ESTALE says
- * that it is gone; without it only the number, with stx_nlink 0. -ENOENT: not even that.
+ * Attributes of the origin, which lies on the file system of layer @l, as far as they can be had: with the
+ * privilege the handle is opened, which gives all, and then -ESTALE says that it is gone; without it only
+ * the number, taken from handles of the well-known file systems, with stx_nlink 0. -ENOENT: not even that.
  */
 int un_origin_stat(struct un_layer *l, const struct un_origin *origin, struct statx *ret);

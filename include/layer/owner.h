@@ -10,16 +10,11 @@
  */
 #pragma once
 
+#include "layer/choices.h"
 #include "layer/layer.h"
 #include "util/idmap.h"
 
 #include <stddef.h>
-
-enum un_override {
-	UN_OVERRIDE_NONE,
-	UN_OVERRIDE_SECURITY, /* security.fuseoverlayfs.override_stat: takes root */
-	UN_OVERRIDE_USER,     /* user.containers.override_stat */
-};
 
 struct un_owners {
 	struct un_idmap uids, gids; /* owned by whoever made the struct */

@@ -8,12 +8,6 @@
 
 #include "layer/layer.h"
 
-/* Which xattrs carry the marks. */
-enum un_dialect {
-	UN_DIALECT_TRUSTED, /* trusted.overlay.* */
-	UN_DIALECT_USER,    /* user.overlay.* */
-};
-
 struct un_setup_request {
 	const char *const *lowers; /* top first */
 	unsigned n_lowers;
@@ -38,7 +32,6 @@ struct un_layers {
 	unsigned n;      /* lowers */
 	unsigned n_data; /* data-only layers, in v[] behind the lowers */
 	bool has_upper;
-	enum un_dialect dialect;
 	int work;         /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
 	int index;        /* directory fd of WORK/index; -1: there is no index */
 	bool index_used;  /* it is not empty */

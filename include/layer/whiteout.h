@@ -18,8 +18,8 @@ struct un_whiteout_pool;
  * @prefix, in @dir; if somebody removes it, another is made. Links are staged in @work, as
  * "@prefix.N". The kernel has its own in the index if it uses one, else in the work directory.
  */
-struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
-					      int work, int dir, const char *prefix);
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, int dir,
+					      const char *prefix);
 
 /*
  * Are whiteouts devices, as RENAME_WHITEOUT makes them? Are they `.wh.NAME`, beside the NAME they
@@ -46,8 +46,7 @@ int un_whiteout_beside(struct un_layer *upper, int dirfd, const char *name);
 struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool);
 
 /* Is the object just statted a whiteout? 1, 0, or -errno of reading its mark. */
-int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		      const struct statx *st);
+int un_whiteout_probe(const struct un_at *at, const struct statx *st);
 
 /*
  * Make a whiteout at @name in the upper's directory @dirfd. -EEXIST: something is there (does not

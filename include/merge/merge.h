@@ -24,7 +24,6 @@ struct un_where {
 };
 
 struct un_merge_dir {
-	enum un_dialect dialect;
 	unsigned n;      /* positions */
 	unsigned lowest; /* index of the lowest layer that is not data-only */
 	bool follow;     /* redirects; otherwise they are refused */
@@ -109,11 +108,10 @@ bool un_merge_tar_name(const char *name);
  * -errno. A regular file is one unless it was made through a union (UN_MARK_ORDINARY); in an upper it
  * is empty as well.
  */
-int un_merge_tar_mark(const struct un_where *w, enum un_dialect dialect, const char *name,
-		      const struct statx *st);
+int un_merge_tar_mark(const struct un_where *w, const char *name, const struct statx *st);
 
 /* Does `.wh..wh..opq` in the directory @w hide what is below? 1, 0 or -errno. */
-int un_merge_tar_opaque(const struct un_where *w, enum un_dialect dialect);
+int un_merge_tar_opaque(const struct un_where *w);
 
 /* ---- listings ---------------------------------------------------------------------------------- */
 
@@ -181,10 +179,6 @@ const struct un_entry *un_listing_at(const struct un_listing *l, size_t *at);
 
 /* A layer has come on top of all others: every position is one further down. */
 void un_listing_shift(struct un_listing *l);
-
-/* Call @fn for every entry with UN_ENTRY_WHITEOUT, in no order. */
-void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
-			      void *data);
 
 /* Reads all layers. 0 or -errno; *ret is owned by the caller. @was: the listing it replaces, or NULL. */
 int un_merge_list(const struct un_merge_dir *d, const struct un_listing *was,

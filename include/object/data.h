@@ -19,9 +19,9 @@ struct un_data *un_data_new(const struct un_found *f, const char *name);
 int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
 	UN_INODE_LOCKED(inode);
 /*
- * The value of a metacopy mark with the digest that fs-verity has of the open file @fd. Returns the
- * value's length, or -errno of asking for the digest (-ENODATA, -ENOTTY, -EOPNOTSUPP: there is
- * none). @ret has room for UN_META_MAX bytes.
+ * The value of a metacopy mark with the digest that fs-verity has of the open file @fd of @l.
+ * Returns the value's length, or -errno of asking for the digest (-ENODATA, -ENOTTY, -EOPNOTSUPP:
+ * there is none). @ret has room for UN_META_MAX bytes.
  */
 #define UN_META_MAX (4 + 64)
-ssize_t un_data_digest(int fd, uint8_t *ret);
+ssize_t un_data_digest(struct un_layer *l, int fd, uint8_t *ret);

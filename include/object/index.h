@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 struct statx;
+struct un_at;
 struct un_fs;
 struct un_index;
 struct un_inode;
@@ -19,8 +20,8 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
  * handle. 0, or -errno: the handle cannot be had while the index may have the file, so nobody knows
  * what the file contains.
  */
-int un_index_new(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name,
-		 const struct statx *st, struct un_index **ret);
+int un_index_new(struct un_fs *fs, const struct un_at *at, const struct statx *st,
+		 struct un_index **ret);
 /* Has the index an entry for @ix? 1 and @st, 0, or -errno (-EIO: the entry is of another file). */
 int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct statx *lower,
 		  struct statx *st);

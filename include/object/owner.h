@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 struct statx;
+struct un_at;
 struct un_cred;
 struct un_fs;
 struct un_layer;
@@ -25,9 +26,6 @@ int un_may_chown(struct un_fs *fs, const struct un_setattr *a);
  */
 int un_own_new(struct un_fs *fs, int dirfd, const char *name, int parent_fd,
 	       const struct statx *parent, const struct un_cred *cred);
-/*
- * Give (dirfd, name) in the upper the owner of (from_dir, from_name), which shows the attributes
- * @st.
- */
-int un_own_as(struct un_fs *fs, struct un_layer *from, int from_dir, const char *from_name,
-	      const struct statx *st, int dirfd, const char *name);
+/* Give (dirfd, name) in the upper the owner of @from, which shows the attributes @st. */
+int un_own_as(struct un_fs *fs, const struct un_at *from, const struct statx *st, int dirfd,
+	      const char *name);

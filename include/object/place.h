@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+struct un_at;
 struct un_fd;
 struct un_fs;
 struct un_inode;
@@ -42,13 +43,6 @@ void un_place_free(struct un_fs *fs, struct un_inode *inode)
  * Where to reach the real object by one system call: (dirfd, name), name "" for an open descriptor.
  * The inode's lock is held until un_at_done().
  */
-struct un_at {
-	struct un_layer *layer;
-	int dirfd;
-	const char *name;
-	struct un_fd *pin;
-	bool hollow; /* a mountpoint of the layer: only stat may be called on it */
-};
 int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 	UN_INODE_LOCKED(inode);
 void un_at_done(struct un_fs *fs, struct un_at *at);

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 struct statx;
+struct un_at;
 struct un_fd;
 struct un_fs;
 struct un_inode;
@@ -48,5 +49,4 @@ bool un_dir_is_mountpoint(struct un_inode *dir, bool top);
 /* Its directory in the upper, or NULL. */
 struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
 /* open() of a layer, once more after making room if there are no descriptors left. */
-int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
-		  mode_t mode);
+int un_open_retry(struct un_fs *fs, const struct un_at *at, int flags, mode_t mode);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "transport/transport.h"
+#include "util/label.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,7 +24,7 @@ void un_mount_free(struct un_mount *m);
 struct un_session_request {
 	const char *fsname, *subtype; /* any text */
 	const char *mount_opts;       /* comma separated */
-	const char *labels[4]; /* SELinux: context, fscontext, defcontext, rootcontext; or NULL */
+	const char *labels[UN_LABELS]; /* NULL: none */
 	bool auto_unmount;
 	const struct fuse_lowlevel_ops *table;
 	void *userdata;

@@ -48,7 +48,7 @@ struct un_transport_ops {
 
 struct un_transport_config {
 	unsigned threads; /* at least 1 */
-	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.h */
+	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.c */
 	bool clone_fd;
 	unsigned max_write; /* bytes */
 	bool debug;

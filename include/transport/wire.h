@@ -152,14 +152,9 @@ struct un_wire_statx_out {
 const char *un_wire_opcode_name(uint32_t opcode);
 
 /*
- * The header of the request in @buf, read before libfuse touches it. False: not a request (too
- * short, or its length is not @size).
- */
-bool un_wire_parse_header(const void *buf, size_t size, struct un_wire_in *ret);
-
-/*
- * All that un_transport_raw() promises. @setxattr_ext: SETXATTR has the long form. A field whose
- * bytes are missing is 0. Same result as un_wire_parse_header(); *ret is written only if true.
+ * All that un_transport_raw() promises, of the request in @buf, read before libfuse touches it.
+ * @setxattr_ext: SETXATTR has the long form. A field whose bytes are missing is 0. False: not a request
+ * (too short for a header, or its length is not @size), and *ret is as it was.
  */
 bool un_wire_parse_raw(const void *buf, size_t size, bool setxattr_ext, struct un_raw *ret);
 

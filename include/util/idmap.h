@@ -25,8 +25,6 @@ struct un_idmap {
  */
 const char *un_idmap_parse(const char *text, struct un_idmap *ret);
 void un_idmap_done(struct un_idmap *map);
-/* A copy with memory of its own. */
-struct un_idmap un_idmap_copy(const struct un_idmap *map);
 
 /* False: @id is in no range. */
 bool un_idmap_show(const struct un_idmap *map, uint32_t id, uint32_t *ret);

@@ -8,30 +8,9 @@
 #include "cli/options.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "options_i.h"
-
-int un_parse_fail(struct un_parse *p, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (!p->err)
-		p->err = g_strdup_vprintf(fmt, ap);
-	va_end(ap);
-	return -EINVAL;
-}
-
-void un_parse_warn(struct un_parse *p, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	g_ptr_array_add(p->o->warnings, g_strdup_vprintf(fmt, ap));
-	va_end(ap);
-}
 
 /*
  * A quote counts only where a value begins, and only if the closing one ends the item: in
@@ -345,6 +324,7 @@ static void format_mount_opts(struct un_parse *p, bool is_root)
 			un_parse_warn(p, "option '%s' is ignored: it takes root", names[i][0]);
 		p->mount[i] = 0;
 	}
+	p->o->allow_root = p->mount[UN_MOUNT_ALLOW_ROOT] > 0;
 	p->o->noatime = p->mount[UN_MOUNT_ATIME] < 0;
 	if (p->o->read_only || !p->o->upper)
 		g_string_append(out, "ro");
@@ -396,6 +376,7 @@ static struct un_options *options_new(const char *program)
 	o->index = !un_called_fuse_overlayfs(program);
 	o->timeout = UN_TIMEOUT_FOREVER;
 	o->spin = UN_DEFAULT_SPIN;
+	o->max_write = UN_DEFAULT_MAX_WRITE;
 	return o;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between the two halves of the option parser: options.c takes the command line apart and checks
+ * Between the parts of the option parser: options.c takes the command line apart and checks
  * what only makes sense as a whole; options-table.c knows each option and its values.
  */
 #pragma once
@@ -33,12 +33,12 @@ struct un_parse {
 	unsigned max_threads;              /* 0: no cap */
 };
 
-/* Keeps the first error. Returns -EINVAL. */
+/* options-error.c: keeps the first error. Returns -EINVAL. */
 int un_parse_fail(struct un_parse *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 void un_parse_warn(struct un_parse *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /*
- * One item of a -o list, as it was between the commas: backslashes and quotes still in it.
+ * options-table.c: one item of a -o list, as it was between the commas: backslashes and quotes still in it.
  * Returns 0, also with only a warning, or -EINVAL with p->err set.
  */
 int un_parse_item(struct un_parse *p, const char *item);

@@ -6,6 +6,10 @@
 /* The last of the C programs, whose options we take. Callers ask for 1.10 at least. */
 #define OVERLAYFS_VERSION "1.16"
 
+#define LOWERS G_STRINGIFY(UN_MAX_LOWERS)
+#define SPIN G_STRINGIFY(UN_DEFAULT_SPIN)
+#define WRITE G_STRINGIFY(UN_DEFAULT_MAX_WRITE)
+
 const char *un_usage_help(void)
 {
 	return "Usage: fuse-unionfs [-f] [-d] [-s] [-o OPT[,OPT...]]... [SOURCE] MOUNTPOINT\n"
@@ -19,7 +23,7 @@ const char *un_usage_help(void)
 	       "  -V, --version       print the version\n"
 	       "\n"
 	       "Layers ('\\:', '\\,' and '\\\\' are literal characters in these paths):\n"
-	       "  lowerdir=A[:B...]   read-only layers, first on top, 1 to 500\n"
+	       "  lowerdir=A[:B...]   read-only layers, first on top, 1 to " LOWERS "\n"
 	       "                      A[:B...]::D[::E...]: D, E hold data for metacopy files only\n"
 	       "  lowerdir+=PATH      one more below; only '\\,' is special in this path\n"
 	       "  datadir+=PATH       the same for a layer with data only\n"
@@ -71,9 +75,9 @@ const char *un_usage_help(void)
 	       "  threads=N           1 to 1024 (default: as many as CPUs)\n"
 	       "  max_threads=N       not more than that\n"
 	       "  spin=MICROSECONDS   how long a thread that gets request after request keeps asking\n"
-	       "                      for the next before it sleeps; 0: never (default: 50)\n"
+	       "                      for the next before it sleeps; 0: never (default: " SPIN ")\n"
 	       "  clone_fd[=0|1]      one /dev/fuse descriptor per thread (default: 1)\n"
-	       "  max_write=BYTES     largest write request, 4096 to 1048576 (default: 524288)\n"
+	       "  max_write=BYTES     largest write request, 4096 to 1048576 (default: " WRITE ")\n"
 	       "\n"
 	       "The mount:\n"
 	       "  ro, rw              read-only or not\n"

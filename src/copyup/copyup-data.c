@@ -46,9 +46,8 @@ static ssize_t data_pwrite(void *ctx, const void *buf, size_t size, off_t off)
 static off_t data_seek(void *ctx, off_t off, int whence)
 {
 	struct ends *e = ctx;
-	off_t at = lseek(e->src, off, whence);
 
-	return at < 0 ? -errno : at;
+	return e->from->ops->seek(e->from, e->src, off, whence);
 }
 
 static const struct un_copy_ops ops = {

@@ -101,9 +101,8 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	int r;
 
 	un_inode_lock(inode);
-	r = dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
-	if (r >= 0)
-		r = u->ops->stat(u, dst, "", &before);
+	dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
+	r = dst < 0 ? dst : u->ops->stat(u, dst, "", &before);
 	if (r == 0) {
 		inode->data->before = before;
 		inode->data->filling = true;

@@ -68,7 +68,7 @@ static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 	if (!c->fs->sync_strict)
 		return;
 	un_autofd int fd =
-		un_open_retry(c->fs, u, dirfd, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+		un_open_retry(c->fs, UN_AT(u, dirfd, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
 	if (fd >= 0)
 		un_ignore(u->ops->fsync(u, fd, false));
@@ -323,11 +323,11 @@ static void find_digest(struct un_copyup_ctx *c)
 	ssize_t n = -ENODATA;
 
 	if (c->inode->metacopy) {
-		n = un_mark_get(c->lower, c->fs->layers->dialect, c->ldir, c->lname,
-				UN_MARK_METACOPY, c->digest, sizeof(c->digest));
+		n = un_mark_get(UN_AT(c->lower, c->ldir, c->lname), UN_MARK_METACOPY, c->digest,
+				sizeof(c->digest));
 	} else if (c->fs->digests != UN_DIGESTS_IGNORE &&
 		   un_file_get(c->fs, c->inode, UN_FD_READ, &f) == 0) {
-		n = un_data_digest(f->fd, c->digest);
+		n = un_data_digest(f->layer, f->fd, c->digest);
 		un_fdcache_put(c->fs->fds, f);
 	}
 	c->digest_len = n > 4 ? (size_t)n : 0;

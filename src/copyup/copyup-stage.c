@@ -30,7 +30,6 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -97,17 +96,18 @@ static int copy_owner(struct un_copyup_ctx *c)
 		return r;
 	if (!c->fs->owners && now.stx_uid == c->st.stx_uid && now.stx_gid == c->st.stx_gid)
 		return 0;
-	r = un_own_as(c->fs, c->lower, c->ldir, c->lname, &c->st, staged_dir(c), staged_name(c));
+	r = un_own_as(c->fs, UN_AT(c->lower, c->ldir, c->lname), &c->st, staged_dir(c),
+		      staged_name(c));
 	/* An id that the user namespace does not map. */
 	return r == -EINVAL ? -EOVERFLOW : r;
 }
 
 /* Marks of the lower are its own; nested ones (escaped) belong to the user. */
-static bool xattr_is_copied(enum un_dialect dialect, const char *name)
+static bool xattr_is_copied(const struct un_layer *l, const char *name)
 {
 	char buf[XATTR_NAME_MAX + 1];
 
-	return un_xattr_from_layer(dialect, name, buf) != NULL;
+	return un_xattr_from_layer(l, name, buf) != NULL;
 }
 
 /* One object to another. */
@@ -147,22 +147,22 @@ static int copy_xattr(const struct xattr_copy *x, const char *name, char *value)
 	return r;
 }
 
-int un_stage_copy_xattrs(struct un_fs *fs, struct un_layer *from, int from_dir,
-			 const char *from_name, int dir, const char *name, bool caps)
+int un_stage_copy_xattrs(struct un_fs *fs, const struct un_at *from, int dir, const char *name,
+			 bool caps)
 {
-	const struct xattr_copy x = {
-		fs, un_layer_owner_raw(from), from_dir, from_name, dir, name
-	};
+	const struct xattr_copy x = { fs,          un_layer_owner_raw(from->layer),
+				      from->dirfd, from->name,
+				      dir,         name };
 	g_autofree char *value = NULL;
 	char *list = NULL;
-	ssize_t n = un_xattr_list(from, from_dir, from_name, &list);
+	ssize_t n = un_xattr_list(from, &list);
 	int r = 0;
 
 	if (n <= 0)
 		return (int)n;
 	value = g_malloc(XATTR_SIZE_MAX);
 	for (const char *p = list; r == 0 && p < list + n; p += strlen(p) + 1)
-		if (xattr_is_copied(fs->layers->dialect, p) &&
+		if (xattr_is_copied(from->layer, p) &&
 		    (caps || strcmp(p, "security.capability") != 0))
 			r = copy_xattr(&x, p, value);
 	free(list);
@@ -175,7 +175,7 @@ static int copy_xattrs(struct un_copyup_ctx *c)
 	if (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate)
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
-	return un_stage_copy_xattrs(c->fs, c->lower, c->ldir, c->lname, staged_dir(c),
+	return un_stage_copy_xattrs(c->fs, UN_AT(c->lower, c->ldir, c->lname), staged_dir(c),
 				    staged_name(c), c->size < 0);
 }
 
@@ -192,7 +192,7 @@ static int copy_flags(struct un_copyup_ctx *c)
 /* Open for reading, which the ioctls need; the lower's is not remembered. */
 static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd, const char *name)
 {
-	return un_open_retry(c->fs, l, dirfd, name,
+	return un_open_retry(c->fs, UN_AT(l, dirfd, name),
 			     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
 				     (c->inode->type == DT_DIR ? O_DIRECTORY : 0),
 			     0);
@@ -203,7 +203,7 @@ static int lower_real_flags(struct un_copyup_ctx *c)
 {
 	uint64_t x = 0;
 	bool self = c->inode->type == DT_DIR && !c->lname[0]; /* O_PATH: by "" it is EBADF */
-	int r = un_layer_xflags(c->ldir, self ? "." : c->lname, &x), flags = 0;
+	int r = c->lower->ops->xflags(c->lower, c->ldir, self ? "." : c->lname, &x), flags = 0;
 
 	if (r == 0)
 		return (x & FS_XFLAG_SYNC ? FS_SYNC_FL : 0) |
@@ -213,19 +213,19 @@ static int lower_real_flags(struct un_copyup_ctx *c)
 		return 0;
 	un_autofd int fd = open_for_flags(c, c->lower, c->ldir, c->lname);
 
-	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+	if (fd < 0 || c->lower->ops->ioctl(c->lower, fd, FS_IOC_GETFLAGS, &flags) < 0)
 		return 0;
 	return flags & REAL_FLAGS;
 }
 
-static int add_flags(int fd, int want)
+static int add_flags(struct un_layer *u, int fd, int want)
 {
-	int now = 0;
+	int now = 0, r = u->ops->ioctl(u, fd, FS_IOC_GETFLAGS, &now);
 
-	if (ioctl(fd, FS_IOC_GETFLAGS, &now) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	now |= want;
-	return ioctl(fd, FS_IOC_SETFLAGS, &now) < 0 ? -errno : 0;
+	return u->ops->ioctl(u, fd, FS_IOC_SETFLAGS, &now);
 }
 
 /*
@@ -242,8 +242,8 @@ static void copy_real_flags(struct un_copyup_ctx *c)
 	un_autofd int fd = dir ? open_for_flags(c, c->fs->upper, c->fs->work, c->name) : -1;
 	int to = dir ? fd : c->tmp;
 
-	if (to >= 0 && add_flags(to, want) < 0 && (want & ~FS_NODUMP_FL))
-		un_ignore(add_flags(to, want & ~FS_NODUMP_FL));
+	if (to >= 0 && add_flags(c->fs->upper, to, want) < 0 && (want & ~FS_NODUMP_FL))
+		un_ignore(add_flags(c->fs->upper, to, want & ~FS_NODUMP_FL));
 }
 
 static int set_origin(struct un_copyup_ctx *c)
@@ -256,11 +256,11 @@ static int set_origin(struct un_copyup_ctx *c)
 	c->origin = c->inode->type == DT_DIR || c->index || (c->st.stx_nlink == 1 && !c->covered);
 	if (!c->origin || !c->fs->upper->caps.xattr)
 		return 0;
-	n = un_origin_format(c->lower, c->ldir, c->lname, value);
+	n = un_origin_format(UN_AT(c->lower, c->ldir, c->lname), value);
 	if (n < 0)
 		n = 0; /* "copied up, origin unknown" */
-	r = un_mark_set(c->fs->upper, c->fs->layers->dialect, staged_dir(c), staged_name(c),
-			UN_MARK_ORIGIN, value, (size_t)n);
+	r = un_mark_set(UN_AT(c->fs->upper, staged_dir(c), staged_name(c)), UN_MARK_ORIGIN, value,
+			(size_t)n);
 	/* user.* cannot be set on symlinks and special files, which the index then does not take. */
 	if (c->index)
 		return r == 0 && n <= 0 ? -EIO : r;
@@ -275,13 +275,12 @@ static int set_origin(struct un_copyup_ctx *c)
  */
 static int set_other_marks(struct un_copyup_ctx *c)
 {
-	enum un_dialect dialect = c->fs->layers->dialect;
 	struct un_layer *u = c->fs->upper;
 	char count[32];
 	int r = 0;
 
 	if (c->meta)
-		r = un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_METACOPY,
+		r = un_mark_set(UN_AT(u, staged_dir(c), staged_name(c)), UN_MARK_METACOPY,
 				c->digest, c->digest_len);
 	/* The lower's UN_MARK_ORDINARY is not copied. */
 	if (r == 0 && un_name_ordinary(c->fs, c->lname) && un_kind_ordinary(c->fs, c->inode->type))
@@ -291,7 +290,7 @@ static int set_other_marks(struct un_copyup_ctx *c)
 	un_inode_lock(c->inode);
 	g_snprintf(count, sizeof(count), "L%+d", c->inode->ix->delta);
 	un_inode_unlock(c->inode);
-	return un_mark_set(u, dialect, staged_dir(c), staged_name(c), UN_MARK_NLINK, count,
+	return un_mark_set(UN_AT(u, staged_dir(c), staged_name(c)), UN_MARK_NLINK, count,
 			   strlen(count));
 }
 
@@ -343,11 +342,11 @@ static int stage_regular(struct un_copyup_ctx *c)
 	int fd = -EOPNOTSUPP;
 
 	if (nameless)
-		fd = un_open_retry(c->fs, u, c->fs->work, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
-				   mode);
+		fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, "."),
+				   O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 	if (!nameless || fd == -EISDIR || fd == -ENOENT ||
 	    un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", fd)) {
-		fd = un_open_retry(c->fs, u, c->fs->work, c->name,
+		fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, c->name),
 				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 		c->named = fd >= 0;
 	}
@@ -406,7 +405,7 @@ static int sync_staged(struct un_copyup_ctx *c)
 			       : 0;
 	if (!c->fs->sync_strict || c->inode->type != DT_DIR)
 		return 0;
-	un_autofd int fd = un_open_retry(c->fs, u, c->fs->work, c->name,
+	un_autofd int fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, c->name),
 					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	r = fd < 0 ? fd : u->ops->fsync(u, fd, false);

@@ -404,6 +404,14 @@ PASS(ssize_t, readlink, (struct un_layer *l, int dirfd, const char *name, char *
      (in, dirfd, name, buf, size))
 PASS(ssize_t, pread, (struct un_layer *l, int fd, void *buf, size_t size, off_t off),
      (in, fd, buf, size, off))
+PASS(off_t, seek, (struct un_layer *l, int fd, off_t off, int whence), (in, fd, off, whence))
+PASS(int, statfs, (struct un_layer *l, struct statvfs *ret), (in, ret))
+PASS(int, xflags, (struct un_layer *l, int dirfd, const char *name, uint64_t *ret),
+     (in, dirfd, name, ret))
+PASS(int, handle, (struct un_layer *l, int dirfd, const char *name, struct file_handle *ret),
+     (in, dirfd, name, ret))
+PASS(int, open_handle, (struct un_layer *l, struct file_handle *handle), (in, handle))
+PASS(int, ioctl, (struct un_layer *l, int fd, unsigned long cmd, void *arg), (in, fd, cmd, arg))
 PASS(int, link, (struct un_layer *l, int from_dirfd, const char *from, int dirfd, const char *name),
      (in, from_dirfd, from, dirfd, name))
 PASS(int, rename, (struct un_layer *l, int from_dirfd, const char *from, int dirfd,
@@ -435,6 +443,12 @@ static const struct un_layer_ops owner_ops = {
 	.listxattr = owner_listxattr,
 	.getdents = owner_getdents,
 	.pread = owner_pread,
+	.seek = owner_seek,
+	.statfs = owner_statfs,
+	.xflags = owner_xflags,
+	.handle = owner_handle,
+	.open_handle = owner_open_handle,
+	.ioctl = owner_ioctl,
 	.setxattr = owner_setxattr,
 	.removexattr = owner_removexattr,
 	.mkdir = owner_mkdir,

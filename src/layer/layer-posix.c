@@ -5,113 +5,27 @@
  * "" names the descriptor itself. Most calls take AT_EMPTY_PATH for that; the others go through
  * the magic link /proc/self/fd/N, which also works for an O_PATH descriptor of a symlink.
  */
+#include "layer-posix_i.h"
+
 #include "covering_i.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/xattr.h>
 
 #include "util/err.h"
 #include "util/fd.h"
-#include "util/log.h"
-
-/* Calls newer than the libc headers. Since 5.1 all architectures number theirs in one sequence. */
-#ifndef SYS_fchmodat2
-#define SYS_fchmodat2 (SYS_openat2 + 15)
-#endif
-#ifndef SYS_setxattrat
-#define SYS_setxattrat (SYS_openat2 + 26)
-#define SYS_getxattrat (SYS_openat2 + 27)
-#define SYS_listxattrat (SYS_openat2 + 28)
-#define SYS_removexattrat (SYS_openat2 + 29)
-#endif
-#ifndef SYS_file_getattr
-#define SYS_file_getattr (SYS_openat2 + 31)
-#endif
-
-/* struct file_attr of linux/fs.h (6.17) */
-struct file_attr_v0 {
-	uint64_t xflags;
-	uint32_t extsize, nextents, projid, cowextsize;
-};
-
-/* struct xattr_args of linux/xattr.h */
-struct xattr_args_v0 {
-	uint64_t value __attribute__((aligned(8)));
-	uint32_t size;
-	uint32_t flags;
-};
 
 /* openat2 refuses what it does not know; FUSE hands us flags such as the kernel's FMODE_EXEC. */
 #define OPEN_FLAGS                                                                                 \
 	(O_ACCMODE | O_APPEND | O_CREAT | O_DIRECT | O_DIRECTORY | O_EXCL | O_NOATIME | O_NOCTTY | \
 	 O_NOFOLLOW | O_NONBLOCK | O_PATH | O_SYNC | O_DSYNC | O_TMPFILE | O_TRUNC)
 #define OPEN_FLAGS_PATH (O_PATH | O_DIRECTORY | O_NOFOLLOW)
-
-/* "/proc/self/fd/N/NAME" */
-#define PROC_PATH_MAX (sizeof("/proc/self/fd/") + 11 + 256)
-
-/*
- * Which of the newer calls there are: a kernel may lack them, a seccomp filter forbid them (EPERM).
- * Asked with a bad descriptor, so that the answer cannot be about a file.
- */
-static struct {
-	bool openat2;
-	bool fchmodat2;
-	bool xattrat;
-	bool getattr;
-} have;
-
-static pthread_once_t have_once = PTHREAD_ONCE_INIT;
-
-static void have_ask(void)
-{
-	struct open_how how = { .flags = O_PATH };
-	struct xattr_args_v0 args = { 0 };
-	struct file_attr_v0 attr;
-
-	have.openat2 = syscall(SYS_openat2, -1, "x", &how, sizeof(how)) < 0 && errno == EBADF;
-	have.fchmodat2 = syscall(SYS_fchmodat2, -1, "x", 0, 0) < 0 && errno == EBADF;
-	have.getattr =
-		syscall(SYS_file_getattr, -1, "x", &attr, sizeof(attr), 0) < 0 && errno == EBADF;
-	have.xattrat = syscall(SYS_getxattrat, -1, "x", 0, "user.x", &args, sizeof(args)) < 0 &&
-		       errno == EBADF &&
-		       syscall(SYS_setxattrat, -1, "x", 0, "user.x", &args, sizeof(args)) < 0 &&
-		       errno == EBADF && syscall(SYS_listxattrat, -1, "x", 0, NULL, 0) < 0 &&
-		       errno == EBADF && syscall(SYS_removexattrat, -1, "x", 0, "user.x") < 0 &&
-		       errno == EBADF;
-}
-
-static inline void have_init(void)
-{
-	pthread_once(&have_once, have_ask);
-}
-
-static int proc_path(char path[static PROC_PATH_MAX], int dirfd, const char *name)
-{
-	int n;
-
-	if (name[0])
-		n = snprintf(path, PROC_PATH_MAX, "/proc/self/fd/%d/%s", dirfd, name);
-	else
-		n = snprintf(path, PROC_PATH_MAX, "/proc/self/fd/%d", dirfd);
-	return n < (int)PROC_PATH_MAX ? 0 : -ENAMETOOLONG;
-}
-
-/*
- * A name from a layer, or from a caller, that led elsewhere would lead out of the layer: what names are
- * made of elsewhere is checked here once more.
- */
-static bool is_one(const char *name)
-{
-	return !strchr(name, '/') && strcmp(name, "..") != 0;
-}
 
 /* ------------------------------------------------------------------------------------------------
  * Asking
@@ -121,6 +35,21 @@ static bool is_one(const char *name)
 
 static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode);
 
+static int posix_xflags(struct un_layer *l, int dirfd, const char *name, uint64_t *ret)
+{
+	struct file_attr_v0 attr = { 0 };
+
+	if (!un_posix_is_one(name))
+		return -EINVAL;
+	if (!un_posix_have()->getattr)
+		return -ENOSYS;
+	if (syscall(SYS_file_getattr, dirfd, name, &attr, sizeof(attr),
+		    AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
+		return -errno;
+	*ret = attr.xflags;
+	return 0;
+}
+
 /*
  * Is an object that is said to be immutable or append-only on a file system without such flags, which says it
  * of all its files (erofs, also as a layer of an overlay that is a layer here)? When in doubt it is not.
@@ -129,7 +58,7 @@ static bool has_no_flags(struct un_layer *l, int dirfd, const char *name, const 
 {
 	un_autofd int fd = -1;
 	uint64_t xflags;
-	int flags, r = un_layer_xflags(dirfd, name, &xflags);
+	int flags, r = posix_xflags(l, dirfd, name, &xflags);
 
 	if (r != -ENOSYS || (!S_ISREG(st->stx_mode) && !S_ISDIR(st->stx_mode)))
 		return r == -EOPNOTSUPP || r == -ENOTTY;
@@ -142,7 +71,7 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 {
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
 
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	if (!name[0])
 		flags |= AT_EMPTY_PATH;
@@ -193,13 +122,13 @@ static int open_checked(struct un_layer *l, int dirfd, const char *name, int fla
 
 static int open_self(int fd, int flags, mode_t mode)
 {
-	char path[PROC_PATH_MAX];
+	char path[UN_PROC_PATH_MAX];
 	int r;
 
 	/* "." of a directory is itself even where another mount covers it, as is a magic link. */
 	if (flags & O_DIRECTORY)
 		return un_errno(openat(fd, ".", flags, mode));
-	r = proc_path(path, fd, "");
+	r = un_posix_proc_path(path, fd, "");
 	if (r < 0)
 		return r;
 	return un_errno(open(path, flags & ~O_NOFOLLOW, mode));
@@ -221,8 +150,7 @@ static int open_any(struct un_layer *l, int dirfd, const char *name, int flags, 
 	if (!name[0])
 		return open_self(dirfd, flags, how.mode);
 
-	have_init();
-	if (!have.openat2)
+	if (!un_posix_have()->openat2)
 		return open_checked(l, dirfd, name, flags, how.mode);
 	how.flags = (unsigned)flags;
 	fd = (int)un_errno(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
@@ -238,7 +166,7 @@ static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags
 	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
 	int fd = -EPERM;
 
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	if (l->noatime_by_open && !creates && !(flags & O_PATH))
 		fd = open_any(l, dirfd, name, flags | O_NOATIME, mode);
@@ -272,10 +200,10 @@ static int posix_has(struct un_layer *l, int dirfd, const char *dir, const char 
 	char path[2 * 256];
 	un_autofd int fd = -1;
 
-	if (!is_one(dir) || !is_one(name))
+	if (!un_posix_is_one(dir) || !un_posix_is_one(name))
 		return -EINVAL;
-	have_init();
-	if (!have.openat2 || snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+	if (!un_posix_have()->openat2 ||
+	    snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
 		return has_opened(l, dirfd, dir, name);
 	fd = (int)un_errno(syscall(SYS_openat2, dirfd, path, &how, sizeof(how)));
 	if (fd == -ELOOP || fd == -EMFILE || fd == -ENFILE)
@@ -286,98 +214,9 @@ static int posix_has(struct un_layer *l, int dirfd, const char *dir, const char 
 static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, char *buf,
 			      size_t size)
 {
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(readlinkat(dirfd, name, buf, size));
-}
-
-/* Where there are no xattrs at all, a file that cannot answer has none. */
-static ssize_t without_xattrs(struct un_layer *l, ssize_t r)
-{
-	if (r != -EIO || !l->xattrless)
-		return r;
-	if (!atomic_exchange(&l->told_xattrless, true))
-		un_log(LOG_INFO,
-		       "%s: has no extended attributes, and fails when asked for those of a file (%s): "
-		       "taken for none",
-		       l->path, strerror(EIO));
-	return -EOPNOTSUPP;
-}
-
-static ssize_t ask_getxattr(int dirfd, const char *name, const char *xattr, void *buf, size_t size)
-{
-	char path[PROC_PATH_MAX];
-	ssize_t n;
-	int r;
-
-	if (!is_one(name))
-		return -EINVAL;
-	have_init();
-	if (name[0] && have.xattrat) {
-		struct xattr_args_v0 args = { .value = (uintptr_t)buf, .size = size };
-
-		return un_errno((ssize_t)syscall(SYS_getxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
-						 xattr, &args, sizeof(args)));
-	}
-	if (!name[0]) {
-		n = fgetxattr(dirfd, xattr, buf, size);
-		if (n >= 0 || errno != EBADF)
-			return un_errno(n);
-	}
-	r = proc_path(path, dirfd, name);
-	if (r < 0)
-		return r;
-	return un_errno(name[0] ? lgetxattr(path, xattr, buf, size)
-				: getxattr(path, xattr, buf, size));
-}
-
-static ssize_t posix_getxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
-			      void *buf, size_t size)
-{
-	return without_xattrs(l, ask_getxattr(dirfd, name, xattr, buf, size));
-}
-
-static ssize_t ask_listxattr(int dirfd, const char *name, char *buf, size_t size)
-{
-	char path[PROC_PATH_MAX];
-	ssize_t n;
-	int r;
-
-	if (!is_one(name))
-		return -EINVAL;
-	have_init();
-	if (name[0] && have.xattrat)
-		return un_errno((ssize_t)syscall(SYS_listxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
-						 buf, size));
-	if (!name[0]) {
-		n = flistxattr(dirfd, buf, size);
-		if (n >= 0 || errno != EBADF)
-			return un_errno(n);
-	}
-	r = proc_path(path, dirfd, name);
-	if (r < 0)
-		return r;
-	return un_errno(name[0] ? llistxattr(path, buf, size) : listxattr(path, buf, size));
-}
-
-static ssize_t posix_listxattr(struct un_layer *l, int dirfd, const char *name, char *buf,
-			       size_t size)
-{
-	return without_xattrs(l, ask_listxattr(dirfd, name, buf, size));
-}
-
-int un_layer_xflags(int dirfd, const char *name, uint64_t *ret)
-{
-	struct file_attr_v0 attr = { 0 };
-
-	have_init();
-	if (!have.getattr)
-		return -ENOSYS;
-	if (syscall(SYS_file_getattr, dirfd, name, &attr, sizeof(attr),
-		    AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
-		return -errno;
-	*ret = attr.xflags;
-	return 0;
 }
 
 static ssize_t posix_getdents(struct un_layer *l, int fd, void *buf, size_t size)
@@ -394,74 +233,76 @@ static ssize_t posix_pread(struct un_layer *l, int fd, void *buf, size_t size, o
  * Changing
  */
 
-static int posix_setxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
-			  const void *value, size_t size, int flags)
+static off_t posix_seek(struct un_layer *l, int fd, off_t off, int whence)
 {
-	char path[PROC_PATH_MAX];
-	int r;
+	off_t at = lseek(fd, off, whence);
 
-	if (!is_one(name))
-		return -EINVAL;
-	have_init();
-	if (name[0] && have.xattrat) {
-		struct xattr_args_v0 args = { .value = (uintptr_t)value,
-					      .size = size,
-					      .flags = flags };
-
-		return (int)un_errno(syscall(SYS_setxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW,
-					     xattr, &args, sizeof(args)));
-	}
-	if (!name[0]) {
-		r = fsetxattr(dirfd, xattr, value, size, flags);
-		if (r == 0 || errno != EBADF)
-			return un_errno(r);
-	}
-	r = proc_path(path, dirfd, name);
-	if (r < 0)
-		return r;
-	return un_errno(name[0] ? lsetxattr(path, xattr, value, size, flags)
-				: setxattr(path, xattr, value, size, flags));
+	return at < 0 ? -errno : at;
 }
 
-static int posix_removexattr(struct un_layer *l, int dirfd, const char *name, const char *xattr)
+static int posix_statfs(struct un_layer *l, struct statvfs *ret)
 {
-	char path[PROC_PATH_MAX];
-	int r;
+	return un_errno(fstatvfs(l->root, ret));
+}
 
-	if (!is_one(name))
+static int posix_handle(struct un_layer *l, int dirfd, const char *name, struct file_handle *ret)
+{
+	int mount_id;
+
+	if (!un_posix_is_one(name))
 		return -EINVAL;
-	have_init();
-	if (name[0] && have.xattrat)
-		return (int)un_errno(
-			syscall(SYS_removexattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, xattr));
-	if (!name[0]) {
-		r = fremovexattr(dirfd, xattr);
-		if (r == 0 || errno != EBADF)
-			return un_errno(r);
+	return un_errno(name_to_handle_at(dirfd, name, ret, &mount_id, *name ? 0 : AT_EMPTY_PATH));
+}
+
+/* open_by_handle_at(2) does not take an O_PATH descriptor for the file system's. */
+static int handle_fd(struct un_layer *l)
+{
+	int fd = atomic_load(&l->handle_fd), none = 0;
+
+	if (fd > 0)
+		return fd;
+	fd = posix_open(l, l->root, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd > 0 && !atomic_compare_exchange_strong(&l->handle_fd, &none, fd)) {
+		un_close(fd);
+		fd = none;
 	}
-	r = proc_path(path, dirfd, name);
-	if (r < 0)
-		return r;
-	return un_errno(name[0] ? lremovexattr(path, xattr) : removexattr(path, xattr));
+	return fd;
+}
+
+static int posix_open_handle(struct un_layer *l, struct file_handle *handle)
+{
+	int fd = handle_fd(l);
+
+	return fd < 0 ? fd : un_errno(open_by_handle_at(fd, handle, O_PATH | O_CLOEXEC));
+}
+
+static int posix_ioctl(struct un_layer *l, int fd, unsigned long cmd, void *arg)
+{
+	return un_errno(ioctl(fd, cmd, arg));
+}
+
+bool un_layer_ioctl_changes(unsigned long cmd)
+{
+	return cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR;
 }
 
 static int posix_mkdir(struct un_layer *l, int dirfd, const char *name, mode_t mode)
 {
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(mkdirat(dirfd, name, mode));
 }
 
 static int posix_mknod(struct un_layer *l, int dirfd, const char *name, mode_t mode, dev_t rdev)
 {
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(mknodat(dirfd, name, mode, rdev));
 }
 
 static int posix_symlink(struct un_layer *l, const char *target, int dirfd, const char *name)
 {
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(symlinkat(target, dirfd, name));
 }
@@ -469,10 +310,10 @@ static int posix_symlink(struct un_layer *l, const char *target, int dirfd, cons
 static int posix_link(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
 		      const char *name)
 {
-	char path[PROC_PATH_MAX];
+	char path[UN_PROC_PATH_MAX];
 	int r;
 
-	if (!is_one(from) || !is_one(name))
+	if (!un_posix_is_one(from) || !un_posix_is_one(name))
 		return -EINVAL;
 	if (from[0])
 		return un_errno(linkat(from_dirfd, from, dirfd, name, 0));
@@ -481,7 +322,7 @@ static int posix_link(struct un_layer *l, int from_dirfd, const char *from, int 
 	r = un_errno(linkat(from_dirfd, "", dirfd, name, AT_EMPTY_PATH));
 	if (r != -ENOENT && r != -EPERM)
 		return r;
-	r = proc_path(path, from_dirfd, "");
+	r = un_posix_proc_path(path, from_dirfd, "");
 	if (r < 0)
 		return r;
 	return un_errno(linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW));
@@ -490,40 +331,39 @@ static int posix_link(struct un_layer *l, int from_dirfd, const char *from, int 
 static int posix_rename(struct un_layer *l, int from_dirfd, const char *from, int dirfd,
 			const char *name, unsigned flags)
 {
-	if (!is_one(from) || !is_one(name))
+	if (!un_posix_is_one(from) || !un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(renameat2(from_dirfd, from, dirfd, name, flags));
 }
 
 static int posix_unlink(struct un_layer *l, int dirfd, const char *name, int flags)
 {
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(unlinkat(dirfd, name, flags));
 }
 
 static int posix_chown(struct un_layer *l, int dirfd, const char *name, uid_t uid, gid_t gid)
 {
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	return un_errno(fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
 }
 
 static int posix_chmod(struct un_layer *l, int dirfd, const char *name, mode_t mode)
 {
-	char path[PROC_PATH_MAX];
+	char path[UN_PROC_PATH_MAX];
 	int r;
 
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
-	have_init();
-	if (have.fchmodat2)
+	if (un_posix_have()->fchmodat2)
 		return (int)un_errno(syscall(SYS_fchmodat2, dirfd, name, mode,
 					     AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
 	/* The libc's way: an O_PATH descriptor and its magic link, refusing symlinks. */
 	if (name[0])
 		return un_errno(fchmodat(dirfd, name, mode, AT_SYMLINK_NOFOLLOW));
-	r = proc_path(path, dirfd, "");
+	r = un_posix_proc_path(path, dirfd, "");
 	if (r < 0)
 		return r;
 	return un_errno(chmod(path, mode));
@@ -532,10 +372,10 @@ static int posix_chmod(struct un_layer *l, int dirfd, const char *name, mode_t m
 static int posix_utimens(struct un_layer *l, int dirfd, const char *name,
 			 const struct timespec ts[2])
 {
-	char path[PROC_PATH_MAX];
+	char path[UN_PROC_PATH_MAX];
 	int r;
 
-	if (!is_one(name))
+	if (!un_posix_is_one(name))
 		return -EINVAL;
 	if (name[0])
 		return un_errno(utimensat(dirfd, name, ts, AT_SYMLINK_NOFOLLOW));
@@ -544,7 +384,7 @@ static int posix_utimens(struct un_layer *l, int dirfd, const char *name,
 		return un_errno(r);
 
 	/* Before 5.8. */
-	r = proc_path(path, dirfd, "");
+	r = un_posix_proc_path(path, dirfd, "");
 	if (r < 0)
 		return r;
 	return un_errno(utimensat(AT_FDCWD, path, ts, 0));
@@ -614,12 +454,18 @@ const struct un_layer_ops un_layer_posix = {
 	.stat = posix_stat,
 	.has = posix_has,
 	.readlink = posix_readlink,
-	.getxattr = posix_getxattr,
-	.listxattr = posix_listxattr,
+	.getxattr = un_posix_getxattr,
+	.listxattr = un_posix_listxattr,
 	.getdents = posix_getdents,
 	.pread = posix_pread,
-	.setxattr = posix_setxattr,
-	.removexattr = posix_removexattr,
+	.seek = posix_seek,
+	.statfs = posix_statfs,
+	.xflags = posix_xflags,
+	.handle = posix_handle,
+	.open_handle = posix_open_handle,
+	.ioctl = posix_ioctl,
+	.setxattr = un_posix_setxattr,
+	.removexattr = un_posix_removexattr,
 	.mkdir = posix_mkdir,
 	.mknod = posix_mknod,
 	.symlink = posix_symlink,

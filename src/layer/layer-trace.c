@@ -228,6 +228,40 @@ static int trace_wb_error(struct un_layer *l, int fd)
 	return inner(l)->ops->wb_error(inner(l), fd);
 }
 
+static off_t trace_seek(struct un_layer *l, int fd, off_t off, int whence)
+{
+	return inner(l)->ops->seek(inner(l), fd, off, whence);
+}
+
+static int trace_statfs(struct un_layer *l, struct statvfs *ret)
+{
+	return inner(l)->ops->statfs(inner(l), ret);
+}
+
+static int trace_xflags(struct un_layer *l, int dirfd, const char *name, uint64_t *ret)
+{
+	return inner(l)->ops->xflags(inner(l), dirfd, name, ret);
+}
+
+static int trace_handle(struct un_layer *l, int dirfd, const char *name, struct file_handle *ret)
+{
+	return inner(l)->ops->handle(inner(l), dirfd, name, ret);
+}
+
+static int trace_open_handle(struct un_layer *l, struct file_handle *handle)
+{
+	return inner(l)->ops->open_handle(inner(l), handle);
+}
+
+static int trace_ioctl(struct un_layer *l, int fd, unsigned long cmd, void *arg)
+{
+	int r = inner(l)->ops->ioctl(inner(l), fd, cmd, arg);
+
+	if (un_layer_ioctl_changes(cmd))
+		trace(l, r, "ioctl(%d, %#lx)", fd, cmd);
+	return r;
+}
+
 static const struct un_layer_ops trace_ops = {
 	.open = trace_open,
 	.stat = trace_stat,
@@ -237,6 +271,12 @@ static const struct un_layer_ops trace_ops = {
 	.listxattr = trace_listxattr,
 	.getdents = trace_getdents,
 	.pread = trace_pread,
+	.seek = trace_seek,
+	.statfs = trace_statfs,
+	.xflags = trace_xflags,
+	.handle = trace_handle,
+	.open_handle = trace_open_handle,
+	.ioctl = trace_ioctl,
 	.setxattr = trace_setxattr,
 	.removexattr = trace_removexattr,
 	.mkdir = trace_mkdir,

@@ -34,12 +34,12 @@ static const char *const names[][UN_N_MARKS] = {
 #undef TABLE
 };
 
-const char *un_mark_name(enum un_dialect dialect, enum un_mark mark)
+const char *un_mark_name(const struct un_layer *l, enum un_mark mark)
 {
-	return names[dialect][mark];
+	return names[l->dialect][mark];
 }
 
-ssize_t un_xattr_list(struct un_layer *l, int dirfd, const char *name, char **ret)
+ssize_t un_xattr_list(const struct un_at *at, char **ret)
 {
 	size_t size = 512;
 
@@ -50,7 +50,7 @@ ssize_t un_xattr_list(struct un_layer *l, int dirfd, const char *name, char **re
 
 		if (!buf)
 			return -ENOMEM;
-		n = l->ops->listxattr(l, dirfd, name, buf, size);
+		n = at->layer->ops->listxattr(at->layer, at->dirfd, at->name, buf, size);
 		if (n > 0) {
 			*ret = buf;
 			return n;
@@ -83,15 +83,14 @@ static unsigned marks_in(enum un_dialect dialect, const char *list, size_t len)
 	return found;
 }
 
-int un_marks_scan(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		  unsigned *ret)
+int un_marks_scan(const struct un_at *at, unsigned *ret)
 {
 	char small[1024];
 	char *big = NULL;
-	ssize_t n = l->ops->listxattr(l, dirfd, name, small, sizeof(small));
+	ssize_t n = at->layer->ops->listxattr(at->layer, at->dirfd, at->name, small, sizeof(small));
 
 	if (n == -ERANGE) {
-		n = un_xattr_list(l, dirfd, name, &big);
+		n = un_xattr_list(at, &big);
 		if (n < 0)
 			return (int)n;
 	}
@@ -99,44 +98,43 @@ int un_marks_scan(struct un_layer *l, enum un_dialect dialect, int dirfd, const 
 		n = 0;
 	if (n < 0)
 		return (int)n;
-	*ret = marks_in(dialect, big ? big : small, (size_t)n);
+	*ret = marks_in(at->layer->dialect, big ? big : small, (size_t)n);
 	free(big);
 	return 0;
 }
 
-ssize_t un_mark_get(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		    enum un_mark mark, void *buf, size_t size)
+ssize_t un_mark_get(const struct un_at *at, enum un_mark mark, void *buf, size_t size)
 {
-	ssize_t n = l->ops->getxattr(l, dirfd, name, names[dialect][mark], buf, size);
+	ssize_t n = at->layer->ops->getxattr(at->layer, at->dirfd, at->name,
+					     un_mark_name(at->layer, mark), buf, size);
 
 	return n == -ENOTSUP || n == -ENOSYS ? -ENODATA : n;
 }
 
-int un_mark_set(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		enum un_mark mark, const void *value, size_t size)
+int un_mark_set(const struct un_at *at, enum un_mark mark, const void *value, size_t size)
 {
-	return l->ops->setxattr(l, dirfd, name, names[dialect][mark], value, size, 0);
+	return at->layer->ops->setxattr(at->layer, at->dirfd, at->name,
+					un_mark_name(at->layer, mark), value, size, 0);
 }
 
-int un_mark_clear(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		  enum un_mark mark)
+int un_mark_clear(const struct un_at *at, enum un_mark mark)
 {
-	int r = l->ops->removexattr(l, dirfd, name, names[dialect][mark]);
+	int r = at->layer->ops->removexattr(at->layer, at->dirfd, at->name,
+					    un_mark_name(at->layer, mark));
 
 	return r == -ENODATA || r == -ENOTSUP ? 0 : r;
 }
 
-int un_marks_opaque(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		    unsigned marks, bool *ret_xwhiteouts)
+int un_marks_opaque(const struct un_at *at, unsigned marks, bool *ret_xwhiteouts)
 {
 	char v[4];
 	ssize_t n;
 
 	*ret_xwhiteouts = false;
 	if (marks & UN_HAS(UN_MARK_OPAQUE)) {
-		n = un_mark_get(l, dialect, dirfd, name, UN_MARK_OPAQUE, v, sizeof(v));
+		n = un_mark_get(at, UN_MARK_OPAQUE, v, sizeof(v));
 		/* A plain user's own directory that its mode closes to him: it would not be marked else. */
-		if (n == -EACCES && l->index == 0)
+		if (n == -EACCES && at->layer->index == 0)
 			return 1;
 		if (n < 0 && n != -ERANGE && n != -ENODATA)
 			return (int)n;
@@ -146,7 +144,7 @@ int un_marks_opaque(struct un_layer *l, enum un_dialect dialect, int dirfd, cons
 			*ret_xwhiteouts = true;
 	}
 	if (marks & UN_HAS(UN_MARK_LEGACY_OPAQUE)) {
-		n = un_mark_get(l, dialect, dirfd, name, UN_MARK_LEGACY_OPAQUE, v, sizeof(v));
+		n = un_mark_get(at, UN_MARK_LEGACY_OPAQUE, v, sizeof(v));
 		if (n < 0 && n != -ERANGE && n != -ENODATA)
 			return (int)n;
 		if (n > 0 && v[0] == 'y')
@@ -165,9 +163,9 @@ static const char *private_prefix(enum un_dialect dialect, const char *name)
 	return NULL;
 }
 
-int un_xattr_to_layer(enum un_dialect dialect, const char *name, char ret[XATTR_NAME_MAX + 1])
+int un_xattr_to_layer(const struct un_layer *l, const char *name, char ret[XATTR_NAME_MAX + 1])
 {
-	const char *p = private_prefix(dialect, name);
+	const char *p = private_prefix(l->dialect, name);
 	size_t plen;
 
 	if (strlen(name) + (p ? strlen(NEST) : 0) > XATTR_NAME_MAX)
@@ -181,10 +179,10 @@ int un_xattr_to_layer(enum un_dialect dialect, const char *name, char ret[XATTR_
 	return 0;
 }
 
-const char *un_xattr_from_layer(enum un_dialect dialect, const char *name,
+const char *un_xattr_from_layer(const struct un_layer *l, const char *name,
 				char buf[XATTR_NAME_MAX + 1])
 {
-	const char *p = private_prefix(dialect, name);
+	const char *p = private_prefix(l->dialect, name);
 	size_t plen;
 
 	if (!p)

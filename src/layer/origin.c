@@ -31,17 +31,17 @@ union handle {
 	uint8_t room[sizeof(struct file_handle) + 128];
 };
 
-ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
-			 uint8_t ret[UN_ORIGIN_MAX])
+ssize_t un_origin_format(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX])
 {
 	union handle fh = { .h.handle_bytes = 128 };
-	int mount_id;
+	int r;
 
-	if (!l->caps.handles || l->twin)
+	if (!at->layer->caps.handles || at->layer->twin)
 		return 0;
-	if (name_to_handle_at(dirfd, name, &fh.h, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
+	r = at->layer->ops->handle(at->layer, at->dirfd, at->name, &fh.h);
+	if (r < 0)
 		/* The layer has handles: one that cannot be had now is a failure, not an object without. */
-		return errno == EOVERFLOW ? 0 : -errno;
+		return r == -EOVERFLOW ? 0 : r;
 	if (fh.h.handle_type < 0 || fh.h.handle_type > 255)
 		return 0;
 	ret[0] = VERSION;
@@ -49,15 +49,14 @@ ssize_t un_origin_format(struct un_layer *l, int dirfd, const char *name,
 	ret[2] = (uint8_t)(HEADER + fh.h.handle_bytes);
 	ret[3] = CPU_FLAGS;
 	ret[4] = (uint8_t)fh.h.handle_type;
-	memcpy(ret + 5, l->uuid, 16);
+	memcpy(ret + 5, at->layer->uuid, 16);
 	memcpy(ret + HEADER, fh.h.f_handle, fh.h.handle_bytes);
 	return (ssize_t)(HEADER + fh.h.handle_bytes);
 }
 
-ssize_t un_origin_format_upper(struct un_layer *l, int dirfd, const char *name,
-			       uint8_t ret[UN_ORIGIN_MAX])
+ssize_t un_origin_format_upper(const struct un_at *at, uint8_t ret[UN_ORIGIN_MAX])
 {
-	ssize_t n = un_origin_format(l, dirfd, name, ret);
+	ssize_t n = un_origin_format(at, ret);
 
 	if (n > 0)
 		ret[3] |= FLAG_UPPER;
@@ -124,7 +123,7 @@ uint64_t un_origin_subvolume(struct un_layer *l)
 {
 	uint8_t value[UN_ORIGIN_MAX];
 	struct un_origin o;
-	ssize_t n = un_origin_format(l, l->root, "", value);
+	ssize_t n = un_origin_format(UN_AT(l, l->root, ""), value);
 
 	return n > 0 && un_origin_parse(value, (size_t)n, &o) == 0 ? subvolume_in_fid(&o) : 0;
 }
@@ -145,21 +144,6 @@ static uint64_t ino_in_fid(const struct un_origin *o)
 	return 0;
 }
 
-/* open_by_handle_at(2) does not take an O_PATH descriptor for the file system's. */
-static int handle_fd(struct un_layer *l)
-{
-	int fd = atomic_load(&l->handle_fd), none = 0;
-
-	if (fd > 0)
-		return fd;
-	fd = l->ops->open(l, l->root, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd > 0 && !atomic_compare_exchange_strong(&l->handle_fd, &none, fd)) {
-		un_close(fd);
-		fd = none;
-	}
-	return fd;
-}
-
 int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *ret)
 {
 	union handle fh = { 0 };
@@ -173,21 +157,14 @@ int un_origin_stat(struct un_layer *l, const struct un_origin *o, struct statx *
 	fh.h.handle_type = o->type;
 	memcpy(fh.h.f_handle, o->fid, o->fid_len);
 
-	fd = open_by_handle_at(handle_fd(l), &fh.h, O_PATH | O_CLOEXEC);
+	fd = l->ops->open_handle(l, &fh.h);
 	if (fd < 0) {
-		if (errno == ESTALE)
+		if (fd == -ESTALE)
 			return -ESTALE;
 		/* Not allowed in this mount; in that of another layer it may be. */
-		if (errno == EPERM)
+		if (fd == -EPERM)
 			l->no_handle_open = true;
 		return ret->stx_ino ? 0 : -ENOENT;
 	}
 	return l->ops->stat(l, fd, "", ret);
-}
-
-uint64_t un_origin_ino(struct un_layer *l, const struct un_origin *o)
-{
-	struct statx st;
-
-	return un_origin_stat(l, o, &st) == 0 ? st.stx_ino : 0;
 }

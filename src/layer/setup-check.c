@@ -7,6 +7,7 @@
  * reached through a bind mount of a directory inside another layer is seen by it and not by us.
  * What is mounted on a directory of a layer is, to both, not inside that layer.
  */
+#include "setup-others_i.h"
 #include "setup_i.h"
 
 #include <fcntl.h>

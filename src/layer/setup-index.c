@@ -4,6 +4,7 @@
  * lower the index was made, the index which upper it belongs to. Entries are named after the lower file
  * they stand for.
  */
+#include "setup-dir_i.h"
 #include "setup_i.h"
 
 #include <errno.h>
@@ -49,9 +50,9 @@ static int verify(struct un_layers *ls, int fd, enum un_mark mark, const uint8_t
 
 	if (len <= 0)
 		return len < 0 ? (int)len : 0;
-	n = un_mark_get(u, ls->dialect, fd, "", mark, have, sizeof(have));
+	n = un_mark_get(UN_AT(u, fd, ""), mark, have, sizeof(have));
 	if (n == -ENODATA) {
-		int r = set ? un_mark_set(u, ls->dialect, fd, "", mark, want, (size_t)len) : 0;
+		int r = set ? un_mark_set(UN_AT(u, fd, ""), mark, want, (size_t)len) : 0;
 
 		return r < 0 ? r : 1;
 	}
@@ -63,7 +64,7 @@ static int verify(struct un_layers *ls, int fd, enum un_mark mark, const uint8_t
 static int verify_lower(struct un_layers *ls, bool set)
 {
 	uint8_t handle[UN_ORIGIN_MAX];
-	ssize_t n = un_origin_format(&ls->v[1], ls->v[1].root, "", handle);
+	ssize_t n = un_origin_format(UN_AT(&ls->v[1], ls->v[1].root, ""), handle);
 
 	return verify(ls, ls->v[0].root, UN_MARK_ORIGIN, handle, n, set);
 }
@@ -71,7 +72,7 @@ static int verify_lower(struct un_layers *ls, bool set)
 static int verify_upper(struct un_layers *ls, bool set)
 {
 	uint8_t handle[UN_ORIGIN_MAX];
-	ssize_t n = un_origin_format_upper(&ls->v[0], ls->v[0].root, "", handle);
+	ssize_t n = un_origin_format_upper(UN_AT(&ls->v[0], ls->v[0].root, ""), handle);
 
 	return verify(ls, ls->index, UN_MARK_UPPER, handle, n, set);
 }
@@ -106,7 +107,7 @@ static bool is_alive(struct un_layers *ls, const char *name, const struct un_ori
 	r = lower ? un_origin_stat(lower, origin, &low) : -ENOENT;
 	if (r == -ESTALE)
 		return false;
-	n = un_mark_get(u, ls->dialect, ls->index, name, UN_MARK_NLINK, v, sizeof(v) - 1);
+	n = un_mark_get(UN_AT(u, ls->index, name), UN_MARK_NLINK, v, sizeof(v) - 1);
 	if (n == -ENODATA)
 		return st->stx_nlink > 1; /* made, and its count not written: nobody saw it */
 	if (n < 3)

@@ -4,14 +4,18 @@
  * /proc/locks tells without disturbing anybody; those of the kernel's overlayfs are in mountinfo. What is
  * not found out, because it is in another namespace or another user's, is not said.
  */
-#include "setup_i.h"
+#include "setup-others_i.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glib.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "layer/layer.h"
 
 struct key {
 	uint64_t dev, ino;

@@ -201,20 +201,26 @@ static int try_xattr(struct probe *p, const char *name)
 	return answer(r);
 }
 
+void un_setup_dialect(struct un_setup *s, enum un_dialect dialect)
+{
+	for (unsigned i = 0; i <= s->ls->n + s->ls->n_data; i++)
+		s->ls->v[i].dialect = dialect;
+}
+
 /* Sets caps.xattr and the dialect. */
 static int probe_xattr(struct un_setup *s, struct probe *p)
 {
 	int r = 0;
 
-	s->ls->dialect = UN_DIALECT_TRUSTED;
+	un_setup_dialect(s, UN_DIALECT_TRUSTED);
 	if (!s->req->userxattr)
 		r = try_xattr(p, "trusted.overlay.opaque");
 	if (r == 0) {
-		s->ls->dialect = UN_DIALECT_USER;
+		un_setup_dialect(s, UN_DIALECT_USER);
 		r = try_xattr(p, "user.overlay.opaque");
 	}
 	if (r == 0 && !s->req->userxattr && un_setup_privileged())
-		s->ls->dialect = UN_DIALECT_TRUSTED;
+		un_setup_dialect(s, UN_DIALECT_TRUSTED);
 	p->l->caps.xattr = r > 0;
 	return r;
 }

@@ -19,6 +19,8 @@
  *   (6) Nor does who cannot lock at all. Where the file system knows no flock this holds for every
  *       mount, so none of them needs the protection of the lock that it does not have.
  */
+#include "setup-dir_i.h"
+#include "setup-others_i.h"
 #include "setup_i.h"
 
 #include <dirent.h>
@@ -34,103 +36,6 @@
 
 #define WORK_NAME "work"
 
-int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret)
-{
-	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-	char buf[16384] __attribute__((aligned(8)));
-	ssize_t n;
-
-	while ((n = l->ops->getdents(l, fd, buf, sizeof(buf))) > 0) {
-		for (ssize_t at = 0; at < n;) {
-			const struct dirent64 *d = (const void *)(buf + at);
-
-			at += d->d_reclen;
-			if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-				g_ptr_array_add(names, g_strdup(d->d_name));
-		}
-	}
-	if (n < 0)
-		return (int)n;
-	*ret = g_steal_pointer(&names);
-	return 0;
-}
-
-/* ------------------------------------------------------------------------------------------------
- * Directories one may have to open to oneself first
- */
-
-/*
- * 0 or -errno, -EACCES: not as it is. Where a server judges (sshfs) its kernel says yes to everything, and
- * only trying tells; what is closed to its owner altogether, as work/ is made, is found by looking a name up that
- * nobody has and no cache knows.
- */
-static int may_use(struct un_layer *l, int fd)
-{
-	struct statx st;
-
-	if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-		return -errno;
-	return l->ops->stat(l, fd, "#", &st) == -EACCES ? -EACCES : 0;
-}
-
-/*
- * Opens the directory @name for listing and changing, with chmod if it is ours and closed to us
- * (the kernel makes it mode 0000). *ret_old_mode: the mode to give back, -1 if it was not changed.
- */
-static int enter(struct un_layer *l, int dirfd, const char *name, int *ret_old_mode)
-{
-	un_autofd int fd = -1;
-	struct statx st;
-	int r;
-
-	*ret_old_mode = -1;
-	fd = l->ops->open(l, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
-	r = fd < 0 ? fd : may_use(l, fd);
-	if (r == 0)
-		return un_take_fd(&fd);
-	if (r != -EACCES)
-		return r;
-
-	r = l->ops->stat(l, dirfd, name, &st);
-	if (r < 0)
-		return r;
-	r = l->ops->chmod(l, dirfd, name, 0700);
-	if (r < 0)
-		return r == -EPERM ? -EACCES : r;
-	*ret_old_mode = st.stx_mode & 07777;
-	un_close(fd);
-	fd = l->ops->open(l, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
-	return un_take_fd(&fd);
-}
-
-static void restore_mode(struct un_layer *l, int dirfd, const char *name, int old_mode)
-{
-	if (old_mode >= 0)
-		un_ignore(l->ops->chmod(l, dirfd, name, (mode_t)old_mode));
-}
-
-/* Closed to everyone, as the kernel's are, unless that closes it to ourselves. */
-static int make_dir(struct un_layer *l, int dirfd, const char *name)
-{
-	int old_mode, r;
-
-	r = l->ops->mkdir(l, dirfd, name, 0);
-	if (r < 0)
-		return r;
-	return enter(l, dirfd, name, &old_mode);
-}
-
-int un_setup_make_dir(struct un_layer *l, int dirfd, const char *name)
-{
-	int old_mode, fd = enter(l, dirfd, name, &old_mode);
-
-	if (fd == -ENOENT)
-		fd = make_dir(l, dirfd, name);
-	if (fd == -EEXIST) /* another first mount was faster */
-		fd = enter(l, dirfd, name, &old_mode);
-	return fd;
-}
-
 /* ------------------------------------------------------------------------------------------------
  * The marks of mounts that another mount must not follow
  */
@@ -143,11 +48,11 @@ static int check_incompat(struct un_setup *s, int work)
 	un_autofd int fd = -1;
 	int old_mode, r;
 
-	fd = enter(l, work, "incompat", &old_mode);
+	fd = un_setup_enter(l, work, "incompat", &old_mode);
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
 		return 0;
 	r = fd < 0 ? fd : un_setup_names(l, fd, &names);
-	restore_mode(l, work, "incompat", old_mode);
+	un_setup_restore_mode(l, work, "incompat", old_mode);
 	if (r < 0)
 		return un_setup_refuse(s, r, "workdir", s->req->work,
 				       "cannot look into work/incompat");
@@ -169,11 +74,11 @@ int un_setup_work_volatile(struct un_setup *s)
 	struct un_layer *l = &s->ls->v[0];
 	un_autofd int incompat = -1, dir = -1, dirty = -1;
 
-	incompat = make_dir(l, s->ls->work, "incompat");
+	incompat = un_setup_make_new(l, s->ls->work, "incompat");
 	if (incompat < 0)
 		return un_setup_refuse(s, incompat, "workdir", s->req->work,
 				       "cannot make work/incompat");
-	dir = make_dir(l, incompat, "volatile");
+	dir = un_setup_make_new(l, incompat, "volatile");
 	if (dir >= 0)
 		dirty = l->ops->open(l, dir, "dirty", O_CREAT | O_EXCL | O_WRONLY, 0600);
 	if (dirty < 0)
@@ -230,7 +135,7 @@ static int remove_dir(struct cleaner *c, const char *name)
 	un_autofd int fd = -1;
 	int old_mode, r, err = 0;
 
-	fd = enter(l, c->work, name, &old_mode);
+	fd = un_setup_enter(l, c->work, name, &old_mode);
 	if (fd < 0)
 		return fd;
 	r = un_setup_names(l, fd, &names);
@@ -464,21 +369,21 @@ static int open_work_dir(struct un_setup *s)
 	struct un_layer *l = &s->ls->v[0];
 	int fd, old_mode, r;
 
-	fd = enter(l, s->work_parent, WORK_NAME, &old_mode);
+	fd = un_setup_enter(l, s->work_parent, WORK_NAME, &old_mode);
 	if (fd == -ENOTDIR || fd == -ELOOP) {
 		r = l->ops->unlink(l, s->work_parent, WORK_NAME, 0);
 		fd = r < 0 ? r : -ENOENT;
 	}
 	if (fd == -ENOENT)
-		fd = make_dir(l, s->work_parent, WORK_NAME);
+		fd = un_setup_make_new(l, s->work_parent, WORK_NAME);
 	if (fd == -EEXIST) /* another first mount was faster */
-		fd = enter(l, s->work_parent, WORK_NAME, &old_mode);
+		fd = un_setup_enter(l, s->work_parent, WORK_NAME, &old_mode);
 	if (fd < 0)
 		return un_setup_refuse(s, fd, "workdir", s->req->work, "work/ cannot be used");
 
 	r = check_incompat(s, fd);
 	if (r < 0) {
-		restore_mode(l, s->work_parent, WORK_NAME, old_mode);
+		un_setup_restore_mode(l, s->work_parent, WORK_NAME, old_mode);
 		un_close(fd);
 		return r;
 	}

@@ -8,33 +8,11 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 
+#include "layer/choices.h"
 #include "setup_i.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
-
-#define LOWERS_MAX 500
-
-int un_setup_fail(struct un_setup *s, int r, const char *option, const char *path)
-{
-	g_free(*s->ret_err);
-	*s->ret_err = g_strdup_printf("%s: %s: %s", option, path, g_strerror(-r));
-	return r;
-}
-
-int un_setup_refuse(struct un_setup *s, int r, const char *option, const char *path,
-		    const char *fmt, ...)
-{
-	g_autofree char *reason = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	reason = g_strdup_vprintf(fmt, ap);
-	va_end(ap);
-	g_free(*s->ret_err);
-	*s->ret_err = g_strdup_printf("%s: %s: %s: %s", option, path, reason, g_strerror(-r));
-	return r;
-}
 
 /* ------------------------------------------------------------------------------------------------
  * The user's paths
@@ -116,9 +94,9 @@ static int check_request(struct un_setup *s)
 		*s->ret_err = g_strdup_printf("lowerdir: no layer given: %s", g_strerror(EINVAL));
 		return -EINVAL;
 	}
-	if (req->n_lowers + req->n_data > LOWERS_MAX) {
+	if (req->n_lowers + req->n_data > UN_MAX_LOWERS) {
 		*s->ret_err = g_strdup_printf("lowerdir: %u layers given, at most %d can be: %s",
-					      req->n_lowers + req->n_data, LOWERS_MAX,
+					      req->n_lowers + req->n_data, UN_MAX_LOWERS,
 					      g_strerror(EINVAL));
 		return -EINVAL;
 	}
@@ -344,8 +322,8 @@ static int open_all(struct un_setup *s)
 		return r;
 	if (req->upper)
 		return prepare_upper(s);
-	s->ls->dialect =
-		!req->userxattr && un_setup_privileged() ? UN_DIALECT_TRUSTED : UN_DIALECT_USER;
+	un_setup_dialect(s, !req->userxattr && un_setup_privileged() ? UN_DIALECT_TRUSTED
+								     : UN_DIALECT_USER);
 	return 0;
 }
 
@@ -383,6 +361,8 @@ static void layer_done(struct un_layer *l)
 
 		l->ops = inner->ops;
 		l->ops_data = inner->ops_data;
+		if (inner->handle_fd > 0 && inner->handle_fd != l->handle_fd)
+			un_close(inner->handle_fd);
 		g_free(inner);
 	}
 	if (l->handle_fd > 0)

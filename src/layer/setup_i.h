@@ -18,7 +18,7 @@ struct un_setup {
 	char *sharer; /* where another live mount of the upper or workdir is, or NULL; owned */
 };
 
-/* Writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
+/* setup-error.c: writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
 int un_setup_fail(struct un_setup *s, int r, const char *option, const char *path);
 int un_setup_refuse(struct un_setup *s, int r, const char *option, const char *path,
 		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
@@ -39,6 +39,8 @@ int un_setup_probe_upper(struct un_setup *s);
 void un_setup_probe_numbers(struct un_layer *l);
 int un_setup_probe_numbers_upper(struct un_layer *l, int work, const char *a, const char *b);
 /* One log line for each thing the upper cannot do. */
+/* All layers' marks are in this one. */
+void un_setup_dialect(struct un_setup *s, enum un_dialect dialect);
 void un_setup_probe_report(const struct un_setup *s);
 /* May this process use trusted.* xattrs? */
 bool un_setup_privileged(void);
@@ -57,19 +59,3 @@ void un_setup_work_close(struct un_layers *ls);
  * log line says why there is none.
  */
 int un_setup_index(struct un_setup *s);
-
-/* setup-others.c: a snapshot of which mounts use which directories. */
-struct un_others;
-struct un_others *un_others_new(void);
-void un_others_free(struct un_others *o);
-/*
- * This directory is the upper or workdir of another mount: where that is, as far as known. NULL: it
- * is not.
- */
-char *un_others_at(const struct un_others *o, uint64_t dev, uint64_t ino);
-
-/* setup-work.c: the directory @name, made if it is missing, open and ours to change; or -errno. */
-int un_setup_make_dir(struct un_layer *l, int dirfd, const char *name);
-
-/* All names of the directory open at @fd but "." and "..". */
-int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret);

@@ -17,26 +17,27 @@ enum kind {
 	KIND_BESIDE,
 };
 
+UN_ROLE(pool_role);
+
 struct un_whiteout_pool {
 	struct un_layer *upper; /* borrowed */
-	enum un_dialect dialect;
 	_Atomic enum kind kind;
 	int work; /* borrowed: where links are staged; nobody removes what is there (setup-work.c) */
 	int dir;  /* borrowed: where the master is; may vanish */
 	char *master;
 
 	struct un_mutex lock;             /* one new master at a time, not one per thread */
-	uint64_t seq UN_GUARDED_BY(lock); /* names the next staged link */
-	bool have_master UN_GUARDED_BY(lock);
+	uint64_t seq UN_GUARDED_BY(pool_role); /* names the next staged link */
+	bool have_master UN_GUARDED_BY(pool_role);
 };
+UN_LOCKS(struct un_whiteout_pool, lock, pool, pool_role);
 
-struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, enum un_dialect dialect,
-					      int work, int dir, const char *prefix)
+struct un_whiteout_pool *un_whiteout_pool_new(struct un_layer *upper, int work, int dir,
+					      const char *prefix)
 {
 	struct un_whiteout_pool *pool = g_new0(struct un_whiteout_pool, 1);
 
 	pool->upper = upper;
-	pool->dialect = dialect;
 	pool->kind = upper->caps.mknod_whiteout ? KIND_DEVICE
 		     : upper->caps.xattr        ? KIND_XATTR
 						: KIND_BESIDE;
@@ -51,6 +52,7 @@ struct un_whiteout_pool *un_whiteout_pool_free(struct un_whiteout_pool *pool)
 {
 	if (!pool)
 		return NULL;
+	pool_is_ours(pool);
 	if (pool->have_master)
 		un_ignore(pool->upper->ops->unlink(pool->upper, pool->dir, pool->master, 0));
 	un_mutex_done(&pool->lock);
@@ -85,8 +87,7 @@ int un_whiteout_beside(struct un_layer *u, int dirfd, const char *name)
 	return 0;
 }
 
-int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, const char *name,
-		      const struct statx *st)
+int un_whiteout_probe(const struct un_at *at, const struct statx *st)
 {
 	char c;
 	ssize_t n;
@@ -95,7 +96,7 @@ int un_whiteout_probe(struct un_layer *l, enum un_dialect dialect, int dirfd, co
 		return st->stx_rdev_major == 0 && st->stx_rdev_minor == 0;
 	if (!S_ISREG(st->stx_mode) || st->stx_size != 0)
 		return 0;
-	n = un_mark_get(l, dialect, dirfd, name, UN_MARK_WHITEOUT, &c, 1);
+	n = un_mark_get(at, UN_MARK_WHITEOUT, &c, 1);
 	if (n >= 0 || n == -ERANGE)
 		return 1;
 	/* A file the daemon may not read shows no user xattr; it is not called a whiteout for that. */
@@ -132,7 +133,7 @@ static int make(struct un_whiteout_pool *pool, int dirfd, const char *name)
 	r = un_layer_make_file(u, dirfd, name, 0644);
 	if (r < 0)
 		return r;
-	r = un_mark_set(u, pool->dialect, dirfd, name, UN_MARK_WHITEOUT, "y", 1);
+	r = un_mark_set(UN_AT(u, dirfd, name), UN_MARK_WHITEOUT, "y", 1);
 	if (r < 0)
 		un_ignore(u->ops->unlink(u, dirfd, name, 0));
 	return r;
@@ -143,14 +144,11 @@ void un_whiteout_announce(struct un_whiteout_pool *pool, int dirfd)
 	char c;
 
 	if (pool->kind == KIND_XATTR && dirfd != pool->work &&
-	    un_mark_get(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, &c, 1) == -ENODATA)
-		un_ignore(
-			un_mark_set(pool->upper, pool->dialect, dirfd, "", UN_MARK_OPAQUE, "x", 1));
+	    un_mark_get(UN_AT(pool->upper, dirfd, ""), UN_MARK_OPAQUE, &c, 1) == -ENODATA)
+		un_ignore(un_mark_set(UN_AT(pool->upper, dirfd, ""), UN_MARK_OPAQUE, "x", 1));
 }
 
-static int have_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock);
-
-static int have_master_locked(struct un_whiteout_pool *pool)
+static int have_master_locked(struct un_whiteout_pool *pool) UN_REQUIRES(pool->lock, pool_role)
 {
 	int r;
 
@@ -162,9 +160,7 @@ static int have_master_locked(struct un_whiteout_pool *pool)
 }
 
 static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
-	UN_REQUIRES(pool->lock);
-
-static int link_locked(struct un_whiteout_pool *pool, int dirfd, const char *name)
+	UN_REQUIRES(pool->lock, pool_role)
 {
 	struct un_layer *u = pool->upper;
 	int r = 0;
@@ -202,9 +198,9 @@ int un_whiteout_link(struct un_whiteout_pool *pool, int dirfd, const char *name)
 		return un_whiteout_beside(pool->upper, dirfd, name);
 	un_whiteout_announce(pool, dirfd);
 	was = pool->kind;
-	un_mutex_lock(&pool->lock);
+	pool_lock(pool);
 	r = link_locked(pool, dirfd, name);
-	un_mutex_unlock(&pool->lock);
+	pool_unlock(pool);
 	if (pool->kind != was)
 		un_whiteout_announce(pool, dirfd);
 	return r;
@@ -220,10 +216,10 @@ int un_whiteout_place(struct un_whiteout_pool *pool, int dirfd, const char *name
 		r = un_whiteout_beside(u, dirfd, name);
 		return r < 0 ? r : u->ops->unlink(u, dirfd, name, 0);
 	}
-	un_mutex_lock(&pool->lock);
+	pool_lock(pool);
 	g_snprintf(tmp, sizeof(tmp), "%s.%" PRIx64, pool->master, pool->seq++);
 	r = link_locked(pool, pool->work, tmp);
-	un_mutex_unlock(&pool->lock);
+	pool_unlock(pool);
 	if (r < 0)
 		return r;
 

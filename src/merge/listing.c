@@ -350,15 +350,6 @@ void un_listing_shift(struct un_listing *l)
 			l->slots[i]->pos++;
 }
 
-void un_listing_each_whiteout(const struct un_listing *l, void (*fn)(const char *name, void *data),
-			      void *data)
-{
-	for (size_t i = 0; i < l->cap; i++)
-		if (l->slots[i] && l->slots[i] != &tombstone &&
-		    (l->slots[i]->flags & UN_ENTRY_WHITEOUT))
-			fn(l->slots[i]->name, data);
-}
-
 /* ---- reading the layers ------------------------------------------------------------------------ */
 
 struct build {
@@ -384,7 +375,7 @@ static int entry_is_whiteout(const struct build *b, const char *name, uint8_t *t
 	if (r < 0)
 		return r;
 	*type = IFTODT(st.stx_mode);
-	return un_whiteout_probe(b->w->layer, b->d->dialect, b->w->fd, name, &st);
+	return un_whiteout_probe(UN_AT(b->w->layer, b->w->fd, name), &st);
 }
 
 /* Is the entry, which begins with `.wh.`, a mark of the tar form? 1, 0, or -errno. */
@@ -402,7 +393,7 @@ static int entry_is_tar_mark(const struct build *b, const char *name, uint8_t *t
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	*type = IFTODT(st.stx_mode);
-	return un_merge_tar_mark(b->w, b->d->dialect, name, &st);
+	return un_merge_tar_mark(b->w, name, &st);
 }
 
 static void found_below(struct un_entry *e, uint8_t type, bool whiteout)

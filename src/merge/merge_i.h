@@ -32,29 +32,7 @@ static inline bool un_merge_tar_reserved(const struct un_where *w, const char *n
 }
 
 /* Does `.wh.NAME` in this layer hide @name in the layers below? 1, 0 or -errno. */
-int un_merge_tar_whiteout(const struct un_where *w, enum un_dialect dialect, const char *name);
+int un_merge_tar_whiteout(const struct un_where *w, const char *name);
 
 /* As un_merge_tar_opaque(), for the directory @name in @w. */
-int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, const char *name);
-
-/*
- * lookup.c: the last component of what is searched, in one layer. Adds to s->f, sets s->stop if the
- * search ends here, and s->now if it goes on elsewhere. @rest: NULL, or where it is in a path.
- */
-int un_merge_look(struct un_search *s, const struct un_where *w, const char *name,
-		  const struct un_rest *rest, bool deeper);
-
-/*
- * lookup.c: a directory was found: read its marks, which matter if something is @deeper. @h: the hit,
- * NULL for a directory on the way.
- */
-int un_merge_directory(struct un_search *s, const struct un_where *w, const char *name,
-		       const struct statx *st, const struct un_rest *rest, bool deeper,
-		       struct un_hit *h);
-
-/* redirect.c: the object (w, name) has a redirect: s->now is what it makes of the path. */
-int un_merge_redirect(struct un_search *s, const struct un_where *w, const char *name,
-		      const struct un_rest *rest);
-
-/* redirect.c: go on with the path s->now in the layers below the present one, from their roots. */
-int un_merge_below_roots(struct un_search *s);
+int un_merge_tar_opaque_in(const struct un_where *w, const char *name);

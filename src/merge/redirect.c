@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Redirects: "this was moved here; in the layers below it is called ...". A path is walked in one
- * layer after the other, and every directory on the way may change it for the layers further below:
- * a redirect without a slash its own component, one with a path all up to it
- * (fuse-unionfs-format(5), REDIRECTS). A layer that has been walked into is walked to the end
- * under the old path.
+ * Redirects: "this was moved here; in the layers below it is called ...": one without a slash changes its
+ * own component of the path, one with a path all up to it (fuse-unionfs-format(5), REDIRECTS).
  */
-#include "layer/whiteout.h"
-#include "merge/merge.h"
-#include "merge_i.h"
-
-#include "util/err.h"
+#include "redirect_i.h"
 
 #include <glib.h>
 #include <linux/limits.h>
@@ -40,8 +33,7 @@ static char *read_redirect(struct un_search *s, const struct un_where *w, const 
 			   int *ret_err)
 {
 	g_autofree char *value = g_malloc(PATH_MAX + 1);
-	ssize_t n = un_mark_get(w->layer, s->d->dialect, w->fd, name, UN_MARK_REDIRECT, value,
-				PATH_MAX);
+	ssize_t n = un_mark_get(UN_AT(w->layer, w->fd, name), UN_MARK_REDIRECT, value, PATH_MAX);
 
 	if (n < 0) {
 		*ret_err = n == -ERANGE ? -EINVAL : (int)n;
@@ -88,89 +80,4 @@ int un_merge_redirect(struct un_search *s, const struct un_where *w, const char 
 		s->now = g_strdup_printf("%.*s%s%s", (int)prefix, old ? old : "", value, post);
 	}
 	return 0;
-}
-
-/*
- * A directory on the way: is it in this layer, and what do its marks do to the search? 1: it is
- * entered as *ret; 0: it is not here; or -errno.
- */
-static int descend(struct un_search *s, const struct un_where *w, const char *name,
-		   const struct un_rest *rest, bool deeper, struct un_where *ret)
-{
-	struct statx st;
-	int r;
-
-	if (w->fd < 0 || un_merge_tar_reserved(w, name))
-		return 0;
-	r = w->layer->ops->stat(w->layer, w->fd, name, &st);
-	if (r == -ENOENT || r == -ENAMETOOLONG) {
-		r = un_merge_tar_whiteout(w, s->d->dialect, name);
-		s->stop = s->stop || r > 0;
-		return r < 0 ? r : 0;
-	}
-	if (r < 0)
-		return r;
-	if (!S_ISDIR(st.stx_mode)) {
-		/* A whiteout, or something else that has taken its place. */
-		s->stop = true;
-		return 0;
-	}
-	r = un_merge_tar_name(name) ? un_merge_tar_mark(w, s->d->dialect, name, &st) : 0;
-	if (r != 0) {
-		s->stop = true;
-		return r < 0 ? r : 0;
-	}
-	r = un_merge_directory(s, w, name, &st, rest, deeper, NULL);
-	if (r == 0)
-		r = s->d->enter(s->d->ctx, w, name, &st, ret);
-	return r < 0 ? r : 1;
-}
-
-/* Follow @path in one layer. @at: its root; then the directory that was reached. */
-static int walk(struct un_search *s, const char *path, struct un_where *at)
-{
-	const struct un_merge_dir *d = s->d;
-	bool deeper = s->layer < d->lowest;
-	int r = 1;
-
-	for (const char *p = path + 1; r > 0;) {
-		size_t n = strcspn(p, "/");
-		const struct un_rest rest = { .len = strlen(p + n), .name_len = n };
-		char name[NAME_MAX + 1];
-		struct un_where next;
-
-		/* A path put together from parts that are each short enough is so too. */
-		if (n > NAME_MAX)
-			return 0;
-		g_strlcpy(name, p, n + 1);
-		if (!p[n])
-			return un_merge_look(s, at, name, &rest, deeper);
-		r = descend(s, at, name, &rest, deeper, &next);
-		if (r > 0) {
-			d->leave(d->ctx, at);
-			*at = next;
-		}
-		p += n + 1;
-	}
-	return r;
-}
-
-int un_merge_below_roots(struct un_search *s)
-{
-	const struct un_merge_dir *d = s->d;
-	int r = 0;
-
-	while (r == 0 && !s->stop && s->layer < d->lowest) {
-		g_autofree char *path = g_strdup(s->now);
-		struct un_where at;
-
-		r = d->root(d->ctx, ++s->layer, &at);
-		if (r == -ENOENT)
-			r = 0;
-		else if (r == 0) {
-			r = walk(s, path, &at);
-			d->leave(d->ctx, &at);
-		}
-	}
-	return r;
 }

@@ -26,8 +26,7 @@ static bool none_in(const struct un_layer *l)
 	return l->fresh && !l->tar_names;
 }
 
-int un_merge_tar_mark(const struct un_where *w, enum un_dialect dialect, const char *name,
-		      const struct statx *st)
+int un_merge_tar_mark(const struct un_where *w, const char *name, const struct statx *st)
 {
 	const struct un_layer *l = w->layer;
 	bool upper = l->index == 0;
@@ -43,7 +42,7 @@ int un_merge_tar_mark(const struct un_where *w, enum un_dialect dialect, const c
 	/* In an upper what has data is somebody's; image layers are read more generously. */
 	if (upper && st->stx_size > 0)
 		return 0;
-	r = un_marks_scan(w->layer, dialect, w->fd, name, &marks);
+	r = un_marks_scan(UN_AT(w->layer, w->fd, name), &marks);
 	if (r == -EACCES || r == -EPERM)
 		return 1;
 	/* With the mark of a whiteout it is one, of this very name. */
@@ -51,32 +50,32 @@ int un_merge_tar_mark(const struct un_where *w, enum un_dialect dialect, const c
 }
 
 /* Is there a mark of the name @wh? */
-static int has_mark(const struct un_where *w, enum un_dialect dialect, const char *wh)
+static int has_mark(const struct un_where *w, const char *wh)
 {
 	struct statx st;
 	int r = w->layer->ops->stat(w->layer, w->fd, wh, &st);
 
 	if (r == -ENOENT || r == -ENAMETOOLONG)
 		return 0;
-	return r < 0 ? r : un_merge_tar_mark(w, dialect, wh, &st);
+	return r < 0 ? r : un_merge_tar_mark(w, wh, &st);
 }
 
-int un_merge_tar_whiteout(const struct un_where *w, enum un_dialect dialect, const char *name)
+int un_merge_tar_whiteout(const struct un_where *w, const char *name)
 {
 	char wh[NAME_MAX + 1];
 
 	if (none_in(w->layer) || strlen(name) + strlen(UN_WH) > NAME_MAX)
 		return 0;
 	snprintf(wh, sizeof(wh), "%s%s", UN_WH, name);
-	return has_mark(w, dialect, wh);
+	return has_mark(w, wh);
 }
 
-int un_merge_tar_opaque(const struct un_where *w, enum un_dialect dialect)
+int un_merge_tar_opaque(const struct un_where *w)
 {
-	return none_in(w->layer) ? 0 : has_mark(w, dialect, UN_WH_OPAQUE);
+	return none_in(w->layer) ? 0 : has_mark(w, UN_WH_OPAQUE);
 }
 
-int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, const char *name)
+int un_merge_tar_opaque_in(const struct un_where *w, const char *name)
 {
 	struct un_layer *l = w->layer;
 	struct un_where in = { .layer = l };
@@ -92,7 +91,7 @@ int un_merge_tar_opaque_in(const struct un_where *w, enum un_dialect dialect, co
 	in.fd = l->ops->open(l, w->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (in.fd < 0)
 		return in.fd == -ENOTDIR || in.fd == -ELOOP || in.fd == -ENOENT ? 0 : in.fd;
-	r = un_merge_tar_opaque(&in, dialect);
+	r = un_merge_tar_opaque(&in);
 	un_close(in.fd);
 	return r;
 }

@@ -28,7 +28,6 @@
 #include <linux/fsverity.h>
 #include <linux/limits.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -72,10 +71,10 @@ static int open_path(struct un_fs *fs, struct un_layer *l, const char *path)
 			return -ENAMETOOLONG;
 		g_strlcpy(name, p, n + 1);
 		if (!p[n])
-			return un_open_retry(fs, l, at, name,
+			return un_open_retry(fs, UN_AT(l, at, name),
 					     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-		fd = un_open_retry(fs, l, at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-				   0);
+		fd = un_open_retry(fs, UN_AT(l, at, name),
+				   O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 		if (fd < 0)
 			return fd;
 		un_close(dir);
@@ -129,7 +128,7 @@ static int open_data(struct un_fs *fs, struct un_data *data, struct un_layer **r
 	r = un_realdir_open(fs, data->rdir, &dir);
 	if (r < 0)
 		return r;
-	un_autofd int fd = un_open_retry(fs, l, dir->fd, data->rname,
+	un_autofd int fd = un_open_retry(fs, UN_AT(l, dir->fd, data->rname),
 					 O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 
 	un_fdcache_put(fs->fds, dir);
@@ -147,15 +146,17 @@ static int open_data(struct un_fs *fs, struct un_data *data, struct un_layer **r
 
 /* ---- digests ---------------------------------------------------------------------------------------- */
 
-ssize_t un_data_digest(int fd, uint8_t *ret)
+ssize_t un_data_digest(struct un_layer *l, int fd, uint8_t *ret)
 {
 	union {
 		struct fsverity_digest d;
 		char room[sizeof(struct fsverity_digest) + UN_META_MAX - 4];
 	} v = { .d.digest_size = UN_META_MAX - 4 };
 
-	if (ioctl(fd, FS_IOC_MEASURE_VERITY, &v.d) < 0)
-		return -errno;
+	int r = l->ops->ioctl(l, fd, FS_IOC_MEASURE_VERITY, &v.d);
+
+	if (r < 0)
+		return r;
 	ret[0] = 0;
 	ret[1] = (uint8_t)(4 + v.d.digest_size);
 	ret[2] = 0;
@@ -165,7 +166,8 @@ ssize_t un_data_digest(int fd, uint8_t *ret)
 }
 
 /* Does the metacopy file's mark tell of the data @fd what fs-verity does? 0 or -EIO. */
-static int check_digest(struct un_fs *fs, struct un_inode *inode, int fd) UN_INODE_LOCKED(inode)
+static int check_digest(struct un_fs *fs, struct un_inode *inode, struct un_layer *l, int fd)
+	UN_INODE_LOCKED(inode)
 {
 	uint8_t told[UN_META_MAX], is[UN_META_MAX];
 	ssize_t n, m;
@@ -174,14 +176,13 @@ static int check_digest(struct un_fs *fs, struct un_inode *inode, int fd) UN_INO
 
 	if (r < 0)
 		return r;
-	n = un_mark_get(at.layer, fs->layers->dialect, at.dirfd, at.name, UN_MARK_METACOPY, told,
-			sizeof(told));
+	n = un_mark_get(&at, UN_MARK_METACOPY, told, sizeof(told));
 	un_at_done(fs, &at);
 	if (n < 0)
 		return (int)n;
 	if (n <= 4 && fs->digests == UN_DIGESTS_CHECK)
 		return 0;
-	m = n <= 4 ? -ENODATA : un_data_digest(fd, is);
+	m = n <= 4 ? -ENODATA : un_data_digest(l, fd, is);
 	if (m == n && memcmp(told, is, (size_t)n) == 0)
 		return 0;
 	un_log(LOG_ERR, "verity: inode %" G_GUINT64_FORMAT ": %s", inode->ino,
@@ -201,7 +202,7 @@ int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **
 	if (*ret)
 		return 0;
 	fd = open_data(fs, data, &l);
-	r = fd >= 0 && fs->digests != UN_DIGESTS_IGNORE ? check_digest(fs, inode, fd) : 0;
+	r = fd >= 0 && fs->digests != UN_DIGESTS_IGNORE ? check_digest(fs, inode, l, fd) : 0;
 	if (r < 0)
 		un_close(fd);
 	if (fd < 0 || r < 0)

@@ -40,7 +40,7 @@ void un_dir_mark_pure(struct un_fs *fs, struct un_inode *dir)
 		return;
 	r = fs->upper->ops->stat(fs->upper, fd->fd, "", &before);
 	if (r == 0)
-		r = un_mark_clear(fs->upper, fs->layers->dialect, fd->fd, "", UN_MARK_IMPURE);
+		r = un_mark_clear(UN_AT(fs->upper, fd->fd, ""), UN_MARK_IMPURE);
 	if (r == 0) {
 		rd->impure = false;
 		/* Nobody changed anything. */

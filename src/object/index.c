@@ -44,7 +44,7 @@ bool un_index_wanted(struct un_fs *fs, const struct un_layer *l, const struct st
 	if (!l->caps.handles || un_stx_is_covered(st))
 		return false;
 	/* user.* marks cannot be set on anything but files: the count would not be known next time. */
-	return S_ISREG(st->stx_mode) || fs->layers->dialect == UN_DIALECT_TRUSTED;
+	return S_ISREG(st->stx_mode) || l->dialect == UN_DIALECT_TRUSTED;
 }
 
 static struct un_index *index_new(const uint8_t *origin, size_t len)
@@ -55,11 +55,11 @@ static struct un_index *index_new(const uint8_t *origin, size_t len)
 	return ix;
 }
 
-int un_index_new(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name,
-		 const struct statx *st, struct un_index **ret)
+int un_index_new(struct un_fs *fs, const struct un_at *at, const struct statx *st,
+		 struct un_index **ret)
 {
 	uint8_t origin[UN_ORIGIN_MAX];
-	ssize_t n = un_origin_format(l, dirfd, name, origin);
+	ssize_t n = un_origin_format(at, origin);
 	struct un_index *ix;
 
 	*ret = NULL;
@@ -103,8 +103,7 @@ int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct stat
 		       ix->name);
 		return -EIO;
 	}
-	n = un_mark_get(u, fs->layers->dialect, open_dir(fs), ix->name, UN_MARK_ORIGIN, origin,
-			sizeof(origin));
+	n = un_mark_get(UN_AT(u, open_dir(fs), ix->name), UN_MARK_ORIGIN, origin, sizeof(origin));
 	/* Closed to its own owner: the name says the same. */
 	if (n == -EACCES || n == -EPERM)
 		return 1;
@@ -119,7 +118,7 @@ int un_index_look(struct un_fs *fs, const struct un_index *ix, const struct stat
 int un_index_is_metacopy(struct un_fs *fs, const struct un_index *ix)
 {
 	unsigned marks;
-	int r = un_marks_scan(fs->upper, fs->layers->dialect, open_dir(fs), ix->name, &marks);
+	int r = un_marks_scan(UN_AT(fs->upper, open_dir(fs), ix->name), &marks);
 
 	return r < 0 ? r : !!(marks & UN_HAS(UN_MARK_METACOPY));
 }
@@ -127,8 +126,8 @@ int un_index_is_metacopy(struct un_fs *fs, const struct un_index *ix)
 char *un_index_redirect(struct un_fs *fs, const struct un_index *ix)
 {
 	char value[PATH_MAX];
-	ssize_t n = un_mark_get(fs->upper, fs->layers->dialect, open_dir(fs), ix->name,
-				UN_MARK_REDIRECT, value, sizeof(value));
+	ssize_t n = un_mark_get(UN_AT(fs->upper, open_dir(fs), ix->name), UN_MARK_REDIRECT, value,
+				sizeof(value));
 
 	return n > 0 ? g_strndup(value, (size_t)n) : NULL;
 }
@@ -144,8 +143,8 @@ static int get_count(void *data)
 {
 	struct count_args *a = data;
 
-	a->len = un_mark_get(a->fs->upper, a->fs->layers->dialect, open_dir(a->fs), a->name,
-			     UN_MARK_NLINK, a->value, sizeof(a->value) - 1);
+	a->len = un_mark_get(UN_AT(a->fs->upper, open_dir(a->fs), a->name), UN_MARK_NLINK, a->value,
+			     sizeof(a->value) - 1);
 	return a->len == -EACCES ? -EACCES : 0;
 }
 
@@ -249,7 +248,7 @@ void un_index_of_upper(struct un_fs *fs, struct un_inode *inode, int dirfd, cons
 
 	if (!fs->indexdir || !fs->index_used)
 		return;
-	n = un_mark_get(u, fs->layers->dialect, dirfd, name, UN_MARK_ORIGIN, value, sizeof(value));
+	n = un_mark_get(UN_AT(u, dirfd, name), UN_MARK_ORIGIN, value, sizeof(value));
 	if (n <= 0 || n * 2 > NAME_MAX || un_origin_parse(value, (size_t)n, &origin) < 0)
 		return;
 	ix = index_new(value, (size_t)n);

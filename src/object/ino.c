@@ -219,7 +219,7 @@ uint64_t un_ino_of_upper(struct un_fs *fs, struct un_realdir *rd, int dirfd, con
 		return ino;
 	/* Without the impure mark it was brought there by hand, and listings do not look for it. */
 	if (look && rd->impure)
-		n = un_mark_get(fs->upper, fs->layers->dialect, dirfd, name, UN_MARK_ORIGIN, value,
+		n = un_mark_get(UN_AT(fs->upper, dirfd, name), UN_MARK_ORIGIN, value,
 				sizeof(value));
 	*ret_origin = n >= 0;
 	if (n < 0)

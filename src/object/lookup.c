@@ -50,14 +50,14 @@ static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name
 	if (fs->read_only || !fs->upper->caps.xattr || up->hollow || low->hollow)
 		return;
 	if (un_realdir_open(fs, low, &lfd) == 0) {
-		n = un_origin_format(low->layer, lfd->fd, low_name, value);
+		n = un_origin_format(UN_AT(low->layer, lfd->fd, low_name), value);
 		un_fdcache_put(fs->fds, lfd);
 	}
 	if (n <= 0 || un_realdir_open(fs, up, &ufd) < 0)
 		return;
 	if (un_dir_mark_impure(fs, up, ufd->fd) == 0)
-		un_ignore(un_mark_set(fs->upper, fs->layers->dialect, ufd->fd, name, UN_MARK_ORIGIN,
-				      value, (size_t)n));
+		un_ignore(un_mark_set(UN_AT(fs->upper, ufd->fd, name), UN_MARK_ORIGIN, value,
+				      (size_t)n));
 	un_fdcache_put(fs->fds, ufd);
 	/* The mark has moved its time of change. */
 	if (fs->stale)
@@ -288,7 +288,8 @@ static int find_linked(struct un_fs *fs, const char *name, struct un_found *f,
 	r = un_realdir_open(fs, top->dir, &fd);
 	if (r < 0)
 		return r;
-	r = un_index_new(fs, top->layer, fd->fd, top->name ? top->name : name, &top->st, &ix);
+	r = un_index_new(fs, UN_AT(top->layer, fd->fd, top->name ? top->name : name), &top->st,
+			 &ix);
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0 || !ix)
 		return r;

@@ -35,9 +35,9 @@ static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
 
 	/* A lower's times are left alone where that is allowed: owner or root. */
 	if (at->layer->index > 0 && at->layer->clone < 0 && *at->name)
-		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how | O_NOATIME, 0);
+		fd = un_open_retry(fs, at, how | O_NOATIME, 0);
 	if (fd == -EPERM)
-		fd = un_open_retry(fs, at->layer, at->dirfd, at->name, how, 0);
+		fd = un_open_retry(fs, at, how, 0);
 	return fd;
 }
 
@@ -101,6 +101,7 @@ static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flag
 
 	if (r < 0)
 		return r;
+	UN_ASSERT(!(*flags & UN_FD_WRITE) || inode->upper);
 	*ret_layer = l = at.layer;
 	fd = open_real(fs, inode, &at, flags);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);

@@ -128,8 +128,8 @@ int un_own_new(struct un_fs *fs, int dirfd, const char *name, int parent_fd,
 	return un_layer_owner_chown(u, dirfd, name, as.uid, as.gid);
 }
 
-int un_own_as(struct un_fs *fs, struct un_layer *from, int from_dir, const char *from_name,
-	      const struct statx *st, int dirfd, const char *name)
+int un_own_as(struct un_fs *fs, const struct un_at *from, const struct statx *st, int dirfd,
+	      const char *name)
 {
 	struct un_layer *u = fs->upper;
 	struct statx stored;
@@ -137,6 +137,6 @@ int un_own_as(struct un_fs *fs, struct un_layer *from, int from_dir, const char 
 
 	if (!fs->owners)
 		return u->ops->chown(u, dirfd, name, st->stx_uid, st->stx_gid);
-	r = un_layer_owner_stat(from, from_dir, from_name, &stored);
+	r = un_layer_owner_stat(from->layer, from->dirfd, from->name, &stored);
 	return r < 0 ? r : un_layer_owner_chown(u, dirfd, name, stored.stx_uid, stored.stx_gid);
 }

@@ -18,16 +18,18 @@
 int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 {
 	struct un_realdir *rd;
+	struct un_fd *pin = NULL;
 	int r;
 
 	*ret = (struct un_at){ .name = "" };
 	if (inode->type == DT_DIR) {
 		if (inode->d->dead)
 			return -ENOENT;
+		UN_ASSERT(inode->d->n > 0);
 		rd = inode->d->stack[0];
 		ret->layer = rd->layer;
 		if (!rd->hollow) {
-			r = un_realdir_open(fs, rd, &ret->pin);
+			r = un_realdir_open(fs, rd, &pin);
 		} else {
 			struct un_realdir *parent;
 
@@ -37,7 +39,7 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 			ret->name = rd->name;
 			parent = rd->parent;
 			un_tree_unlock(fs);
-			r = un_realdir_open(fs, parent, &ret->pin);
+			r = un_realdir_open(fs, parent, &pin);
 		}
 	} else {
 		ret->layer = inode->rdir ? inode->rdir->layer : fs->upper;
@@ -45,15 +47,16 @@ int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 		 * What is open needs no name; a directory on the way may have been closed to a plain
 		 * user's daemon since.
 		 */
-		ret->pin = un_fdcache_get(fs->fds, &inode->io, 0);
-		r = ret->pin ? 0 : -ESTALE;
-		if (!ret->pin && inode->rdir) {
+		pin = un_fdcache_get(fs->fds, &inode->io, 0);
+		r = pin ? 0 : -ESTALE;
+		if (!pin && inode->rdir) {
 			ret->name = inode->rname;
-			r = un_realdir_open(fs, inode->rdir, &ret->pin);
+			r = un_realdir_open(fs, inode->rdir, &pin);
 		}
 	}
 	if (r == 0)
-		ret->dirfd = ret->pin->fd;
+		ret->dirfd = pin->fd;
+	ret->pin = pin;
 	return r;
 }
 
@@ -73,6 +76,8 @@ static void set(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 	struct un_realdir *was = inode->rdir;
 	char *old_name = inode->rname;
 
+	UN_ASSERT(!rd || inode->type != DT_DIR);
+	UN_ASSERT(!rd || name);
 	inode->rdir = rd ? un_realdir_ref(rd) : NULL;
 	inode->rname = rd ? g_ref_string_new(name) : NULL;
 	inode->orphan = orphan;
@@ -136,7 +141,7 @@ int un_pin_locked(struct un_fs *fs, struct un_inode *inode)
 	if (r < 0)
 		return r;
 	l = at.layer;
-	fd = un_open_retry(fs, l, at.dirfd, at.name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	fd = un_open_retry(fs, UN_AT(l, at.dirfd, at.name), O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 	un_at_done(fs, &at);
 	if (fd < 0)
 		return fd;

@@ -37,9 +37,8 @@ int un_prot_mark(struct un_fs *fs, int dirfd, const char *name, unsigned prot)
 	if (prot & UN_PROT_IMMUTABLE)
 		strcat(v, "i");
 	if (!v[0])
-		return un_mark_clear(fs->upper, fs->layers->dialect, dirfd, name, UN_MARK_PROTATTR);
-	return un_mark_set(fs->upper, fs->layers->dialect, dirfd, name, UN_MARK_PROTATTR, v,
-			   strlen(v));
+		return un_mark_clear(UN_AT(fs->upper, dirfd, name), UN_MARK_PROTATTR);
+	return un_mark_set(UN_AT(fs->upper, dirfd, name), UN_MARK_PROTATTR, v, strlen(v));
 }
 
 static int read_prot_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_LOCKED(inode)
@@ -56,8 +55,7 @@ static int read_prot_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_L
 		inode->prot_known = true;
 		return 0;
 	}
-	n = un_mark_get(at.layer, fs->layers->dialect, at.dirfd, at.name, UN_MARK_PROTATTR, v,
-			sizeof(v));
+	n = un_mark_get(&at, UN_MARK_PROTATTR, v, sizeof(v));
 	un_at_done(fs, &at);
 	if (n < 0 && n != -ENODATA && n != -ERANGE && n != -EACCES && n != -EPERM)
 		return (int)n;
@@ -109,6 +107,7 @@ int un_prot_set(struct un_fs *fs, struct un_inode *inode, unsigned prot)
 
 	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
+	UN_ASSERT(inode->upper);
 	if (r == 0) {
 		r = un_prot_mark(fs, at.dirfd, at.name, prot);
 		if (r == 0)

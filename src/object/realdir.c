@@ -63,11 +63,10 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 	}
 }
 
-int un_open_retry(struct un_fs *fs, struct un_layer *l, int dirfd, const char *name, int flags,
-		  mode_t mode)
+int un_open_retry(struct un_fs *fs, const struct un_at *at, int flags, mode_t mode)
 {
 	for (int i = 0;; i++) {
-		int fd = l->ops->open(l, dirfd, name, flags, mode);
+		int fd = at->layer->ops->open(at->layer, at->dirfd, at->name, flags, mode);
 
 		if ((fd != -EMFILE && fd != -ENFILE) || i == 16)
 			return fd == -EMFILE ? -ENFILE : fd;
@@ -113,7 +112,7 @@ static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, con
 {
 	struct statx st;
 	int r;
-	un_autofd int fd = un_open_retry(fs, rd->layer, parent, name,
+	un_autofd int fd = un_open_retry(fs, UN_AT(rd->layer, parent, name),
 					 O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	if (fd < 0)
@@ -147,6 +146,7 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
 		if (*ret_fd)
 			break;
 		g_ptr_array_add(chain, un_realdir_ref(at));
+		UN_ASSERT(at->parent);
 		at = at->parent;
 	}
 	un_tree_unlock(fs);
@@ -182,22 +182,21 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 	for (unsigned i = chain->len; i-- > 0;) {
 		struct un_realdir *at = chain->pdata[i];
 		char name[NAME_MAX + 1];
-		struct un_fd *next;
+		struct un_fd *next = NULL;
+		int opened;
 
 		un_tree_lock(fs);
 		g_strlcpy(name, at->name, sizeof(name));
 		un_tree_unlock(fs);
-		r = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
-		if (r < 0)
-			break;
-		next = add_opened(fs, at, r, *ret_seq);
+		opened = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
+		if (opened >= 0)
+			next = add_opened(fs, at, opened, *ret_seq);
 		if (!next) {
-			r = -ESTALE;
+			r = opened < 0 ? opened : -ESTALE;
 			break;
 		}
 		un_fdcache_put(fs->fds, fd);
 		fd = next;
-		r = 0;
 	}
 	for (unsigned i = 0; i < chain->len; i++)
 		un_realdir_put(fs, chain->pdata[i]);
@@ -338,7 +337,6 @@ static void merge_unref(void *ctx, void *dir)
 void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
 {
 	*ret = (struct un_merge_dir){
-		.dialect = fs->layers->dialect,
 		.n = dir->d->n,
 		.lowest = fs->layers->n,
 		.follow = fs->redirect_follow,

@@ -114,7 +114,7 @@ void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
 
 	say(fs, LOG_WARNING,
 	    g_strdup_printf("%s: not permitted: its mark %s in the layer %s is not followed (%s)",
-			    path, un_mark_name(fs->layers->dialect, mark), l->path,
+			    path, un_mark_name(l, mark), l->path,
 			    mark == UN_MARK_REDIRECT ? "redirect_dir=nofollow" : "metacopy=off"));
 }
 

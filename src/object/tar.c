@@ -78,7 +78,7 @@ static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const c
 		return 0;
 	r = fs->upper->ops->stat(fs->upper, dirfd, name, &st);
 	if (r == 0 && S_ISDIR(st.stx_mode)) {
-		r = un_marks_scan(fs->upper, fs->layers->dialect, dirfd, name, &marks);
+		r = un_marks_scan(UN_AT(fs->upper, dirfd, name), &marks);
 		/* One that was moved here does not show what is below this name. */
 		return r < 0 || (marks & UN_HAS(UN_MARK_REDIRECT))
 			       ? r
@@ -99,7 +99,7 @@ static int settle(struct un_fs *fs, struct un_inode *dir, int dirfd, const char 
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	r = un_merge_tar_mark(&w, fs->layers->dialect, name, &st);
+	r = un_merge_tar_mark(&w, name, &st);
 	if (r <= 0)
 		return r;
 	r = fs->upper->ops->stat(fs->upper, dirfd, "", &parent);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* GETATTR, SETATTR, READLINK, STATFS; and STATX, which an old libfuse does not know. */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <limits.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* READDIR and READDIRPLUS. Opening and closing a directory is never heard of (OPENDIR = ENOSYS). */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
 struct filling {
 	struct un_ops *ops;

@@ -2,7 +2,9 @@
 /*
  * Data. Opening and closing are never heard of (OPEN, FLUSH = ENOSYS), so fi->fh is never looked at.
  */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <fcntl.h>
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The table of handlers, what is agreed with the kernel at INIT, and what handlers share. */
+/* The table of handlers, and what is agreed with the kernel at INIT. */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
+#include "util/err.h"
 #include "util/log.h"
 
 #include <sched.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 /* What the kernel may keep for ever; it is told when something changes. */
 #define FOREVER 1e9
@@ -69,12 +69,6 @@ uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissio
 	return flags;
 }
 
-void un_ops_stale(struct un_ops *ops, uint64_t id)
-{
-	/* Offset -1: attributes only; takes no lock (src/transport/README.md, Notifications). */
-	un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0));
-}
-
 static void stale(void *data, uint64_t id, enum un_stale what)
 {
 	struct un_ops *ops = data;
@@ -97,41 +91,6 @@ void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transp
 	ops->transport = transport;
 	un_fs_on_stale(ops->fs, stale, ops);
 	un_fs_on_wake(ops->fs, wake, ops);
-}
-
-static bool tick(void *data)
-{
-	struct un_ops *ops = data;
-
-	ops->ticking = false;
-	if (un_fs_idle(ops->fs))
-		ops->ticking = true;
-	return ops->ticking;
-}
-
-/* Seconds. What is not used is closed at the second look. */
-#define CLOSING_EACH 20
-
-static bool close_idle(void *data)
-{
-	struct un_ops *ops = data;
-
-	ops->closing = false;
-	if (un_fs_close_idle(ops->fs))
-		ops->closing = true;
-	return ops->closing;
-}
-
-void un_ops_opened(struct un_ops *ops)
-{
-	if (!ops->closing && un_fs_wants_closing(ops->fs) && !atomic_exchange(&ops->closing, true))
-		un_transport_tick(ops->transport, CLOSING_EACH, close_idle, ops);
-}
-
-void un_ops_tick(struct un_ops *ops)
-{
-	if (!atomic_exchange(&ops->ticking, true))
-		un_transport_tick(ops->transport, 1, tick, ops);
 }
 
 static void want(struct fuse_conn_info *conn, unsigned cap)
@@ -224,148 +183,4 @@ const struct un_transport_ops *un_ops_raw(void)
 	};
 
 	return &raw;
-}
-
-/* ---- what handlers share ------------------------------------------------------------------------------ */
-
-struct un_ops *un_ops_of(fuse_req_t req)
-{
-	return fuse_req_userdata(req);
-}
-
-struct un_cred un_cred_of(fuse_req_t req)
-{
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-
-	return (struct un_cred){ .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid };
-}
-
-struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino)
-{
-	struct un_inode *inode = un_inode_get(un_ops_of(req)->fs, ino);
-
-	if (!inode)
-		fuse_reply_err(req, ESTALE);
-	return inode;
-}
-
-void *un_ops_buffer(size_t size)
-{
-	static GPrivate mine = G_PRIVATE_INIT(g_free);
-	static _Thread_local size_t have;
-
-	if (size > have) {
-		void *p = g_try_malloc(size);
-
-		if (!p)
-			return NULL;
-		g_private_replace(&mine, p);
-		have = size;
-	}
-	return g_private_get(&mine);
-}
-
-uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino)
-{
-	uint32_t folded;
-
-	if (!ops->config.ino32)
-		return ino;
-	/* The upper half tells the file systems of layers apart. */
-	folded = (uint32_t)(ino ^ ino >> 32);
-	return folded ? folded : 1;
-}
-
-uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st)
-{
-	/* A removed directory has none. */
-	if (ops->config.static_nlink && S_ISDIR(st->stx_mode) && st->stx_nlink)
-		return 1;
-	return st->stx_nlink;
-}
-
-void un_stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret)
-{
-	*ret = (struct stat){
-		.st_ino = un_shown_ino(ops, stx->stx_ino),
-		.st_mode = stx->stx_mode,
-		.st_nlink = un_shown_nlink(ops, stx),
-		.st_uid = stx->stx_uid,
-		.st_gid = stx->stx_gid,
-		.st_rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
-		.st_size = (off_t)stx->stx_size,
-		.st_blksize = (blksize_t)stx->stx_blksize,
-		.st_blocks = (blkcnt_t)stx->stx_blocks,
-		.st_atim = { stx->stx_atime.tv_sec, stx->stx_atime.tv_nsec },
-		.st_mtim = { stx->stx_mtime.tv_sec, stx->stx_mtime.tv_nsec },
-		.st_ctim = { stx->stx_ctime.tv_sec, stx->stx_ctime.tv_nsec },
-	};
-}
-
-void un_wire_attr_from(const struct un_ops *ops, const struct statx *st, struct un_wire_attr *ret)
-{
-	*ret = (struct un_wire_attr){
-		.ino = un_shown_ino(ops, st->stx_ino),
-		.size = st->stx_size,
-		.blocks = st->stx_blocks,
-		.atime = (uint64_t)st->stx_atime.tv_sec,
-		.mtime = (uint64_t)st->stx_mtime.tv_sec,
-		.ctime = (uint64_t)st->stx_ctime.tv_sec,
-		.atimensec = st->stx_atime.tv_nsec,
-		.mtimensec = st->stx_mtime.tv_nsec,
-		.ctimensec = st->stx_ctime.tv_nsec,
-		.mode = st->stx_mode,
-		.nlink = un_shown_nlink(ops, st),
-		.uid = st->stx_uid,
-		.gid = st->stx_gid,
-		.rdev = (uint32_t)((st->stx_rdev_minor & 0xff) | (st->stx_rdev_major << 8) |
-				   ((st->stx_rdev_minor & ~0xffu) << 12)),
-		.blksize = st->stx_blksize,
-	};
-}
-
-void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
-		   struct fuse_entry_param *ret)
-{
-	*ret = (struct fuse_entry_param){
-		.ino = un_inode_id(inode),
-		.attr_timeout = ops->timeout,
-		.entry_timeout = ops->timeout,
-	};
-	un_stat_from(ops, st, &ret->attr);
-}
-
-void un_reply_status(fuse_req_t req, int r)
-{
-	fuse_reply_err(req, -r);
-}
-
-void un_reply_attr(fuse_req_t req, int r, const struct statx *st)
-{
-	struct un_ops *ops = un_ops_of(req);
-	struct stat attr;
-
-	if (r < 0) {
-		fuse_reply_err(req, -r);
-		return;
-	}
-	un_stat_from(ops, st, &attr);
-	fuse_reply_attr(req, &attr, ops->timeout);
-}
-
-void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st)
-{
-	struct un_ops *ops = un_ops_of(req);
-	struct fuse_entry_param e;
-
-	if (r < 0) {
-		fuse_reply_err(req, -r);
-		return;
-	}
-	un_entry_fill(ops, inode, st, &e);
-	/* Before the answer: the kernel may forget it at once. */
-	un_inode_remember(ops->fs, inode);
-	if (fuse_reply_entry(req, &e) < 0)
-		un_inode_forget(ops->fs, e.ino, 1);
-	un_inode_put(ops->fs, inode);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The ioctls behind chattr(1) and project ids; any other is ENOTTY, at once: every terminal test asks. */
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <linux/fs.h>
 #include <string.h>

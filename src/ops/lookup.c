@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* LOOKUP and FORGET. */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Requests that make, move and remove names. */
+#include "idle_i.h"
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <fcntl.h>
 

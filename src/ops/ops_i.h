@@ -20,33 +20,6 @@ struct un_ops {
 	atomic_bool ticking; /* ... after writable ones, and does other housekeeping */
 };
 
-/* For handlers: the struct of the mount, and the caller of the request. */
-struct un_ops *un_ops_of(fuse_req_t req);
-struct un_cred un_cred_of(fuse_req_t req);
-/* The inode of a request: a reference, or NULL after having answered -ESTALE. */
-struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino);
-
-/* @r: 0 or -errno. */
-void un_reply_status(fuse_req_t req, int r);
-/* @r < 0: answers the error; else the entry, which the kernel then holds, and consumes @inode. */
-void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
-void un_reply_attr(fuse_req_t req, int r, const struct statx *st);
-void un_stat_from(const struct un_ops *ops, const struct statx *stx, struct stat *ret);
-/* An inode number and a link count as the options ino32_t and static_nlink want them. */
-uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino);
-uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st);
-void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
-		   struct fuse_entry_param *ret);
-void un_wire_attr_from(const struct un_ops *ops, const struct statx *st, struct un_wire_attr *ret);
-/* A buffer of this thread, at least @size bytes; NULL: no memory. */
-void *un_ops_buffer(size_t size);
-/* The kernel has attributes that are not true any more. Allowed inside a request. */
-void un_ops_stale(struct un_ops *ops, uint64_t id);
-/* A file may have been opened for writing: see that it does not stay so. */
-void un_ops_tick(struct un_ops *ops);
-/* Files or directories may have been opened for reading: see that not too many stay so. */
-void un_ops_opened(struct un_ops *ops);
-
 /* The handlers, by file. */
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void un_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);

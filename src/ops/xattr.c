@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Extended attributes, and the options that refuse them: noxattrs, noacl. */
 #include "ops_i.h"
+#include "reply_i.h"
 
 #include <linux/limits.h>
 #include <string.h>

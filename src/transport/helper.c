@@ -3,10 +3,10 @@
  * The helper thread. Sleeps on a condition variable without a time limit unless something ticks:
  * an idle mount wakes nobody.
  */
-#include "transport_i.h"
+#include "helper_i.h"
 
 #include "transport/process.h"
-
+#include "transport/transport.h"
 #include "util/err.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -29,15 +29,19 @@ struct tick {
 	struct timespec due; /* CLOCK_MONOTONIC */
 };
 
+UN_ROLE(helper_role);
+
 struct un_helper {
 	struct un_mutex lock;
 	pthread_cond_t changed;
 	pthread_t thread;
-	bool started UN_GUARDED_BY(lock);
-	bool stopping UN_GUARDED_BY(lock);
-	struct job *first, **last UN_GUARDED_BY(lock); /* first in, first out */
-	GPtrArray *ticks UN_GUARDED_BY(lock);          /* struct tick */
+	bool started UN_GUARDED_BY(helper_role);
+	bool stopping UN_GUARDED_BY(helper_role);
+	struct job *first UN_GUARDED_BY(helper_role); /* first in, first out */
+	struct job **last UN_GUARDED_BY(helper_role);
+	GPtrArray *ticks UN_GUARDED_BY(helper_role); /* struct tick */
 };
+UN_LOCKS(struct un_helper, lock, helper, helper_role);
 
 static bool before(const struct timespec *a, const struct timespec *b)
 {
@@ -50,9 +54,7 @@ static void set_due(struct tick *t)
 	t->due.tv_sec += t->seconds;
 }
 
-static struct tick *next_tick_locked(struct un_helper *h) UN_REQUIRES(h->lock);
-
-static struct tick *next_tick_locked(struct un_helper *h)
+static struct tick *next_tick_locked(struct un_helper *h) UN_REQUIRES(h->lock, helper_role)
 {
 	struct tick *next = NULL;
 
@@ -65,47 +67,41 @@ static struct tick *next_tick_locked(struct un_helper *h)
 	return next;
 }
 
-static struct job *pop_job_locked(struct un_helper *h) UN_REQUIRES(h->lock);
-
-static struct job *pop_job_locked(struct un_helper *h)
+static struct job *pop_job_locked(struct un_helper *h) UN_REQUIRES(h->lock, helper_role)
 {
 	struct job *job = h->first;
 
 	if (job) {
 		h->first = job->next;
 		if (!h->first)
-			h->last = &h->first;
+		h->last = &h->first;
 	}
 	return job;
 }
 
-static void run_job_locked(struct un_helper *h, struct job *job) UN_REQUIRES(h->lock);
-
-static void run_job_locked(struct un_helper *h, struct job *job)
+static void run_job_locked(struct un_helper *h, struct job *job) UN_REQUIRES(h->lock, helper_role)
 {
-	un_mutex_unlock(&h->lock);
+	helper_unlock(h);
 	job->fn(job->data);
 	g_free(job);
 	/* The device was for the replies of this job. */
 	un_transport_use_device(-1);
-	un_mutex_lock(&h->lock);
+	helper_lock(h);
 }
 
 /*
  * @t stays in the list while it runs. Who asks for it meanwhile may have come after @fn looked, so
  * then "no more" is not the last word.
  */
-static void run_tick_locked(struct un_helper *h, struct tick *t) UN_REQUIRES(h->lock);
-
-static void run_tick_locked(struct un_helper *h, struct tick *t)
+static void run_tick_locked(struct un_helper *h, struct tick *t) UN_REQUIRES(h->lock, helper_role)
 {
 	bool again;
 
 	t->asked = false;
-	un_mutex_unlock(&h->lock);
+	helper_unlock(h);
 	again = t->fn(t->data);
 	un_transport_use_device(-1);
-	un_mutex_lock(&h->lock);
+	helper_lock(h);
 	if (again || t->asked)
 		set_due(t);
 	else
@@ -116,7 +112,7 @@ static void *helper_main(void *arg)
 {
 	struct un_helper *h = arg;
 
-	un_mutex_lock(&h->lock);
+	helper_lock(h);
 	for (;;) {
 		struct job *job = pop_job_locked(h);
 		struct tick *t;
@@ -130,7 +126,7 @@ static void *helper_main(void *arg)
 			break;
 		t = next_tick_locked(h);
 		if (!t) {
-			pthread_cond_wait(&h->changed, &h->lock.m);
+			un_cond_wait(&h->changed, &h->lock);
 			continue;
 		}
 		clock_gettime(CLOCK_MONOTONIC, &now);
@@ -139,14 +135,12 @@ static void *helper_main(void *arg)
 		else
 			run_tick_locked(h, t);
 	}
-	un_mutex_unlock(&h->lock);
+	helper_unlock(h);
 	return NULL;
 }
 
 /* Start the thread if it does not run yet. False: there is none and will be none. */
-static bool start_locked(struct un_helper *h) UN_REQUIRES(h->lock);
-
-static bool start_locked(struct un_helper *h)
+static bool start_locked(struct un_helper *h) UN_REQUIRES(h->lock, helper_role)
 {
 	int r;
 
@@ -173,6 +167,7 @@ struct un_helper *un_helper_new(void)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	helper_is_ours(h);
 	h->last = &h->first;
 	h->ticks = g_ptr_array_new_with_free_func(g_free);
 	return h;
@@ -183,7 +178,7 @@ void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data)
 	struct job *job;
 	bool ok;
 
-	un_mutex_lock(&h->lock);
+	helper_lock(h);
 	ok = start_locked(h);
 	if (ok) {
 		job = g_new0(struct job, 1);
@@ -192,7 +187,7 @@ void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data)
 		h->last = &job->next;
 		pthread_cond_signal(&h->changed);
 	}
-	un_mutex_unlock(&h->lock);
+	helper_unlock(h);
 	if (!ok) {
 		int device = un_transport_keep_device();
 
@@ -205,7 +200,7 @@ void un_helper_tick(struct un_helper *h, unsigned seconds, bool (*fn)(void *data
 {
 	struct tick *t;
 
-	un_mutex_lock(&h->lock);
+	helper_lock(h);
 	for (guint i = 0; i < h->ticks->len; i++) {
 		t = g_ptr_array_index(h->ticks, i);
 		if (t->fn == fn && t->data == data) {
@@ -221,18 +216,18 @@ void un_helper_tick(struct un_helper *h, unsigned seconds, bool (*fn)(void *data
 	g_ptr_array_add(h->ticks, t);
 	pthread_cond_signal(&h->changed);
 out:
-	un_mutex_unlock(&h->lock);
+	helper_unlock(h);
 }
 
 void un_helper_stop(struct un_helper *h)
 {
 	bool join;
 
-	un_mutex_lock(&h->lock);
+	helper_lock(h);
 	join = h->started && !h->stopping;
 	h->stopping = true;
 	pthread_cond_signal(&h->changed);
-	un_mutex_unlock(&h->lock);
+	helper_unlock(h);
 	if (join)
 		pthread_join(h->thread, NULL);
 }
@@ -242,6 +237,7 @@ void un_helper_free(struct un_helper *h)
 	if (!h)
 		return;
 	un_helper_stop(h);
+	helper_is_ours(h);
 	g_ptr_array_unref(h->ticks);
 	pthread_cond_destroy(&h->changed);
 	un_mutex_done(&h->lock);

@@ -25,6 +25,8 @@
 
 #define DEV_FUSE makedev(10, 229)
 
+UN_ROLE(mount_role);
+
 struct un_mount {
 	char *path;
 	int inherited; /* N of /dev/fd/N, or -1 */
@@ -36,8 +38,9 @@ struct un_mount {
 	int id; /* together with dev it tells the mount itself from others of the same superblock */
 	int fd; /* the session's device; -1: not mounted */
 	struct un_mutex lock;
-	bool unmounted;
+	bool unmounted UN_GUARDED_BY(mount_role);
 };
+UN_LOCKS(struct un_mount, lock, mount, mount_role);
 
 /* libfuse's messages: into here while it is set, else to the log. */
 static GString *captured;
@@ -245,11 +248,16 @@ static void append_option(GString *opts, const char *name, const char *value)
 }
 
 /* SELinux takes the quotes away, which protect commas from the kernel's own parser. */
-static void append_labels(GString *opts, const char *const labels[4])
+static void append_labels(GString *opts, const char *const labels[UN_LABELS])
 {
-	static const char *const names[] = { "context", "fscontext", "defcontext", "rootcontext" };
+	static const char *const names[UN_LABELS] = {
+		[UN_LABEL_CONTEXT] = "context",
+		[UN_LABEL_FS] = "fscontext",
+		[UN_LABEL_DEFAULT] = "defcontext",
+		[UN_LABEL_ROOT] = "rootcontext",
+	};
 
-	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+	for (int i = 0; i < UN_LABELS; i++) {
 		g_autofree char *quoted = labels[i] ? g_strdup_printf("\"%s\"", labels[i]) : NULL;
 
 		if (quoted)
@@ -485,10 +493,10 @@ void un_unmount(struct un_mount *m, struct un_transport *t, bool flush)
 
 	if (!m)
 		return;
-	un_mutex_lock(&m->lock);
+	mount_lock(m);
 	first = m->fd >= 0 && !m->unmounted;
 	m->unmounted = true;
-	un_mutex_unlock(&m->lock);
+	mount_unlock(m);
 	if (!first)
 		return;
 

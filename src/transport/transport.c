@@ -5,8 +5,7 @@
  *   read() -> raw fields -> TMPFILE, STATX: config ops        -> un_raw_reply() --\
  *                        \-> the rest: fuse_session_process_buf() -> reply_writev() -> device
  *
- * (1) The kernel keeps a request with the device (the clone) that read it; an answer written to
- *     another one is lost and the caller hangs. So the device is a property of the thread.
+ * (1) The kernel keeps a request with the device (the clone) that read it: device.c.
  * (2) libfuse edits a request in place: what it drops is read before it sees the request.
  * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. No
  *     handler can be interrupted, and none has to be.
@@ -14,12 +13,14 @@
  */
 #include "transport_i.h"
 
+#include "device_i.h"
+#include "helper_i.h"
+#include "turns_i.h"
+
 #include "transport/process.h"
-#include "transport/turns.h"
 #include "transport/wire.h"
 #include "util/err.h"
 #include "util/fd.h"
-#include "util/lock.h"
 #include "util/log.h"
 
 #include <fcntl.h>
@@ -28,10 +29,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/uio.h>
 
-#define DEV_IOC_CLONE _IOR(229, 0, uint32_t)
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
 #define MIN_BUFFER (128 * 1024u)
@@ -67,7 +65,6 @@ struct un_raw_req {
 };
 
 static __thread struct {
-	int device_plus_1; /* 0: none */
 	struct un_raw raw;
 	/* INIT in hand */
 	struct un_transport *init;
@@ -79,48 +76,7 @@ const struct un_raw *un_transport_raw(void)
 	return &self.raw;
 }
 
-int un_transport_keep_device(void)
-{
-	return self.device_plus_1 - 1;
-}
-
-void un_transport_use_device(int device)
-{
-	self.device_plus_1 = device + 1;
-}
-
 /* Answering. */
-
-static void debug_reply(const struct iovec *iov, ssize_t r)
-{
-	const struct un_wire_out *out = iov[0].iov_base;
-	const char *lost = r < 0 ? strerrordesc_np(errno) : NULL;
-
-	if (!un_log_debugging())
-		return;
-	if (out->unique == 0)
-		un_log(LOG_DEBUG, "notify %d%s%s", out->error, lost ? ": " : "", lost ? lost : "");
-	else
-		un_log(LOG_DEBUG, "  %" PRIu64 " -> %s, %u bytes%s%s", out->unique,
-		       out->error ? strerrordesc_np(-out->error) : "ok", out->len,
-		       lost ? "; not delivered: " : "", lost ? lost : "");
-}
-
-/* With errno as writev(2): libfuse takes ENOENT (nobody waits any more) in silence, and so do we. */
-static ssize_t device_writev(int fd, const struct iovec *iov, int count)
-{
-	ssize_t r;
-	int saved;
-
-	do
-		r = writev(fd, iov, count);
-	while (r < 0 && errno == EINTR);
-
-	saved = errno;
-	debug_reply(iov, r);
-	errno = saved;
-	return r;
-}
 
 static void complete_init(struct un_transport *t, const struct un_wire_out *out, void *body,
 			  size_t size)
@@ -143,12 +99,13 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
 {
 	const struct un_wire_out *out = iov[0].iov_base;
 	const bool init = self.init && out->unique == self.raw.unique;
+	int device = un_transport_keep_device();
 	ssize_t r;
 
 	if (init)
 		complete_init(self.init, out, count > 1 ? iov[1].iov_base : NULL,
 			      count > 1 ? iov[1].iov_len : 0);
-	r = device_writev(self.device_plus_1 ? self.device_plus_1 - 1 : fd, iov, count);
+	r = un_device_writev(device >= 0 ? device : fd, iov, count);
 	if (init && r < 0)
 		self.init->init_error = -errno;
 	return r;
@@ -174,7 +131,7 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 		{ (void *)(uintptr_t)payload, size },
 	};
 
-	if (device_writev(req->device, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
+	if (un_device_writev(req->device, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
 	    errno != ENODEV)
 		un_log(LOG_ERR, "an answer cannot be written: %s", strerrordesc_np(errno));
 	g_free(req);
@@ -341,21 +298,6 @@ static void *worker_main(void *arg)
 
 /* Setting up. */
 
-/* Our own view of the connection, or -errno. */
-static int clone_device(int session_fd)
-{
-	g_autofree char *self_fd = g_strdup_printf("/proc/self/fd/%d", session_fd);
-	uint32_t arg = (uint32_t)session_fd;
-	un_autofd int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-
-	/* An inherited descriptor may come from another file than /dev/fuse. */
-	if (fd < 0)
-		fd = open(self_fd, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, DEV_IOC_CLONE, &arg) < 0)
-		return -errno;
-	return un_take_fd(&fd);
-}
-
 static struct worker *worker_new(struct un_transport *t)
 {
 	struct worker *w = NULL;
@@ -437,7 +379,7 @@ static void open_clones(struct un_transport *t)
 {
 	/* The first worker has the session's own descriptor. */
 	for (unsigned i = 1; t->config.clone_fd && i < t->n_workers; i++) {
-		int fd = clone_device(t->fd);
+		int fd = un_device_clone(t->fd);
 
 		if (fd < 0) {
 			un_log(LOG_INFO,

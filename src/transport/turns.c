@@ -7,7 +7,7 @@
  * without work) it goes and listens, and the next parked one is the sentinel. An idle mount has all
  * workers waiting in the kernel, and no timer.
  */
-#include "transport/turns.h"
+#include "turns_i.h"
 
 #include "util/err.h"
 #include "util/fd.h"
@@ -48,18 +48,21 @@ enum {
 	PARKED,  /* until called */
 };
 
+UN_ROLE(turns_role);
+
 struct un_turns {
 	uint64_t spin_ns;
 	unsigned n;
 	struct un_turn **all; /* n; NULL: not joined yet */
 	struct un_mutex lock; /* what follows, and who parks */
 	pthread_cond_t called;
-	unsigned calls; /* that no parked worker has heard yet */
-	struct un_turn *sentinel;
+	unsigned calls UN_GUARDED_BY(turns_role); /* that no parked worker has heard yet */
+	struct un_turn *sentinel UN_GUARDED_BY(turns_role);
 	atomic_bool stopping;
 	atomic_uint parked, waiting;
 	_Atomic uint64_t crowded_until; /* ns: there is work for two */
 };
+UN_LOCKS(struct un_turns, lock, turns, turns_role);
 
 static uint64_t now_ns(void)
 {
@@ -129,26 +132,26 @@ int un_turns_join(struct un_turns *t, struct un_turn *me, int device)
 		return r;
 	*me = (struct un_turn){ .epoll = un_take_fd(&epoll), .kick = un_take_fd(&kick) };
 	set_state(me, LISTENS);
-	un_mutex_lock(&t->lock);
+	turns_lock(t);
 	for (unsigned i = 0; i < t->n; i++)
 		if (!t->all[i]) {
 			t->all[i] = me;
 			break;
 		}
-	un_mutex_unlock(&t->lock);
+	turns_unlock(t);
 	return 0;
 }
 
 void un_turns_leave(struct un_turns *t, struct un_turn *me)
 {
-	un_mutex_lock(&t->lock);
+	turns_lock(t);
 	for (unsigned i = 0; i < t->n; i++)
 		if (t->all[i] == me)
 			t->all[i] = NULL;
 	/* Who is parked may have relied on this one. */
 	t->calls = atomic_load(&t->parked);
 	pthread_cond_broadcast(&t->called);
-	un_mutex_unlock(&t->lock);
+	turns_unlock(t);
 	un_close(me->epoll);
 	un_close(me->kick);
 }
@@ -162,13 +165,13 @@ static void kick(const struct un_turn *other)
 
 void un_turns_stop(struct un_turns *t)
 {
-	un_mutex_lock(&t->lock);
+	turns_lock(t);
 	atomic_store(&t->stopping, true);
 	pthread_cond_broadcast(&t->called);
 	for (unsigned i = 0; i < t->n; i++)
 		if (t->all[i])
 			kick(t->all[i]);
-	un_mutex_unlock(&t->lock);
+	turns_unlock(t);
 }
 
 /* One more listener, if one is parked. */
@@ -176,24 +179,24 @@ static void call(struct un_turns *t)
 {
 	if (atomic_load_explicit(&t->parked, memory_order_relaxed) == 0)
 		return;
-	un_mutex_lock(&t->lock);
+	turns_lock(t);
 	if (t->calls < atomic_load(&t->parked)) {
 		t->calls++;
 		pthread_cond_signal(&t->called);
 	}
-	un_mutex_unlock(&t->lock);
+	turns_unlock(t);
 }
 
 /* One who waits is woken for each request, in vain while this one is faster: let it park. */
 static void send_away(struct un_turns *t)
 {
-	un_mutex_lock(&t->lock);
+	turns_lock(t);
 	for (unsigned i = 0; i < t->n; i++)
 		if (t->all[i] && state_of(t->all[i]) == WAITS) {
 			kick(t->all[i]);
 			break;
 		}
-	un_mutex_unlock(&t->lock);
+	turns_unlock(t);
 }
 
 /* ---- parking ---------------------------------------------------------------------------------------- */
@@ -235,7 +238,7 @@ static bool park(struct un_turns *t, struct un_turn *me)
 {
 	bool enough, parked;
 
-	un_mutex_lock(&t->lock);
+	turns_lock(t);
 	parked = enough = !t->stopping && others_get_on_locked(t, me);
 	if (parked) {
 		set_state(me, PARKED);
@@ -247,7 +250,7 @@ static bool park(struct un_turns *t, struct un_turn *me)
 		if (t->sentinel == me)
 			enough = watch_locked(t, me);
 		else
-			pthread_cond_wait(&t->called, &t->lock.m);
+			un_cond_wait(&t->called, &t->lock);
 	}
 	if (parked) {
 		atomic_fetch_sub(&t->parked, 1);
@@ -260,7 +263,7 @@ static bool park(struct un_turns *t, struct un_turn *me)
 		if (atomic_load(&t->parked) > 0)
 			pthread_cond_broadcast(&t->called);
 	}
-	un_mutex_unlock(&t->lock);
+	turns_unlock(t);
 	return parked;
 }
 

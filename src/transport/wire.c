@@ -47,7 +47,8 @@ const char *un_wire_opcode_name(uint32_t opcode)
 	return opcode < G_N_ELEMENTS(names) ? names[opcode] : NULL;
 }
 
-bool un_wire_parse_header(const void *buf, size_t size, struct un_wire_in *ret)
+/* False: not a request (too short, or its length is not @size). */
+static bool parse_header(const void *buf, size_t size, struct un_wire_in *ret)
 {
 	struct un_wire_in in;
 
@@ -78,7 +79,7 @@ bool un_wire_parse_raw(const void *buf, size_t size, bool setxattr_ext, struct u
 {
 	struct un_wire_in in;
 
-	if (!un_wire_parse_header(buf, size, &in))
+	if (!parse_header(buf, size, &in))
 		return false;
 
 	*ret = (struct un_raw){

@@ -70,9 +70,7 @@ off_t un_lseek(struct un_fs *fs, struct un_inode *inode, off_t off, int whence)
 
 	if (r < 0)
 		return r;
-	at = lseek(f->fd, off, whence);
-	if (at < 0)
-		at = -errno;
+	at = f->layer->ops->seek(f->layer, f->fd, off, whence);
 	un_fdcache_put(fs->fds, f);
 	return at;
 }

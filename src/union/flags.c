@@ -15,37 +15,35 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <sys/ioctl.h>
 
 #define PROT_FLAGS ((unsigned)(FS_IMMUTABLE_FL | FS_APPEND_FL))
 #define PROT_XFLAGS ((unsigned)(FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND))
 
 /* A descriptor on which the ioctls work: a real one, not O_PATH. */
-static int open_real(struct un_fs *fs, struct un_inode *inode)
+static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_layer **ret_layer)
 {
 	struct un_at at;
-	int r;
+	int r, fd = -1;
 
 	if (inode->type != DT_REG && inode->type != DT_DIR)
 		return -ENOTTY;
 	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		r = un_open_retry(fs, at.layer, at.dirfd, at.name,
-				  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+		fd = un_open_retry(fs, &at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+		*ret_layer = at.layer;
 		un_at_done(fs, &at);
 	}
 	un_inode_unlock(inode);
-	return r;
+	return r < 0 ? r : fd;
 }
 
 static int real_ioctl(struct un_fs *fs, struct un_inode *inode, unsigned long cmd, void *arg)
 {
-	un_autofd int fd = open_real(fs, inode);
+	struct un_layer *l;
+	un_autofd int fd = open_real(fs, inode, &l);
 
-	if (fd < 0)
-		return fd;
-	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
+	return fd < 0 ? fd : l->ops->ioctl(l, fd, cmd, arg);
 }
 
 static unsigned shown_prot(int p)

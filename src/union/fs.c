@@ -68,11 +68,11 @@ static unsigned fd_budget(const struct un_layers *ls, unsigned others, char **re
  */
 static void ensure_uuid(struct un_fs *fs, bool any)
 {
-	enum un_dialect d = fs->layers->dialect;
 	unsigned marks;
 	uint8_t uuid[16];
 
-	if (!fs->upper->caps.xattr || un_marks_scan(fs->upper, d, fs->upper->root, "", &marks) < 0)
+	if (!fs->upper->caps.xattr ||
+	    un_marks_scan(UN_AT(fs->upper, fs->upper->root, ""), &marks) < 0)
 		return;
 	if (marks & (UN_HAS(UN_MARK_UUID) | (any ? 0 : UN_HAS(UN_MARK_IMPURE))))
 		return;
@@ -80,7 +80,8 @@ static void ensure_uuid(struct un_fs *fs, bool any)
 		return;
 	uuid[6] = (uuid[6] & 0x0f) | 0x40;
 	uuid[8] = (uuid[8] & 0x3f) | 0x80;
-	un_ignore(un_mark_set(fs->upper, d, fs->upper->root, "", UN_MARK_UUID, uuid, sizeof(uuid)));
+	un_ignore(un_mark_set(UN_AT(fs->upper, fs->upper->root, ""), UN_MARK_UUID, uuid,
+			      sizeof(uuid)));
 }
 
 /* A layer's root: opaque marks have no effect on it, xattr whiteouts and tar's opaque name do. */
@@ -93,9 +94,9 @@ static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **re
 	int r = l->ops->stat(l, l->root, "", &st);
 
 	if (r == 0)
-		r = un_marks_scan(l, fs->layers->dialect, l->root, "", &marks);
+		r = un_marks_scan(UN_AT(l, l->root, ""), &marks);
 	if (r == 0)
-		r = un_merge_tar_opaque(&w, fs->layers->dialect);
+		r = un_merge_tar_opaque(&w);
 	if (r < 0)
 		return r;
 	*ret_opaque = r > 0;
@@ -106,12 +107,10 @@ static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **re
 	rd->fd->users = 1;
 	if (l->index == 0) {
 		rd->impure = marks & UN_HAS(UN_MARK_IMPURE);
-		rd->opaque = un_marks_opaque(l, fs->layers->dialect, l->root, "", marks,
-					     &rd->xwhiteouts) > 0;
+		rd->opaque = un_marks_opaque(UN_AT(l, l->root, ""), marks, &rd->xwhiteouts) > 0;
 		rd->xwhiteouts = false;
 	} else {
-		un_ignore(un_marks_opaque(l, fs->layers->dialect, l->root, "", marks,
-					  &rd->xwhiteouts));
+		un_ignore(un_marks_opaque(UN_AT(l, l->root, ""), marks, &rd->xwhiteouts));
 	}
 	*ret = rd;
 	return 0;
@@ -237,7 +236,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_ino_init(fs);
 	if (fs->upper) {
 		fs->stage_prefix = g_strdup_printf("#%s", ls->stage_id);
-		fs->whiteouts = un_whiteout_pool_new(fs->upper, ls->dialect, fs->work,
+		fs->whiteouts = un_whiteout_pool_new(fs->upper, fs->work,
 						     ls->index >= 0 ? ls->index : fs->work,
 						     fs->stage_prefix);
 		if (config->new_uuid)
@@ -344,8 +343,10 @@ int un_statfs(struct un_fs *fs, struct statvfs *ret)
 {
 	struct un_layer *l = fs->upper ? fs->upper : &fs->layers->v[1];
 
-	if (fstatvfs(l->root, ret) < 0)
-		return -errno;
+	int r = l->ops->statfs(l, ret);
+
+	if (r < 0)
+		return r;
 	ret->f_namemax = NAME_MAX;
 	if (fs->read_only)
 		ret->f_flag |= ST_RDONLY;

@@ -219,10 +219,10 @@ static int clear_target(struct renaming *v) UN_NS_WRITE
 	if (r == 0)
 		r = un_getattr(v->fs, to, &st);
 	if (r == 0)
-		r = un_own_as(v->fs, u, v->to.fd->fd, v->to.name, &st, v->fs->work, staged);
+		r = un_own_as(v->fs, UN_AT(u, v->to.fd->fd, v->to.name), &st, v->fs->work, staged);
 	if (r == 0)
-		r = un_stage_copy_xattrs(v->fs, u, v->to.fd->fd, v->to.name, v->fs->work, staged,
-					 true);
+		r = un_stage_copy_xattrs(v->fs, UN_AT(u, v->to.fd->fd, v->to.name), v->fs->work,
+					 staged, true);
 	if (r == 0)
 		r = u->ops->chmod(u, v->fs->work, staged, st.stx_mode & 07777);
 	if (r == 0)

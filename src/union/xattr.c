@@ -21,14 +21,14 @@
 #include <sys/xattr.h>
 
 /* Names the user would see in a layer's list, copied to @out; returns the length. */
-static size_t visible(enum un_dialect dialect, const char *list, size_t len, bool trusted,
+static size_t visible(const struct un_layer *l, const char *list, size_t len, bool trusted,
 		      char *out)
 {
 	size_t n = 0;
 
 	for (const char *p = list; p < list + len; p += strlen(p) + 1) {
 		char buf[XATTR_NAME_MAX + 1];
-		const char *name = un_xattr_from_layer(dialect, p, buf);
+		const char *name = un_xattr_from_layer(l, p, buf);
 
 		if (!name || (!trusted && g_str_has_prefix(name, "trusted.")))
 			continue;
@@ -62,15 +62,15 @@ static ssize_t list_locked(struct un_fs *fs, struct un_inode *inode, const struc
 	if (r < 0)
 		return r;
 	list = NULL;
-	n = at.hollow ? 0 : un_xattr_list(at.layer, at.dirfd, at.name, &list);
+	n = at.hollow ? 0 : un_xattr_list(&at, &list);
 	un_at_done(fs, &at);
 	if (n < 0)
 		return n;
 	*ret = g_malloc((size_t)n + 1);
-	all = visible(fs->layers->dialect, list, (size_t)n, true, *ret);
+	all = visible(at.layer, list, (size_t)n, true, *ret);
 	inode->xattrs = all ? UN_XATTR_SOME : UN_XATTR_NONE;
 	if (cred && has_trusted(*ret, all) && !un_is_root(cred))
-		all = visible(fs->layers->dialect, list, (size_t)n, false, *ret);
+		all = visible(at.layer, list, (size_t)n, false, *ret);
 	free(list);
 	return (ssize_t)all;
 }
@@ -105,14 +105,12 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 		return -EOPNOTSUPP;
 	if (inode->xattrs == UN_XATTR_NONE && in_known_namespace(name))
 		return -ENODATA;
-	n = un_xattr_to_layer(fs->layers->dialect, name, real);
-	if (n < 0)
-		return -ENODATA;
 	n = un_at_locked(fs, inode, &at);
 	if (n < 0)
 		return n;
-	n = at.hollow ? -ENODATA
-		      : at.layer->ops->getxattr(at.layer, at.dirfd, at.name, real, buf, size);
+	n = at.hollow || un_xattr_to_layer(at.layer, name, real) < 0
+		    ? -ENODATA
+		    : at.layer->ops->getxattr(at.layer, at.dirfd, at.name, real, buf, size);
 	un_at_done(fs, &at);
 	return n;
 }
@@ -183,7 +181,7 @@ int un_setxattr(struct un_fs *fs, struct un_inode *inode, const char *name, cons
 {
 	char real[XATTR_NAME_MAX + 1];
 	struct un_at at;
-	int r = un_xattr_to_layer(fs->layers->dialect, name, real);
+	int r = un_xattr_to_layer(&fs->layers->v[0], name, real);
 
 	if (r == 0 && fs->owners && un_layer_owner_hides(fs->owners, real))
 		r = -EPERM;
@@ -223,7 +221,7 @@ int un_removexattr(struct un_fs *fs, struct un_inode *inode, const char *name)
 		return 0;
 	if (n < 0)
 		return (int)n;
-	r = un_xattr_to_layer(fs->layers->dialect, name, real);
+	r = un_xattr_to_layer(&fs->layers->v[0], name, real);
 	if (r == 0)
 		r = prepare(fs, inode);
 	if (r < 0)

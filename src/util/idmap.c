@@ -69,11 +69,6 @@ void un_idmap_done(struct un_idmap *map)
 	*map = (struct un_idmap){ 0 };
 }
 
-struct un_idmap un_idmap_copy(const struct un_idmap *map)
-{
-	return (struct un_idmap){ .n = map->n, .v = g_memdup2(map->v, map->n * sizeof(*map->v)) };
-}
-
 bool un_idmap_show(const struct un_idmap *map, uint32_t id, uint32_t *ret)
 {
 	*ret = id;

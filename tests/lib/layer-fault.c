@@ -120,6 +120,18 @@ FAULT(ssize_t, copy_range, true,
       (inner(l), from, from_off, fd, off, size))
 FAULT(int, fallocate, true, (struct un_layer * l, int fd, int mode, off_t off, off_t len),
       (inner(l), fd, mode, off, len))
+FAULT(off_t, seek, false, (struct un_layer * l, int fd, off_t off, int whence),
+      (inner(l), fd, off, whence))
+FAULT(int, statfs, false, (struct un_layer * l, struct statvfs *ret), (inner(l), ret))
+FAULT(int, xflags, false, (struct un_layer * l, int dirfd, const char *name, uint64_t *ret),
+      (inner(l), dirfd, name, ret))
+FAULT(int, handle, false,
+      (struct un_layer * l, int dirfd, const char *name, struct file_handle *ret),
+      (inner(l), dirfd, name, ret))
+FAULT(int, open_handle, false, (struct un_layer * l, struct file_handle *handle),
+      (inner(l), handle))
+FAULT(int, ioctl, un_layer_ioctl_changes(cmd),
+      (struct un_layer * l, int fd, unsigned long cmd, void *arg), (inner(l), fd, cmd, arg))
 FAULT(int, fsync, true, (struct un_layer * l, int fd, bool data_only), (inner(l), fd, data_only))
 FAULT(int, wb_error, false, (struct un_layer * l, int fd), (inner(l), fd))
 
@@ -132,6 +144,12 @@ static const struct un_layer_ops fault_ops = {
 	.listxattr = fault_listxattr,
 	.getdents = fault_getdents,
 	.pread = fault_pread,
+	.seek = fault_seek,
+	.statfs = fault_statfs,
+	.xflags = fault_xflags,
+	.handle = fault_handle,
+	.open_handle = fault_open_handle,
+	.ioctl = fault_ioctl,
 	.setxattr = fault_setxattr,
 	.removexattr = fault_removexattr,
 	.mkdir = fault_mkdir,

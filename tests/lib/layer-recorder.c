@@ -107,6 +107,18 @@ RECORD(ssize_t, copy_range, "", "", 0,
        (inner(l), from, from_off, fd, off, size))
 RECORD(int, fallocate, "", "", 0, (struct un_layer * l, int fd, int mode, off_t off, off_t len),
        (inner(l), fd, mode, off, len))
+RECORD(off_t, seek, "", "", 0, (struct un_layer * l, int fd, off_t off, int whence),
+       (inner(l), fd, off, whence))
+RECORD(int, statfs, "", "", 0, (struct un_layer * l, struct statvfs *ret), (inner(l), ret))
+RECORD(int, xflags, name, "", 0, (struct un_layer * l, int dirfd, const char *name, uint64_t *ret),
+       (inner(l), dirfd, name, ret))
+RECORD(int, handle, name, "", 0,
+       (struct un_layer * l, int dirfd, const char *name, struct file_handle *ret),
+       (inner(l), dirfd, name, ret))
+RECORD(int, open_handle, "", "", 0, (struct un_layer * l, struct file_handle *handle),
+       (inner(l), handle))
+RECORD(int, ioctl, "", "", (unsigned)cmd,
+       (struct un_layer * l, int fd, unsigned long cmd, void *arg), (inner(l), fd, cmd, arg))
 RECORD(int, fsync, "", "", 0, (struct un_layer * l, int fd, bool data_only),
        (inner(l), fd, data_only))
 
@@ -124,6 +136,12 @@ static const struct un_layer_ops recorder_ops = {
 	.listxattr = rec_listxattr,
 	.getdents = rec_getdents,
 	.pread = rec_pread,
+	.seek = rec_seek,
+	.statfs = rec_statfs,
+	.xflags = rec_xflags,
+	.handle = rec_handle,
+	.open_handle = rec_open_handle,
+	.ioctl = rec_ioctl,
 	.setxattr = rec_setxattr,
 	.removexattr = rec_removexattr,
 	.mkdir = rec_mkdir,

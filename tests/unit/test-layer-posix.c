@@ -7,16 +7,20 @@
 
 #include <cmocka.h>
 
-/* Included for `have`. */
-#include "../../src/layer/layer-posix.c"
-
+#include <fcntl.h>
 #include <ftw.h>
 #include <glib.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/xattr.h>
+#include <unistd.h>
 
 #include "../lib/layer-fault.h"
+#include "../lib/layer-recorder.h"
+#include "layer/layer-posix_i.h"
+#include "layer/owner.h"
+#include "util/fd.h"
 #include "util/log.h"
 
 struct fixture {
@@ -39,14 +43,14 @@ static int setup(void **state)
 
 static int setup_new(void **state)
 {
-	have_init();
+	un_posix_have();
 	return setup(state);
 }
 
 static int setup_old(void **state)
 {
-	have_init();
-	memset(&have, 0, sizeof(have));
+	un_posix_have();
+	memset(&un_posix_found, 0, sizeof(un_posix_found));
 	return setup(state);
 }
 
@@ -516,6 +520,39 @@ static void is_in_a_directory(void **state)
 	assert_int_equal(OP(f, has, root, "l", "x"), -ENOTDIR);
 }
 
+/* A call that a decorator does not know would be made by nobody. */
+static void tables_are_complete(void **state)
+{
+	static const struct un_owners owners = { .squash_uid = true };
+	struct fixture *f = *state;
+	struct un_layer l = f->l;
+	struct recorder rec = { 0 };
+	struct un_fault fault = { 0 };
+
+	for (int i = 0; i < 5; i++) {
+		void *const *op = (void *const *)l.ops;
+
+		for (size_t k = 0; k < sizeof(*l.ops) / sizeof(*op); k++)
+			if (!op[k])
+				fail_msg("decorator %d: no call %zu", i, k);
+		if (i == 0)
+			un_layer_trace(&l);
+		else if (i == 1)
+			assert_int_equal(un_layer_owner(&l, &owners, false), 0);
+		else if (i == 2)
+			un_layer_fault(&l, &fault);
+		else if (i == 3)
+			un_layer_record(&l, &rec, &fault);
+	}
+	un_layer_unrecord(&l, &rec);
+	while (l.ops_data) {
+		struct un_layer *inner = l.ops_data;
+
+		l.ops_data = inner->ops_data;
+		g_free(inner);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -524,6 +561,7 @@ int main(void)
 		TRACED(changes_by_name_and_descriptor),
 		TRACED(data_is_copied),
 		TRACED(names_come_and_go),
+		{ "tables_are_complete", tables_are_complete, setup_new, teardown, NULL },
 		{ "decorators_stack", decorators_stack, setup_new, teardown, NULL },
 		EACH(open_takes_what_fuse_hands_it),
 		EACH(empty_name_reopens),

@@ -20,7 +20,6 @@ struct fixture {
 	struct stack s;
 	struct un_layers *ls;
 	struct un_layer *u;
-	enum un_dialect d;
 };
 
 static int setup(void **state)
@@ -30,7 +29,6 @@ static int setup(void **state)
 	stack_init(&f->s, "u f = text\nu d/\nu l -> f");
 	f->ls = stack_layers(&f->s);
 	f->u = &f->ls->v[0];
-	f->d = f->ls->dialect;
 	*state = f;
 	return 0;
 }
@@ -45,37 +43,39 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define AT(f, name) (f)->u, (f)->d, (f)->u->root, name
+#define AT(f, name) UN_AT((f)->u, (f)->u->root, name)
+
+/* Layers with marks of either dialect. */
+static const struct un_layer trusted = { .dialect = UN_DIALECT_TRUSTED };
+static const struct un_layer user = { .dialect = UN_DIALECT_USER };
 
 static void names(void **state)
 {
-	assert_string_equal(un_mark_name(UN_DIALECT_TRUSTED, UN_MARK_OPAQUE),
-			    "trusted.overlay.opaque");
-	assert_string_equal(un_mark_name(UN_DIALECT_USER, UN_MARK_ORIGIN), "user.overlay.origin");
-	assert_string_equal(un_mark_name(UN_DIALECT_TRUSTED, UN_MARK_LEGACY_OPAQUE),
+	assert_string_equal(un_mark_name(&trusted, UN_MARK_OPAQUE), "trusted.overlay.opaque");
+	assert_string_equal(un_mark_name(&user, UN_MARK_ORIGIN), "user.overlay.origin");
+	assert_string_equal(un_mark_name(&trusted, UN_MARK_LEGACY_OPAQUE),
 			    "user.fuseoverlayfs.opaque");
 	for (int m = 0; m < UN_N_MARKS; m++)
-		assert_non_null(un_mark_name(UN_DIALECT_USER, m));
+		assert_non_null(un_mark_name(&user, m));
 }
 
 static void users_names(void **state)
 {
 	static const struct {
-		enum un_dialect d;
+		const struct un_layer *d;
 		const char *user, *layer;
 	} table[] = {
-		{ UN_DIALECT_TRUSTED, "user.x", "user.x" },
-		{ UN_DIALECT_TRUSTED, "trusted.x", "trusted.x" },
-		{ UN_DIALECT_TRUSTED, "trusted.overlay.opaque", "trusted.overlay.overlay.opaque" },
-		{ UN_DIALECT_TRUSTED, "trusted.overlay.overlay.opaque",
+		{ &trusted, "user.x", "user.x" },
+		{ &trusted, "trusted.x", "trusted.x" },
+		{ &trusted, "trusted.overlay.opaque", "trusted.overlay.overlay.opaque" },
+		{ &trusted, "trusted.overlay.overlay.opaque",
 		  "trusted.overlay.overlay.overlay.opaque" },
-		{ UN_DIALECT_TRUSTED, "trusted.overlayX", "trusted.overlayX" },
-		{ UN_DIALECT_TRUSTED, "user.overlay.opaque", "user.overlay.opaque" },
-		{ UN_DIALECT_USER, "trusted.overlay.opaque", "trusted.overlay.opaque" },
-		{ UN_DIALECT_USER, "user.overlay.x", "user.overlay.overlay.x" },
-		{ UN_DIALECT_USER, "user.fuseoverlayfs.opaque",
-		  "user.fuseoverlayfs.overlay.opaque" },
-		{ UN_DIALECT_TRUSTED, "system.posix_acl_access", "system.posix_acl_access" },
+		{ &trusted, "trusted.overlayX", "trusted.overlayX" },
+		{ &trusted, "user.overlay.opaque", "user.overlay.opaque" },
+		{ &user, "trusted.overlay.opaque", "trusted.overlay.opaque" },
+		{ &user, "user.overlay.x", "user.overlay.overlay.x" },
+		{ &user, "user.fuseoverlayfs.opaque", "user.fuseoverlayfs.overlay.opaque" },
+		{ &trusted, "system.posix_acl_access", "system.posix_acl_access" },
 	};
 	char buf[XATTR_NAME_MAX + 1];
 
@@ -85,11 +85,11 @@ static void users_names(void **state)
 		assert_string_equal(un_xattr_from_layer(table[i].d, table[i].layer, buf),
 				    table[i].user);
 	}
-	assert_null(un_xattr_from_layer(UN_DIALECT_TRUSTED, "trusted.overlay.opaque", buf));
-	assert_null(un_xattr_from_layer(UN_DIALECT_TRUSTED, "trusted.overlay.anything", buf));
-	assert_null(un_xattr_from_layer(UN_DIALECT_USER, "user.fuseoverlayfs.origin", buf));
+	assert_null(un_xattr_from_layer(&trusted, "trusted.overlay.opaque", buf));
+	assert_null(un_xattr_from_layer(&trusted, "trusted.overlay.anything", buf));
+	assert_null(un_xattr_from_layer(&user, "user.fuseoverlayfs.origin", buf));
 	/* "overlay" without more is no nesting. */
-	assert_null(un_xattr_from_layer(UN_DIALECT_USER, "user.overlay.overlay", buf));
+	assert_null(un_xattr_from_layer(&user, "user.overlay.overlay", buf));
 }
 
 static void longest_names(void **state)
@@ -99,17 +99,17 @@ static void longest_names(void **state)
 	memset(name, 'x', sizeof(name));
 	memcpy(name, "user.", 5);
 	name[XATTR_NAME_MAX] = '\0';
-	assert_int_equal(un_xattr_to_layer(UN_DIALECT_TRUSTED, name, buf), 0);
+	assert_int_equal(un_xattr_to_layer(&trusted, name, buf), 0);
 	assert_string_equal(name, buf);
 	memcpy(name, "user.overlay.", 13);
-	assert_int_equal(un_xattr_to_layer(UN_DIALECT_USER, name, buf), -EOPNOTSUPP);
-	assert_int_equal(un_xattr_to_layer(UN_DIALECT_TRUSTED, name, buf), 0);
+	assert_int_equal(un_xattr_to_layer(&user, name, buf), -EOPNOTSUPP);
+	assert_int_equal(un_xattr_to_layer(&trusted, name, buf), 0);
 	name[XATTR_NAME_MAX - 8] = '\0';
-	assert_int_equal(un_xattr_to_layer(UN_DIALECT_USER, name, buf), 0);
+	assert_int_equal(un_xattr_to_layer(&user, name, buf), 0);
 	assert_int_equal(strlen(buf), XATTR_NAME_MAX);
 	name[XATTR_NAME_MAX - 8] = 'x';
 	name[XATTR_NAME_MAX - 7] = '\0';
-	assert_int_equal(un_xattr_to_layer(UN_DIALECT_USER, name, buf), -EOPNOTSUPP);
+	assert_int_equal(un_xattr_to_layer(&user, name, buf), -EOPNOTSUPP);
 }
 
 static void set_get_clear(void **state)
@@ -150,7 +150,7 @@ static void many_names(void **state)
 	char *list;
 	ssize_t n;
 
-	assert_int_equal(un_xattr_list(f->u, f->u->root, "d", &list), 0);
+	assert_int_equal(un_xattr_list(UN_AT(f->u, f->u->root, "d"), &list), 0);
 	assert_null(list);
 	for (int i = 0; i < 30; i++) {
 		char name[100];
@@ -161,14 +161,14 @@ static void many_names(void **state)
 		len += strlen(name) + 1;
 	}
 	assert_int_equal(un_mark_set(AT(f, "d"), UN_MARK_IMPURE, "y", 1), 0);
-	len += strlen(un_mark_name(f->d, UN_MARK_IMPURE)) + 1;
+	len += strlen(un_mark_name(f->u, UN_MARK_IMPURE)) + 1;
 	assert_int_equal(un_marks_scan(AT(f, "d"), &marks), 0);
 	assert_int_equal(marks, UN_HAS_ANY | UN_HAS(UN_MARK_IMPURE));
-	n = un_xattr_list(f->u, f->u->root, "d", &list);
+	n = un_xattr_list(UN_AT(f->u, f->u->root, "d"), &list);
 	assert_int_equal(n, len);
 	assert_int_equal(list[n - 1], '\0');
 	free(list);
-	assert_int_equal(un_xattr_list(f->u, f->u->root, "none", &list), -ENOENT);
+	assert_int_equal(un_xattr_list(UN_AT(f->u, f->u->root, "none"), &list), -ENOENT);
 }
 
 static void opaque(void **state)
@@ -229,7 +229,7 @@ static void failures(void **state)
 	with_fault(f, &fault, EIO);
 	assert_int_equal(un_mark_clear(AT(f, "f"), UN_MARK_ORIGIN), -EIO);
 	with_fault(f, &fault, EIO);
-	assert_int_equal(un_xattr_list(f->u, f->u->root, "f", &list), -EIO);
+	assert_int_equal(un_xattr_list(UN_AT(f->u, f->u->root, "f"), &list), -EIO);
 	with_fault(f, &fault, EIO);
 	assert_int_equal(un_marks_opaque(AT(f, "f"), UN_HAS(UN_MARK_OPAQUE), &x), -EIO);
 	/* A file system without xattrs has none. */
@@ -241,7 +241,7 @@ static void failures(void **state)
 	with_fault(f, &fault, ENOTSUP);
 	assert_int_equal(un_mark_clear(AT(f, "f"), UN_MARK_ORIGIN), 0);
 	with_fault(f, &fault, ENOTSUP);
-	assert_int_equal(un_xattr_list(f->u, f->u->root, "f", &list), 0);
+	assert_int_equal(un_xattr_list(UN_AT(f->u, f->u->root, "f"), &list), 0);
 	assert_null(list);
 	with_fault(f, &fault, ENOTSUP);
 	assert_int_equal(un_mark_set(AT(f, "f"), UN_MARK_ORIGIN, v, sizeof(v)), -ENOTSUP);
@@ -249,7 +249,7 @@ static void failures(void **state)
 	with_fault(f, &fault, ERANGE);
 	assert_int_equal(un_marks_scan(AT(f, "f"), &marks), 0);
 	with_fault(f, &fault, ERANGE);
-	assert_int_equal(un_xattr_list(f->u, f->u->root, "f", &list), 0);
+	assert_int_equal(un_xattr_list(UN_AT(f->u, f->u->root, "f"), &list), 0);
 	un_layer_unfault(f->u);
 }
 

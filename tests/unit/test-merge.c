@@ -55,7 +55,6 @@ static struct fixture *start(const char *text)
 	f->ls = stack_layers(&f->s);
 	f->upper = true;
 	f->d = (struct un_merge_dir){
-		.dialect = f->ls->dialect,
 		.n = f->ls->n + 1,
 		.lowest = f->ls->n,
 		.open = open_pos,

@@ -352,7 +352,7 @@ static void owners(void **state)
 	assert_int_equal(o->gidmap.n, 2);
 	assert_int_equal(o->gidmap.v[1].stored, 7001);
 	assert_false(o->squash_uid_set || o->squash_gid_set);
-	assert_int_equal(o->xattr_permissions, UN_PERMISSIONS_INODE);
+	assert_int_equal(o->xattr_permissions, UN_OVERRIDE_NONE);
 	assert_int_equal(o->warnings->len, 0);
 	un_options_free(o);
 
@@ -363,7 +363,7 @@ static void owners(void **state)
 	assert_true(o->squash_uid_set && o->squash_gid_set);
 	assert_int_equal(o->squash_uid, 5);
 	assert_int_equal(o->squash_gid, 0);
-	assert_int_equal(o->xattr_permissions, UN_PERMISSIONS_USER);
+	assert_int_equal(o->xattr_permissions, UN_OVERRIDE_USER);
 	un_options_free(o);
 
 	BAD("lowerdir=/l,uidmapping", "needs a value");

@@ -38,7 +38,7 @@ static void defaults(void **state)
 	assert_true(o->timeout == UN_TIMEOUT_FOREVER);
 	assert_int_equal(o->threads, 0);
 	assert_int_equal(o->spin, 50);
-	assert_int_equal(o->max_write, 0);
+	assert_int_equal(o->max_write, UN_DEFAULT_MAX_WRITE);
 	un_options_free(o);
 	un_options_free(NULL);
 }

@@ -75,10 +75,11 @@ static void read_only_union(void **state)
 	assert_int_equal(ls->v[0].root, -1);
 	assert_int_equal(ls->work, -1);
 	assert_int_equal(ls->stage_lock, -1);
-	assert_int_equal(ls->dialect, un_setup_privileged() ? UN_DIALECT_TRUSTED : UN_DIALECT_USER);
+	assert_int_equal(ls->v[0].dialect,
+			 un_setup_privileged() ? UN_DIALECT_TRUSTED : UN_DIALECT_USER);
 	un_layers_close(ls);
 	ls = must_open(REQ(LOWERS("lower"), .userxattr = true));
-	assert_int_equal(ls->dialect, UN_DIALECT_USER);
+	assert_int_equal(ls->v[0].dialect, UN_DIALECT_USER);
 	un_layers_close(ls);
 }
 
@@ -87,15 +88,15 @@ static void dialects(void **state)
 	struct un_layers *ls = must_open(&usual);
 
 	if (setxattr("upper", "trusted.overlay.opaque", "y", 1, 0) == 0) {
-		assert_int_equal(ls->dialect, UN_DIALECT_TRUSTED);
+		assert_int_equal(ls->v[0].dialect, UN_DIALECT_TRUSTED);
 		assert_true(un_setup_privileged());
 	} else if (errno == EPERM) {
-		assert_int_equal(ls->dialect, UN_DIALECT_USER);
+		assert_int_equal(ls->v[0].dialect, UN_DIALECT_USER);
 		assert_false(un_setup_privileged());
 	}
 	un_layers_close(ls);
 	ls = must_open(REQ(LOWERS("lower"), .upper = "upper", .work = "work", .userxattr = true));
-	assert_int_equal(ls->dialect, UN_DIALECT_USER);
+	assert_int_equal(ls->v[0].dialect, UN_DIALECT_USER);
 	assert_int_equal(ls->v[0].caps.xattr, setxattr("upper", "user.x", "y", 1, 0) == 0);
 	un_layers_close(ls);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Workers on a pipe as the device: nothing is lost, nothing waits for the stuck, nobody is awake for nothing. */
-#include "transport/turns.h"
+#include "transport/turns_i.h"
 
 #include "util/err.h"
 

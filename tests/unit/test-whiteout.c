@@ -38,7 +38,7 @@ static int setup(void **state)
 	f->ls = stack_layers(&f->s);
 	f->u = &f->ls->v[0];
 	un_layer_fault(f->u, &f->fault);
-	f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, f->ls->work, "#test");
+	f->pool = un_whiteout_pool_new(f->u, f->ls->work, f->ls->work, "#test");
 	*state = f;
 	return 0;
 }
@@ -63,7 +63,7 @@ static int probe(struct fixture *f, const char *name)
 	struct statx st;
 
 	assert_int_equal(f->u->ops->stat(f->u, f->u->root, name, &st), 0);
-	return un_whiteout_probe(f->u, f->ls->dialect, f->u->root, name, &st);
+	return un_whiteout_probe(UN_AT(f->u, f->u->root, name), &st);
 }
 
 static int links(struct fixture *f, const char *name)
@@ -117,10 +117,10 @@ static void probing_fails(void **state)
 
 	assert_int_equal(f->u->ops->stat(f->u, f->u->root, "empty", &st), 0);
 	f->fault = (struct un_fault){ .countdown = 1, .err = EIO };
-	assert_int_equal(un_whiteout_probe(f->u, f->ls->dialect, f->u->root, "empty", &st), -EIO);
+	assert_int_equal(un_whiteout_probe(UN_AT(f->u, f->u->root, "empty"), &st), -EIO);
 	/* What may not be read is not called a whiteout. */
 	f->fault = (struct un_fault){ .countdown = 1, .err = EACCES };
-	assert_int_equal(un_whiteout_probe(f->u, f->ls->dialect, f->u->root, "empty", &st), 0);
+	assert_int_equal(un_whiteout_probe(UN_AT(f->u, f->u->root, "empty"), &st), 0);
 }
 
 static void linked_and_placed(void **state)
@@ -178,7 +178,7 @@ static void master_elsewhere(void **state)
 
 	assert_int_equal(f->u->ops->mkdir(f->u, f->ls->work, "elsewhere", 0700), 0);
 	dir = f->u->ops->open(f->u, f->ls->work, "elsewhere", O_PATH | O_DIRECTORY, 0);
-	pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work, dir, "#other");
+	pool = un_whiteout_pool_new(f->u, f->ls->work, dir, "#other");
 	for (int i = 0; i < 2; i++) {
 		g_autofree char *name = g_strdup_printf("e%d", i), *names = NULL;
 		g_autofree char *inside = NULL;
@@ -247,8 +247,7 @@ static void failures_are_harmless(void **state)
 			assert_int_equal(unlinkat(f->u->root, "victim", 0), 0);
 			/* From the beginning, the master too. */
 			un_whiteout_pool_free(f->pool);
-			f->pool = un_whiteout_pool_new(f->u, f->ls->dialect, f->ls->work,
-						       f->ls->work, "#test");
+			f->pool = un_whiteout_pool_new(f->u, f->ls->work, f->ls->work, "#test");
 			for (int k = 0; k < 4; k++) {
 				char name[32];
 

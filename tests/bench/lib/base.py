@@ -2,11 +2,13 @@
 """What everything here needs: system calls, running tools with a time limit, the helpers."""
 import contextlib
 import ctypes
+import importlib.machinery
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,15 +20,16 @@ PR_SET_PDEATHSIG = 1
 LIMIT = 900                             # seconds; no piece of work takes that long unless it hangs
 
 
-def _load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _load(package, path, module):
+    """A module of a package that is called as ours is, lib: under another name."""
+    spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
+    spec.submodule_search_locations = [path]
+    sys.modules[package] = importlib.util.module_from_spec(spec)
+    return importlib.import_module('%s.%s' % (package, module))
 
 
 # The integration tests have the system calls that Python lacks.
-k = _load('kernel', os.path.join(TOP, 'tests/integration/lib/kernel.py'))
+k = _load('integration', os.path.join(TOP, 'tests/integration/lib'), 'kernel')
 
 
 class Failed(Exception):

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a user may choose of layers: values as the command line has them, with the sense they have where
+ * they take effect. This header includes no other: cli/ may use it (tests/rooms.py).
+ */
+#pragma once
+
+/* Lowers, with those for data only. */
+#define UN_MAX_LOWERS 500
+
+/* fs-verity digests in metacopy files. */
+enum un_verity {
+	UN_VERITY_OFF,
+	UN_VERITY_ON,      /* checked where there is one; told where data has one */
+	UN_VERITY_REQUIRE, /* and no metacopy file is read, or made, without */
+};
+
+/* Where owner and mode are kept, if not in the inode. */
+enum un_override {
+	UN_OVERRIDE_NONE,
+	UN_OVERRIDE_SECURITY, /* security.fuseoverlayfs.override_stat: takes root */
+	UN_OVERRIDE_USER,     /* user.containers.override_stat */
+};

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "merge_i.h"
+
+/* The object (w, name) has a redirect: s->now is what it makes of the path. */
+int un_merge_redirect(struct un_search *s, const struct un_where *w, const char *name,
+		      const struct un_rest *rest);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel keeps a request with the device (the clone) that read it; an answer written to another one is
+ * lost and the caller hangs. So the device is a property of the thread.
+ */
+#include "device_i.h"
+
+#include "transport/transport.h"
+#include "transport/wire.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#define DEV_IOC_CLONE _IOR(229, 0, uint32_t)
+
+static __thread int device_plus_1; /* 0: none */
+
+int un_transport_keep_device(void)
+{
+	return device_plus_1 - 1;
+}
+
+void un_transport_use_device(int device)
+{
+	device_plus_1 = device + 1;
+}
+
+static void debug_reply(const struct iovec *iov, ssize_t r)
+{
+	const struct un_wire_out *out = iov[0].iov_base;
+	const char *lost = r < 0 ? strerrordesc_np(errno) : NULL;
+
+	if (!un_log_debugging())
+		return;
+	if (out->unique == 0)
+		un_log(LOG_DEBUG, "notify %d%s%s", out->error, lost ? ": " : "", lost ? lost : "");
+	else
+		un_log(LOG_DEBUG, "  %" PRIu64 " -> %s, %u bytes%s%s", out->unique,
+		       out->error ? strerrordesc_np(-out->error) : "ok", out->len,
+		       lost ? "; not delivered: " : "", lost ? lost : "");
+}
+
+ssize_t un_device_writev(int fd, const struct iovec *iov, int count)
+{
+	ssize_t r;
+	int saved;
+
+	do
+		r = writev(fd, iov, count);
+	while (r < 0 && errno == EINTR);
+
+	saved = errno;
+	debug_reply(iov, r);
+	errno = saved;
+	return r;
+}
+
+int un_device_clone(int session_fd)
+{
+	g_autofree char *self_fd = g_strdup_printf("/proc/self/fd/%d", session_fd);
+	uint32_t arg = (uint32_t)session_fd;
+	un_autofd int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	/* An inherited descriptor may come from another file than /dev/fuse. */
+	if (fd < 0)
+		fd = open(self_fd, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, DEV_IOC_CLONE, &arg) < 0)
+		return -errno;
+	return un_take_fd(&fd);
+}
