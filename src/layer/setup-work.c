@@ -23,8 +23,8 @@
 #include "setup-others_i.h"
 #include "setup_i.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/file.h>

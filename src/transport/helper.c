@@ -11,8 +11,7 @@
 #include "util/lock.h"
 #include "util/log.h"
 
-#include <stdint.h>
-#include <string.h>
+#include <glib.h>
 #include <time.h>
 
 struct job {
