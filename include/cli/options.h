@@ -93,7 +93,6 @@ struct un_options {
 	bool metacopy;                     /* default true */
 	bool index;                        /* default true */
 	/* Given by the user: then what cannot be had is said louder, or refused. */
-	bool redirect_dir_set;
 	bool metacopy_set;
 	bool index_set;
 	enum un_xino xino;

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "layer/choices.h"
 #include "object/types.h"
 #include "util/assert.h"
 #include "util/lock.h"
@@ -226,7 +227,7 @@ struct un_fs {
 	struct un_realdir *workdir; /* the same, as a place where orphans are */
 	bool redirect_follow, redirect_create;
 	bool metacopy_follow, metacopy_create;
-	enum un_digests digests;
+	enum un_verity verity;
 	bool selinux;                /* the kernel has it */
 	struct un_realdir *indexdir; /* NULL: no index */
 	atomic_bool index_used;      /* may hold something */

@@ -57,10 +57,3 @@ struct un_setattr {
 	off_t size;
 	struct timespec atime, mtime;
 };
-
-/* Digests of fs-verity, of the data of metacopy files. */
-enum un_digests {
-	UN_DIGESTS_IGNORE,
-	UN_DIGESTS_CHECK,   /* where a metacopy file tells one; tell it where data has one */
-	UN_DIGESTS_REQUIRE, /* and do not read, or make, a metacopy file without */
-};

@@ -2,7 +2,6 @@
 /* Hashes of what others choose: file names. */
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 
 /*
