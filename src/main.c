@@ -22,7 +22,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* In the order of coming to life. */
@@ -92,6 +91,7 @@ static int open_union(struct app *a, char **ret_err)
 		.any_uuid = o->uuid == UN_UUID_ON,
 		.metacopy_follow = o->metacopy,
 		.metacopy_create = o->metacopy && o->redirect_dir == UN_REDIRECT_ON,
+		.verity = o->verity,
 		.owners = &a->owners,
 		.shown_at = un_mount_inherited(a->mount) ? NULL : un_mount_path(a->mount),
 		.other_fds = threads(o) * UN_TRANSPORT_FDS,
@@ -108,16 +108,6 @@ static int open_union(struct app *a, char **ret_err)
 	};
 
 	find_owners(a);
-	switch (o->verity) {
-	case UN_VERITY_OFF:
-		break;
-	case UN_VERITY_ON:
-		fs.digests = UN_DIGESTS_CHECK;
-		break;
-	case UN_VERITY_REQUIRE:
-		fs.digests = UN_DIGESTS_REQUIRE;
-		break;
-	}
 	fs.layers = un_layers_open(&setup, ret_err);
 	if (!fs.layers)
 		return -1;

@@ -93,7 +93,6 @@ struct un_options {
 	bool metacopy;                     /* default true */
 	bool index;                        /* default true */
 	/* The user gave the option: what cannot be had is then warned of, or refused. */
-	bool redirect_dir_set;
 	bool metacopy_set;
 	bool index_set;
 	enum un_xino xino;

@@ -5,14 +5,14 @@
  */
 #pragma once
 
-/* Lowers, with those for data only. */
+/* Lowers, data-only layers among them. */
 #define UN_MAX_LOWERS 500
 
 /* fs-verity digests in metacopy files. */
 enum un_verity {
 	UN_VERITY_OFF,
-	UN_VERITY_ON,      /* checked where there is one; told where data has one */
-	UN_VERITY_REQUIRE, /* and no metacopy file is read, or made, without */
+	UN_VERITY_ON,      /* check one that a metacopy file has; write one if the data has it */
+	UN_VERITY_REQUIRE, /* and neither read nor make a metacopy file without */
 };
 
 /* Where owner and mode are kept, if not in the inode. */

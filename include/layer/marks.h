@@ -10,7 +10,6 @@
 #pragma once
 
 #include "layer/layer.h"
-#include "layer/setup.h"
 
 #include <linux/limits.h>
 #include <stdbool.h>

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "layer/choices.h"
 #include "object/types.h"
 #include "util/assert.h"
 #include "util/lock.h"
@@ -238,7 +239,7 @@ struct un_fs {
 	struct un_realdir *workdir; /* WORK/work, as the directory that orphans are in */
 	bool redirect_follow, redirect_create;
 	bool metacopy_follow, metacopy_create;
-	enum un_digests digests;
+	enum un_verity verity;
 	bool selinux;                /* the kernel has it */
 	struct un_realdir *indexdir; /* NULL: no index */
 	atomic_bool index_used;      /* the index may have entries */

@@ -8,8 +8,6 @@ struct un_fs;
 struct un_inode;
 struct un_realdir;
 
-/* Remember the redirect mark that the upper directory @rd carries from now on. */
-void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char *redirect);
 /*
  * Write where the layers below have @inode, which is in the upper as @name in @dir: before it goes
  * to another name in the same directory (@same_dir), or anywhere. 0, or -EXDEV: that cannot be

@@ -58,10 +58,3 @@ struct un_setattr {
 	off_t size;
 	struct timespec atime, mtime;
 };
-
-/* Digests of fs-verity, of the data of metacopy files. */
-enum un_digests {
-	UN_DIGESTS_IGNORE,
-	UN_DIGESTS_CHECK,   /* check one that a metacopy file has; write one if fs-verity has it */
-	UN_DIGESTS_REQUIRE, /* and neither read nor make a metacopy file without */
-};

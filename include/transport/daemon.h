@@ -5,8 +5,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-
 /* Zeroed with @pipe -1: in the foreground; ready and fail then do what is right there. */
 struct un_daemon {
 	int pipe;

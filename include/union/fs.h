@@ -2,6 +2,7 @@
 /* The mounted union as a whole. */
 #pragma once
 
+#include "layer/choices.h"
 #include "layer/owner.h"
 #include "layer/setup.h"
 #include "object/types.h"
@@ -22,7 +23,7 @@ struct un_fs_config {
 	bool redirect_create; /* directories with something below can be renamed */
 	bool metacopy_follow; /* files without data have it from below; otherwise refused */
 	bool metacopy_create; /* attributes are copied up without data */
-	enum un_digests digests;
+	enum un_verity verity;
 	bool new_uuid;   /* give a fresh upper an identity */
 	bool any_uuid;   /* ... and one that is not fresh as well */
 	bool revalidate; /* timeout=0: ask the layers at every lookup */

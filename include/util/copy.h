@@ -2,7 +2,6 @@
 /* Small helpers for moving data, used through a table so that faults can be injected. */
 #pragma once
 
-#include <stdint.h>
 #include <sys/types.h>
 
 /*

@@ -2,7 +2,6 @@
 /* Hashes of file names, which others choose. */
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 
 /*

@@ -3,7 +3,6 @@
  * Each option of -o: its name, whether it takes a value, and what becomes of it. A new option is a
  * row of the table at the end, and a function only if its values are of a new kind.
  */
-#include <errno.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -423,7 +422,7 @@ static const struct option options[] = {
 	BOOL("noxattrs", noxattrs),
 	/* the format on disk */
 	{ "redirect_dir", TAKES_VALUE, set_word, .words = "on|follow|nofollow|off",
-	  .at = O(redirect_dir), .set_at = O(redirect_dir_set) },
+	  .at = O(redirect_dir) },
 	{ "metacopy", TAKES_VALUE, set_on_off, .words = ON_OFF,
 	  .at = O(metacopy), .set_at = O(metacopy_set) },
 	{ "index", TAKES_VALUE, set_on_off, .words = ON_OFF,

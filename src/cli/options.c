@@ -7,7 +7,6 @@
  */
 #include "cli/options.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "options_i.h"

@@ -12,7 +12,6 @@
 #include "object/dir.h"
 #include "object/index.h"
 #include "object/inode.h"
-#include "object/lookup.h"
 #include "object/object.h"
 #include "object/pending.h"
 #include "util/err.h"

@@ -325,13 +325,13 @@ static void find_digest(struct un_copyup_ctx *c)
 	if (c->inode->metacopy) {
 		n = un_mark_get(UN_AT(c->lower, c->ldir, c->lname), UN_MARK_METACOPY, c->digest,
 				sizeof(c->digest));
-	} else if (c->fs->digests != UN_DIGESTS_IGNORE &&
+	} else if (c->fs->verity != UN_VERITY_OFF &&
 		   un_file_get(c->fs, c->inode, UN_FD_READ, &f) == 0) {
 		n = un_data_digest(f->layer, f->fd, c->digest);
 		un_fdcache_put(c->fs->fds, f);
 	}
 	c->digest_len = n > 4 ? (size_t)n : 0;
-	if (!c->digest_len && c->fs->digests == UN_DIGESTS_REQUIRE)
+	if (!c->digest_len && c->fs->verity == UN_VERITY_REQUIRE)
 		c->meta = false;
 }
 

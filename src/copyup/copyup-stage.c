@@ -12,7 +12,6 @@
 #include "layer/marks.h"
 #include "layer/origin.h"
 #include "layer/owner.h"
-#include "layer/setup.h"
 #include "object/fdcache.h"
 #include "object/object.h"
 #include "object/open.h"

@@ -13,7 +13,6 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -182,12 +181,11 @@ static int has_opened(struct un_layer *l, int dirfd, const char *dir, const char
 {
 	un_autofd int fd = posix_open(l, dirfd, dir, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
 	struct statx st;
-	int r = fd;
+	int r;
 
-	if (r == -ELOOP)
-		return -ENOTDIR;
-	if (r >= 0)
-		r = posix_stat(l, fd, name, &st);
+	if (fd < 0)
+		return fd == -ELOOP ? -ENOTDIR : fd == -ENOENT ? 0 : fd;
+	r = posix_stat(l, fd, name, &st);
 	return r == -ENOENT ? 0 : r < 0 ? r : 1;
 }
 

@@ -12,7 +12,6 @@
 #include <glib.h>
 #include <string.h>
 
-#include "util/err.h"
 #include "util/log.h"
 
 struct trace {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "layer/marks.h"
 
-#include "util/err.h"
-
 #include <glib.h>
 
 #include <errno.h>

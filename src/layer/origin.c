@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "layer/origin.h"
 
-#include "util/err.h"
 #include "util/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <stdatomic.h>

@@ -11,6 +11,7 @@
 #include "setup_i.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "setup_i.h"
 
+#include <glib.h>
+
 int un_setup_fail(struct un_setup *s, int r, const char *option, const char *path)
 {
 	g_free(*s->ret_err);

@@ -15,13 +15,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
-#include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
 

@@ -23,8 +23,8 @@
 #include "setup-others_i.h"
 #include "setup_i.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/file.h>
@@ -324,12 +324,12 @@ static int join(struct un_setup *s)
 {
 	struct un_layers *ls = s->ls;
 	struct un_layer *l = &ls->v[0];
-	int r;
+	int fd, r;
 
-	r = l->ops->open(l, ls->work, "", O_RDONLY | O_DIRECTORY, 0);
-	if (r < 0)
-		return un_setup_refuse(s, r, "workdir", s->req->work, "cannot open work/");
-	ls->stage_lock = r;
+	fd = l->ops->open(l, ls->work, "", O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return un_setup_refuse(s, fd, "workdir", s->req->work, "cannot open work/");
+	ls->stage_lock = fd;
 	r = try_exclusive(s, ls->stage_lock);
 	if (r == -EWOULDBLOCK) {
 		int err = note_sharer(s, ls->stage_lock, "workdir", s->req->work);

@@ -2,8 +2,8 @@
 #include "layer/setup.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <linux/openat2.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>

@@ -5,9 +5,6 @@
  */
 #pragma once
 
-#include <glib.h>
-#include <limits.h>
-
 #include "layer/setup.h"
 
 struct un_setup {

@@ -16,7 +16,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <glib.h>
-#include <stdlib.h>
 #include <string.h>
 
 /*

@@ -7,9 +7,9 @@
 #include "merge/merge.h"
 #include "merge_i.h"
 
-#include "util/err.h"
 #include "util/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>

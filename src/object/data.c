@@ -180,7 +180,7 @@ static int check_digest(struct un_fs *fs, struct un_inode *inode, struct un_laye
 	un_at_done(fs, &at);
 	if (n < 0)
 		return (int)n;
-	if (n <= 4 && fs->digests == UN_DIGESTS_CHECK)
+	if (n <= 4 && fs->verity == UN_VERITY_ON)
 		return 0;
 	m = n <= 4 ? -ENODATA : un_data_digest(l, fd, is);
 	if (m == n && memcmp(told, is, (size_t)n) == 0)
@@ -202,7 +202,7 @@ int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **
 	if (*ret)
 		return 0;
 	fd = open_data(fs, data, &l);
-	r = fd >= 0 && fs->digests != UN_DIGESTS_IGNORE ? check_digest(fs, inode, l, fd) : 0;
+	r = fd >= 0 && fs->verity != UN_VERITY_OFF ? check_digest(fs, inode, l, fd) : 0;
 	if (r < 0)
 		un_close(fd);
 	if (fd < 0 || r < 0)

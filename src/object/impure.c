@@ -4,7 +4,6 @@
  */
 #include "layer/layer.h"
 #include "layer/marks.h"
-#include "layer/setup.h"
 #include "object/attr.h"
 #include "object/fdcache.h"
 #include "object/impure.h"

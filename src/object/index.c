@@ -15,7 +15,6 @@
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "layer/origin.h"
-#include "layer/setup.h"
 #include "object/attr.h"
 #include "object/dir.h"
 #include "object/fdcache.h"

@@ -6,7 +6,6 @@
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "layer/origin.h"
-#include "layer/setup.h"
 #include "merge/merge.h"
 #include "object/attr.h"
 #include "object/data.h"

@@ -4,7 +4,6 @@
  * mark says so, for the real flags would keep the daemon itself from what the union allows.
  */
 #include "layer/marks.h"
-#include "layer/setup.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/prot.h"

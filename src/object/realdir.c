@@ -4,8 +4,8 @@
  * closed when others need the room and opened again, one component at a time, whatever the depth.
  */
 #include "layer/layer.h"
-#include "layer/setup.h"
 #include "merge/merge.h"
+#include "layer/setup.h"
 #include "object/fdcache.h"
 #include "object/object.h"
 #include "object/realdir.h"

@@ -20,7 +20,7 @@
 /* As long as the kernel writes them. */
 #define REDIRECT_MAX 256
 
-void un_realdir_set_redirect(struct un_fs *fs, struct un_realdir *rd, const char *redirect)
+static void set_redirect(struct un_fs *fs, struct un_realdir *rd, const char *redirect)
 {
 	char *old;
 
@@ -88,7 +88,7 @@ static char *path_below(struct un_fs *fs, struct un_inode *dir, const char *name
 static void remember(struct un_fs *fs, struct un_inode *inode, const char *value)
 {
 	if (inode->type == DT_DIR) {
-		un_realdir_set_redirect(fs, inode->d->stack[0], value);
+		set_redirect(fs, inode->d->stack[0], value);
 		return;
 	}
 	un_inode_lock(inode);

@@ -6,7 +6,6 @@
  */
 #include "layer/layer.h"
 #include "layer/marks.h"
-#include "layer/setup.h"
 #include "object/inode.h"
 #include "object/object.h"
 #include "object/say.h"

@@ -6,7 +6,6 @@
  */
 #include "layer/layer.h"
 #include "layer/marks.h"
-#include "layer/setup.h"
 #include "layer/whiteout.h"
 #include "merge/merge.h"
 #include "object/fdcache.h"

@@ -4,6 +4,10 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include "transport/wire.h"
+
+#include <errno.h>
+#include <glib.h>
 #include <limits.h>
 
 #define FATTR_FH (1u << 6)

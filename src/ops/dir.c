@@ -4,6 +4,9 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include <dirent.h>
+#include <errno.h>
+
 struct filling {
 	struct un_ops *ops;
 	fuse_req_t req;

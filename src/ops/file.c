@@ -6,7 +6,10 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include "util/err.h"
+
 #include <fcntl.h>
+#include <glib.h>
 
 #define WRITE_CACHE (1u << 0)
 #define WRITE_KILL_SUIDGID (1u << 2)

@@ -4,9 +4,11 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include "transport/wire.h"
 #include "util/err.h"
 #include "util/log.h"
 
+#include <glib.h>
 #include <sched.h>
 
 /* What the kernel may keep for ever; it is told when something changes. */

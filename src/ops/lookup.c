@@ -4,6 +4,8 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include <errno.h>
+
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct un_ops *ops = un_ops_of(req);

@@ -4,6 +4,9 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include "transport/wire.h"
+
+#include <errno.h>
 #include <fcntl.h>
 
 #define OPEN_KEEP_CACHE (1u << 1)

@@ -3,11 +3,7 @@
 
 #include "union/union.h"
 #include "ops/ops.h"
-#include "transport/wire.h"
-#include "util/err.h"
 
-#include <errno.h>
-#include <glib.h>
 #include <stdatomic.h>
 
 struct un_ops {

@@ -2,6 +2,7 @@
 /* What all handlers need to begin with, and the ways to answer. */
 #include "reply_i.h"
 
+#include "transport/wire.h"
 #include "util/err.h"
 
 #include <glib.h>

@@ -3,6 +3,8 @@
 
 #include "ops_i.h"
 
+struct un_wire_attr;
+
 /* For handlers: the struct of the mount, and the caller of the request. */
 struct un_ops *un_ops_of(fuse_req_t req);
 struct un_cred un_cred_of(fuse_req_t req);

@@ -3,6 +3,8 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include <errno.h>
+#include <glib.h>
 #include <linux/limits.h>
 #include <string.h>
 

@@ -12,6 +12,7 @@
 #include "util/log.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/ioctl.h>

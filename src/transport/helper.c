@@ -11,8 +11,7 @@
 #include "util/lock.h"
 #include "util/log.h"
 
-#include <stdint.h>
-#include <string.h>
+#include <glib.h>
 #include <time.h>
 
 struct job {
@@ -74,7 +73,7 @@ static struct job *pop_job_locked(struct un_helper *h) UN_REQUIRES(h->lock, help
 	if (job) {
 		h->first = job->next;
 		if (!h->first)
-		h->last = &h->first;
+			h->last = &h->first;
 	}
 	return job;
 }

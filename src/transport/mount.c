@@ -8,6 +8,7 @@
 #include "util/log.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <poll.h>
 #include <spawn.h>
 #include <stdio.h>

@@ -24,6 +24,7 @@
 #include "util/log.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdatomic.h>

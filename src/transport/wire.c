@@ -3,6 +3,7 @@
 
 #include "transport/transport.h"
 
+#include <glib.h>
 #include <string.h>
 
 _Static_assert(sizeof(struct un_wire_in) == 40, "fuse_in_header");

@@ -215,7 +215,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->redirect_follow = config->redirect_follow;
 	fs->redirect_create = config->redirect_create && fs->upper && fs->upper->caps.xattr;
 	fs->metacopy_follow = config->metacopy_follow;
-	fs->digests = config->digests;
+	fs->verity = config->verity;
 	fs->metacopy_create = config->metacopy_create && fs->upper && fs->upper->caps.xattr;
 	fs->uid = geteuid();
 	fs->gid = getegid();

@@ -6,7 +6,6 @@
 #include "object/fdcache.h"
 #include "object/impure.h"
 #include "object/ino.h"
-#include "object/inode.h"
 #include "object/lookup.h"
 #include "object/object.h"
 #include "object/realdir.h"

@@ -8,7 +8,6 @@
 #include "copyup/copyup-path.h"
 #include "copyup/copyup.h"
 #include "layer/layer.h"
-#include "layer/setup.h"
 #include "layer/whiteout.h"
 #include "merge/merge.h"
 #include "object/attr.h"

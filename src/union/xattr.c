@@ -7,7 +7,6 @@
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "layer/owner.h"
-#include "layer/setup.h"
 #include "object/cred.h"
 #include "object/object.h"
 #include "object/place.h"

@@ -2,7 +2,6 @@
 #include "util/idmap.h"
 
 #include <glib.h>
-#include <string.h>
 
 /* The id (uint32_t)-1 means "none" to the kernel. */
 #define MAX_ID (UINT32_MAX - 1)

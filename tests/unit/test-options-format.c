@@ -148,7 +148,7 @@ static void format_defaults(void **state)
 
 		assert_int_equal(o->redirect_dir, UN_REDIRECT_ON);
 		assert_true(o->metacopy && o->index);
-		assert_false(o->redirect_dir_set || o->metacopy_set || o->index_set);
+		assert_false(o->metacopy_set || o->index_set);
 		assert_int_equal(o->xino, UN_XINO_AUTO);
 		assert_int_equal(o->verity, UN_VERITY_OFF);
 		assert_int_equal(o->uuid, UN_UUID_AUTO);
@@ -198,7 +198,6 @@ static void enums(void **state)
 
 		if (*(unsigned *)((char *)o + t[i].at) != t[i].want)
 			fail_msg("%s: %u", t[i].opt, *(unsigned *)((char *)o + t[i].at));
-		assert_int_equal(o->redirect_dir_set, g_str_has_prefix(t[i].opt, "redirect_dir"));
 		assert_false(o->metacopy_set || o->index_set);
 		assert_int_equal(o->warnings->len, 0);
 		un_options_free(o);
@@ -210,7 +209,6 @@ static void on_and_off(void **state)
 	struct un_options *o = GOOD(U ",metacopy=on,index=on,userxattr");
 
 	assert_true(o->metacopy && o->metacopy_set && o->index && o->index_set);
-	assert_false(o->redirect_dir_set);
 	assert_int_equal(o->warnings->len, 0);
 	un_options_free(o);
 

@@ -9,6 +9,7 @@
 #include "transport/transport.h"
 #include "transport/wire.h"
 
+#include <glib.h>
 #include <string.h>
 
 #define HEADER sizeof(struct un_wire_in)
