@@ -9,10 +9,17 @@
  *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
  *      their node ids. (Parent before child would be no order: a rename turns it round.)
  *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
- *   4. leaves: table shards, fs->tree, the fd cache, the whiteout pool, the number maps
+ *   4. fs->tree, which whoever waits for a rename of real directories lets go (tree_settled)
+ *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
+ *      said; and the whiteout pool. None of these encloses another one, but for two: the cache closes
+ *      descriptors without its lock, by way of which fs->tree encloses the failures of write-back.
  *
- * No lock is held across system calls for an unrelated inode: ns is held while names in that very
- * directory are looked up or changed, inode.lock while that very inode's location is used.
+ * What may be held over a system call on a layer: ns, while names in that very directory are looked up,
+ * listed or changed; inode.lock, while that very inode's location is used or changes; the whiteout pool's,
+ * while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
+ * Neither is any held while data is copied: `copying` is a flag, and its mutex is held to look at it.
+ *
+ * The compiler checks who holds what (util/lock.h); the thread sanitizer the order, in tests under load.
  */
 #pragma once
 
