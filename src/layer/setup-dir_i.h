@@ -16,7 +16,10 @@ int un_setup_names(struct un_layer *l, int fd, GPtrArray **ret);
 int un_setup_enter(struct un_layer *l, int dirfd, const char *name, int *ret_old_mode);
 void un_setup_restore_mode(struct un_layer *l, int dirfd, const char *name, int old_mode);
 
-/* Closed to everyone, as the kernel's are, unless that closes it to ourselves. */
+/*
+ * Makes a directory of mode 0000, as the kernel does, or 0700 if that keeps us out; open, or
+ * -errno.
+ */
 int un_setup_make_new(struct un_layer *l, int dirfd, const char *name);
 
 /* The directory @name, made if it is missing, open and ours to change; or -errno. */

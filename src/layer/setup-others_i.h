@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-/* A snapshot of who uses what. */
+/* A snapshot of which mounts use which directories. */
 struct un_others;
 struct un_others *un_others_new(void);
 void un_others_free(struct un_others *o);

@@ -3,6 +3,6 @@
 
 #include "merge_i.h"
 
-/* The object (w, name) has a redirect: s->now is what it makes of the path. */
+/* The object (w, name) has a redirect mark: change s->now to where the layers below have it. */
 int un_merge_redirect(struct un_search *s, const struct un_where *w, const char *name,
 		      const struct un_rest *rest);

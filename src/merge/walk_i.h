@@ -3,5 +3,5 @@
 
 #include "merge_i.h"
 
-/* Go on with the path s->now in the layers below the present one, from their roots. */
+/* Go on with the search by the path s->now, from the roots of the layers below the present one. */
 int un_merge_below_roots(struct un_search *s);

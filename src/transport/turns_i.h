@@ -53,7 +53,7 @@ void un_turns_stop(struct un_turns *t);
 
 /* Returns when it is time to try a read. May sleep. */
 void un_turn_ask(struct un_turns *t, struct un_turn *me);
-/* There was no request. */
+/* The read found no request. */
 void un_turn_missed(struct un_turns *t, struct un_turn *me);
-/* There was one. */
+/* The read got the request @q. */
 void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_request *q);
