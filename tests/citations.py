@@ -95,6 +95,26 @@ def files(root):
     yield from (f for f in sorted(root.glob('*')) if f.is_file())
 
 
+def map_of_sources(root):
+    """src/README.md says "`FILE` (function, function)": are they there, as words at least?"""
+    bad, n = [], 0
+    text = (root / 'src/README.md').read_text()
+    for m in re.finditer(r'`((?!include/)[\w/-]+\.[ch])`\s+\(([a-z_][\w]*(?:,\s+[a-z_]\w*)*)\)', text):
+        line = text[:m.start()].count('\n') + 1
+        place = next((root / d / m[1] for d in ('src', 'include', '') if (root / d / m[1]).is_file()), None)
+        if not place:
+            bad.append('src/README.md:%d: %s is not in the repository' % (line, m[1]))
+            continue
+        code = place.read_text()
+        for name in re.split(r',\s+', m[2]):
+            n += 1
+            if not re.search(r'\b%s\b' % name, code):
+                bad.append('src/README.md:%d: %s is not in %s' % (line, name, m[1]))
+    if n < 100:
+        bad.append('src/README.md names %d functions only: is this test looking in the right place?' % n)
+    return bad
+
+
 def check(root):
     sections = {
         'fuse-unionfs-format(5)': re.findall(r'^\.SH (.*)$', (root / PAGE).read_text(), re.M),
@@ -123,6 +143,7 @@ def check(root):
             for name in FILE.findall(flat):
                 if name not in known and not ELSEWHERE.match(name):
                     bad.append('%s:%d: %s is not in the repository' % (f, line, name))
+    bad += map_of_sources(root)
     if not cited:
         bad.append('no comment cites anything: is this test looking in the right place?')
     return bad, cited
