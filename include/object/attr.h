@@ -2,8 +2,8 @@
 /* Attributes as shown. */
 #pragma once
 
+#include "object/lock.h"
 #include "object/node.h"
-#include "object/object.h"
 
 #include <stddef.h>
 #include <sys/types.h>

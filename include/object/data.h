@@ -2,7 +2,7 @@
 /* Where in the layers the data of a metacopy file is. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 #include <stdint.h>
 #include <sys/types.h>

@@ -2,7 +2,7 @@
 /* The names in a merged directory: one, as far as changing it needs to know, or all of them. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 #include <stdbool.h>
 #include <stdint.h>

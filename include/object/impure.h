@@ -2,7 +2,7 @@
 /* The impure mark: an upper directory holds objects with an origin. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 struct un_fs;
 struct un_inode;

@@ -2,7 +2,7 @@
 /* Hard links that an index keeps together through copy-up. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 #include <stdbool.h>
 

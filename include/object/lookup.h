@@ -2,8 +2,8 @@
 /* From a name to an inode. */
 #pragma once
 
+#include "object/lock.h"
 #include "object/node.h"
-#include "object/object.h"
 
 struct statx;
 struct un_fs;

@@ -2,7 +2,7 @@
 /* A descriptor of an object's data. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 struct un_fd;
 struct un_fs;

@@ -2,7 +2,7 @@
 /* Where the real object of an inode is, and a handle to it that needs no path. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 #include <stdbool.h>
 

@@ -2,7 +2,7 @@
 /* Directories on layers, which know their parents and names; and the way to them. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -2,7 +2,7 @@
 /* Names like those of the tar form's marks, before they are made in the upper. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 
 #include <stdbool.h>
 #include <stdint.h>

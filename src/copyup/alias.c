@@ -12,6 +12,7 @@
 #include "object/dir.h"
 #include "object/index.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/pending.h"
 #include "util/err.h"

@@ -11,6 +11,7 @@
 #include "object/data.h"
 #include "object/fdcache.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/published.h"

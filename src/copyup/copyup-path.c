@@ -9,6 +9,7 @@
 #include "copyup/copyup-path.h"
 #include "copyup/copyup.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/prot.h"
 #include "object/realdir.h"

@@ -18,6 +18,7 @@
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/place.h"

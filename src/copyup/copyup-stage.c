@@ -13,6 +13,7 @@
 #include "layer/origin.h"
 #include "layer/owner.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/owner.h"

@@ -5,6 +5,7 @@
  */
 #include "layer/layer.h"
 #include "object/attr.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/stand-in.h"

@@ -14,6 +14,7 @@
 #include "merge/merge.h"
 #include "object/data.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"

@@ -7,6 +7,7 @@
 #include "object/dir.h"
 #include "object/fdcache.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/realdir.h"
 

@@ -21,6 +21,7 @@
 #include "merge/merge.h"
 #include "layer/setup.h"
 #include "object/ino.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/stand-in.h"
 #include "util/number-map.h"

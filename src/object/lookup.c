@@ -15,6 +15,7 @@
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/lookup.h"
 #include "object/object.h"
 #include "object/pending.h"

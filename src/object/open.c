@@ -6,6 +6,7 @@
 #include "layer/layer.h"
 #include "object/data.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/place.h"

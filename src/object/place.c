@@ -6,6 +6,7 @@
  */
 #include "layer/layer.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"

@@ -4,6 +4,7 @@
  * mark says so, for the real flags would keep the daemon itself from what the union allows.
  */
 #include "layer/marks.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/prot.h"

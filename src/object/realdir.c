@@ -7,6 +7,7 @@
 #include "merge/merge.h"
 #include "layer/setup.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/realdir.h"
 #include "object/stand-in.h"

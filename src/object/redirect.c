@@ -6,6 +6,7 @@
  */
 #include "layer/marks.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"

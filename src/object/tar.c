@@ -9,6 +9,7 @@
 #include "layer/whiteout.h"
 #include "merge/merge.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"

@@ -13,6 +13,7 @@
 #include "object/fdcache.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/lookup.h"
 #include "object/object.h"
 #include "object/place.h"

@@ -9,6 +9,7 @@
 #include "layer/layer.h"
 #include "object/cred.h"
 #include "object/fdcache.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/prot.h"

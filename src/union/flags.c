@@ -5,6 +5,7 @@
  * The others are set on the real file. A lower's flags are shown and respected, and never written to it.
  */
 #include "copyup/copyup.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/prot.h"

@@ -10,6 +10,7 @@
 #include "object/impure.h"
 #include "object/index.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/prot.h"

@@ -6,6 +6,7 @@
 #include "object/fdcache.h"
 #include "object/impure.h"
 #include "object/ino.h"
+#include "object/lock.h"
 #include "object/lookup.h"
 #include "object/object.h"
 #include "object/realdir.h"

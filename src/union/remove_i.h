@@ -2,7 +2,7 @@
 /* unlink and rmdir, and the steps that a rename shares with them. */
 #pragma once
 
-#include "object/object.h"
+#include "object/lock.h"
 #include "object/stage.h"
 
 #include <stdbool.h>

@@ -4,6 +4,7 @@
 #include "rename_i.h"
 
 #include "copyup/copyup.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/prot.h"
 #include "object/realdir.h"

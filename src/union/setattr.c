@@ -10,6 +10,7 @@
 #include "object/cred.h"
 #include "object/fdcache.h"
 #include "object/ino.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/owner.h"

@@ -8,6 +8,7 @@
 #include "object/fdcache.h"
 #include "object/index.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
 #include "object/published.h"

@@ -8,6 +8,7 @@
 #include "layer/marks.h"
 #include "layer/owner.h"
 #include "object/cred.h"
+#include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/prot.h"

@@ -24,6 +24,7 @@
 /* Included for what the daemon cannot be asked for: descriptors that are gone at a chosen moment. */
 #include "object/fdcache.h"
 #include "object/inode.h"
+#include "object/lock.h"
 #include "object/object.h"
 
 #define THREADS 8

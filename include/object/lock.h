@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Locks, outermost first; one further down may be taken while one further up is held:
+ *
+ *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
+ *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
+ *      their node ids. (Parent before child would be no order: a rename turns it round.)
+ *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
+ *   4. fs->tree, which whoever waits for a rename of real directories lets go (tree_settled)
+ *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
+ *      said; and the whiteout pool. None of these encloses another one, but for two: the cache closes
+ *      descriptors without its lock, by way of which fs->tree encloses the failures of write-back.
+ *
+ * What may be held over a system call on a layer: ns, while names in that very directory are looked up,
+ * listed or changed; inode.lock, while that very inode's location is used or changes; the whiteout pool's,
+ * while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
+ * Neither is any held while data is copied: `copying` is a flag, and its mutex is held to look at it.
+ *
+ * The compiler checks who holds what (util/lock.h); the thread sanitizer the order, in tests under load.
+ */
+#pragma once
+
+#include "object/object.h"
+#include "util/assert.h"
+
+#include <pthread.h>
+
+/* For a function that is called with @inode's lock held. */
+#define UN_INODE_LOCKED(inode) UN_REQUIRES((inode)->lock, un_inode_role)
+/*
+ * For a function that is called with ns of its directory held, for writing, or at least for
+ * reading.
+ */
+#define UN_NS_WRITE UN_REQUIRES(un_ns_role)
+#define UN_NS_READ UN_REQUIRES_SHARED(un_ns_role)
+#define UN_TREE_LOCKED(fs) UN_REQUIRES((fs)->tree, un_tree_role)
+#define UN_INOS_LOCKED(fs) UN_REQUIRES((fs)->ino_lock, un_inos_role)
+
+static inline uint32_t un_monotonic_seconds(void)
+{
+	return (uint32_t)(g_get_monotonic_time() / G_USEC_PER_SEC) + 1;
+}
+
+UN_LOCKS(struct un_inode, lock, un_inode, un_inode_role);
+UN_LOCKS(struct un_fs, tree, un_tree, un_tree_role);
+UN_LOCKS(struct un_fs, copying, un_copying, un_copying_role);
+UN_LOCKS(struct un_fs, ino_lock, un_inos, un_inos_role);
+
+static inline void un_ns_read(struct un_inode *dir) UN_ACQUIRES_SHARED(un_ns_role) UN_NO_TSA
+{
+	pthread_rwlock_rdlock(&dir->d->ns);
+}
+
+static inline void un_ns_write(struct un_inode *dir) UN_ACQUIRES(un_ns_role) UN_NO_TSA
+{
+	pthread_rwlock_wrlock(&dir->d->ns);
+}
+
+static inline void un_ns_unlock(struct un_inode *dir) UN_RELEASES_ANY(un_ns_role) UN_NO_TSA
+{
+	pthread_rwlock_unlock(&dir->d->ns);
+}
+
+/*
+ * For the thread safety analysis: nobody else can reach the object, since it is being made or
+ * freed; or its lock is held by a caller that the analysis cannot see, as through a callback.
+ */
+static inline void un_ns_is_ours(struct un_inode *dir) UN_ASSERTS(un_ns_role)
+{
+	(void)dir;
+}
+
+static inline void un_ns_is_held(struct un_inode *dir) UN_ASSERTS(un_ns_role) UN_NO_TSA
+{
+	UN_ASSERT(pthread_rwlock_tryrdlock(&dir->d->ns) != 0);
+}
+
+static inline void un_inode_is_held(struct un_inode *inode)
+	UN_ASSERTS(inode->lock, un_inode_role) UN_NO_TSA
+{
+	UN_ASSERT(pthread_mutex_trylock(&inode->lock.m) != 0);
+}
+
+static inline void un_index_is_ours(struct un_index *ix) UN_ASSERTS(un_inode_role)
+{
+	(void)ix;
+}
+
+static inline void un_realdir_is_ours(struct un_realdir *rd) UN_ASSERTS(un_tree_role)
+{
+	(void)rd;
+}
+
+/* Several directories at once, the same one twice or NULL allowed; at most 3. */
+struct un_ns_set {
+	struct un_inode *dirs[3];
+	unsigned n;
+};
+static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, struct un_inode *b,
+				   struct un_inode *c) UN_ACQUIRES(un_ns_role) UN_NO_TSA
+{
+	struct un_inode *all[3] = { a, b, c };
+
+	set->n = 0;
+	for (int i = 0; i < 3; i++) {
+		unsigned at = set->n;
+
+		if (!all[i] || (i > 0 && all[i] == a) || (i > 1 && all[i] == b))
+			continue;
+		for (; at > 0 && set->dirs[at - 1]->id > all[i]->id; at--)
+			set->dirs[at] = set->dirs[at - 1];
+		set->dirs[at] = all[i];
+		set->n++;
+	}
+	for (unsigned i = 0; i < set->n; i++)
+		un_ns_write(set->dirs[i]);
+}
+
+static inline void un_ns_unlock_set(struct un_ns_set *set) UN_RELEASES(un_ns_role) UN_NO_TSA
+{
+	for (unsigned i = set->n; i-- > 0;)
+		un_ns_unlock(set->dirs[i]);
+}
