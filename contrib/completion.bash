@@ -39,6 +39,10 @@ _fuse_unionfs() {
 	cur=${COMP_WORDS[COMP_CWORD]}
 	COMPREPLY=()
 
+	if [[ ${COMP_WORDS[1]} == ctl && $COMP_CWORD -gt 1 ]]; then
+		_fuse_unionfs_ctl "$cur"
+		return
+	fi
 	# Readline breaks words at = and :, so look at the line to know whether this is an option string.
 	before=${COMP_LINE:0:COMP_POINT}
 	if [[ $before =~ (^|[[:space:]])-o[[:space:]]*([^[:space:]]*)$ ]]; then
@@ -59,8 +63,29 @@ _fuse_unionfs() {
 	fi
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W '-f -d -s -o --debug --help --version -h -V' -- "$cur") ;;
-	*) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+	*)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		[[ $COMP_CWORD == 1 && ctl == "$cur"* ]] && COMPREPLY+=(ctl)
+		;;
 	esac
+}
+
+_fuse_unionfs_ctl() { # commands come from `fuse-unionfs ctl --help`
+	local words=
+	case $COMP_CWORD in
+	2)
+		mapfile -t COMPREPLY < <(compgen -d -- "$1")
+		return
+		;;
+	3) words=$("${COMP_WORDS[0]}" ctl --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }') ;;
+	4)
+		case ${COMP_WORDS[3]} in
+		status) words=--json ;;
+		log) words='error warning info debug' ;;
+		esac
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
 }
 
 # Replies are whole items; readline replaces only the word @2, a tail of what has been typed of @1.

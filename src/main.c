@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Wires the rooms: parse, open the layers, build the union, mount, serve, take down. */
 #include "cli/options.h"
-#include "union/fs.h"
-#include "union/union.h"
+#include "ctl/ctl.h"
 #include "layer/owner.h"
 #include "layer/setup.h"
 #include "ops/ops.h"
@@ -11,6 +10,8 @@
 #include "transport/process.h"
 #include "transport/transport.h"
 #include "transport/wire.h"
+#include "union/fs.h"
+#include "union/union.h"
 #include "util/caps.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -30,6 +31,7 @@ struct app {
 	struct un_mount *mount;
 	struct un_owners owners; /* maps are those of options */
 	struct un_fs *fs;
+	char **effect; /* options as they turned out */
 	struct un_ops *ops;
 	struct fuse_session *se;
 	struct un_daemon daemon;
@@ -61,6 +63,23 @@ static void find_owners(struct app *a)
 		un_owners_set_overflow(&a->owners);
 }
 
+/* Options that depend on what the layers can do are shown as they turned out. */
+static char **effect(struct app *a)
+{
+	struct un_options o = *a->options;
+	struct un_fs_effect e;
+
+	un_fs_effect(a->fs, &e);
+	o.read_only = e.read_only;
+	o.userxattr = e.userxattr;
+	o.metacopy = e.metacopy_create || (o.metacopy && e.read_only);
+	o.index = e.index;
+	if (o.redirect_dir == UN_REDIRECT_ON && !e.redirect_create)
+		o.redirect_dir = UN_REDIRECT_FOLLOW;
+	o.threads = threads(&o);
+	return un_options_effect(&o);
+}
+
 static int open_union(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -84,7 +103,9 @@ static int open_union(struct app *a, char **ret_err)
 		.read_only = o->read_only,
 		.sync = o->sync != UN_SYNC_VOLATILE,
 		.sync_strict = o->sync == UN_SYNC_STRICT,
-		.revalidate = o->timeout == 0,
+		.watch = o->cache == UN_CACHE_AUTO,
+		.watches = o->watches,
+		.revalidate = o->cache == UN_CACHE_NONE,
 		.redirect_follow = o->redirect_dir != UN_REDIRECT_NOFOLLOW,
 		.redirect_create = o->redirect_dir == UN_REDIRECT_ON,
 		.new_uuid = o->uuid == UN_UUID_AUTO || o->uuid == UN_UUID_ON,
@@ -94,9 +115,10 @@ static int open_union(struct app *a, char **ret_err)
 		.verity = o->verity,
 		.owners = &a->owners,
 		.shown_at = un_mount_inherited(a->mount) ? NULL : un_mount_path(a->mount),
-		.other_fds = threads(o) * UN_TRANSPORT_FDS,
+		.other_fds = threads(o) * UN_TRANSPORT_FDS +
+			     (o->cache == UN_CACHE_AUTO ? UN_LIVE_FDS : 0),
 	};
-	const struct un_ops_config ops = {
+	struct un_ops_config ops = {
 		.timeout = o->timeout,
 		.noxattrs = o->noxattrs,
 		.noacl = o->noacl,
@@ -118,6 +140,8 @@ static int open_union(struct app *a, char **ret_err)
 		un_layers_close(fs.layers);
 		return -1;
 	}
+	a->effect = effect(a);
+	ops.options = (const char *const *)a->effect;
 	a->ops = un_ops_new(a->fs, &ops);
 	return 0;
 }
@@ -286,7 +310,6 @@ static int start_transport(struct app *a, char **ret_err)
 		.spin = o->spin,
 		.clone_fd = o->clone_fd,
 		.max_write = o->max_write,
-		.debug = o->debug,
 		.init_flags = un_ops_init_flags(a->ops),
 		.init_flags2 = init_flags2(a),
 		.ops = raw_ops(o),
@@ -326,7 +349,9 @@ static int start_transport(struct app *a, char **ret_err)
 		       "capabilities that are not needed cannot be given up: %s: limits of quotas "
 		       "do not bind",
 		       g_strerror(-r));
-	r = un_transport_start(a->transport);
+	r = un_ops_start(a->ops);
+	if (r == 0)
+		r = un_transport_start(a->transport);
 	if (r < 0) {
 		*ret_err = g_strdup_printf("no thread can serve: %s", g_strerror(-r));
 		end_signals(a);
@@ -339,6 +364,7 @@ static void serve(struct app *a)
 {
 	un_daemon_ready(&a->daemon);
 	un_transport_wait(a->transport);
+	un_ops_stop(a->ops);
 	end_signals(a);
 	un_fs_settle(a->fs);
 }
@@ -352,6 +378,7 @@ static void app_done(struct app *a)
 	if (a->se)
 		un_mount_end(a->mount, a->se);
 	un_ops_free(a->ops);
+	g_strfreev(a->effect);
 	un_fs_free(a->fs);
 	un_mount_free(a->mount);
 	un_options_free(a->options);
@@ -414,6 +441,8 @@ int main(int argc, char **argv)
 	/* One heap for each thread would keep what only one of them needs, and grow page by page. */
 	mallopt(M_ARENA_MAX, 2);
 	un_process_standard_fds();
+	if (un_ctl_asked(argc, argv))
+		return un_ctl_main(argc, argv);
 	a.options = un_options_parse(argc, argv, geteuid() == 0, &err);
 	if (!a.options) {
 		fprintf(stderr, "fuse-unionfs: %s\n", err);
@@ -424,7 +453,8 @@ int main(int argc, char **argv)
 		un_options_free(a.options);
 		return fflush(stdout) ? 1 : 0;
 	}
-	un_log_set_debug(a.options->debug);
+	if (a.options->debug)
+		un_log_set_level(LOG_DEBUG);
 	for (guint i = 0; i < a.options->warnings->len; i++)
 		un_log(LOG_WARNING, "%s", (const char *)g_ptr_array_index(a.options->warnings, i));
 

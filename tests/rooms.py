@@ -15,15 +15,17 @@ import sys
 
 MAY = {
     'util': set(),
+    'watch': {'util'},
     'layer': {'util'},
     'merge': {'layer', 'util'},
     # The live union has three storeys: what is there, how an object moves up, what a caller asks for.
-    'object': {'merge', 'layer', 'util'},
+    'object': {'watch', 'merge', 'layer', 'util'},
     'copyup': {'object', 'merge', 'layer', 'util'},
     'union': {'copyup', 'object', 'merge', 'layer', 'util'},
-    'ops': {'union', 'transport', 'util'},
+    'ops': {'union', 'transport', 'watch', 'util'},
     'transport': {'util'},
     'cli': {'util'},
+    'ctl': {'util'},
     'tool': {'merge', 'layer', 'util'},
 }
 # One header of a room, which includes none itself, for a room that may not use the rest of it.

@@ -107,6 +107,8 @@ struct un_options {
 	unsigned squash_uid, squash_gid;
 	enum un_override xattr_permissions;
 	enum un_sync sync;
+	enum un_cache cache;
+	unsigned watches;   /* directories to watch at most; 0: as many as are fair */
 	double timeout;     /* seconds, up to UN_TIMEOUT_MAX; UN_TIMEOUT_FOREVER */
 	unsigned threads;   /* 0: as many as CPUs */
 	unsigned spin;      /* microseconds a thread keeps asking before it sleeps */
@@ -115,6 +117,9 @@ struct un_options {
 
 /* NULL and *ret_err (a sentence, no newline, owned by the caller) for a bad command line. */
 struct un_options *un_options_parse(int argc, char **argv, bool is_root, char **ret_err);
+
+/* What is in effect, "NAME=VALUE" each, for people and programs to read; g_strfreev(). */
+char **un_options_effect(const struct un_options *o);
 
 /* Accepts NULL. */
 void un_options_free(struct un_options *o);

@@ -21,3 +21,10 @@ enum un_override {
 	UN_OVERRIDE_SECURITY, /* security.fuseoverlayfs.override_stat: takes root */
 	UN_OVERRIDE_USER,     /* user.containers.override_stat */
 };
+
+/* What is done about changes that others make in layers. */
+enum un_cache {
+	UN_CACHE_AUTO,      /* they are watched for: what is remembered stays true */
+	UN_CACHE_IMMUTABLE, /* there are none, by promise */
+	UN_CACHE_NONE,      /* nothing is remembered: every access asks */
+};

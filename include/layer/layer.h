@@ -53,7 +53,10 @@ struct un_layer_ops {
 	/* As lseek(2). */
 	off_t (*seek)(struct un_layer *l, int fd, off_t off, int whence);
 	int (*statfs)(struct un_layer *l, struct statvfs *ret);
-	/* FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before Linux 6.17. */
+	/*
+	 * FS_XFLAG_* of linux/fs.h, without opening the file. -ENOSYS: not before Linux 6.17; -EBADF: of a
+	 * file, by a descriptor with O_PATH.
+	 */
 	int (*xflags)(struct un_layer *l, int dirfd, const char *name, uint64_t *ret);
 	/* @ret->handle_bytes: how long it may be. -EOVERFLOW: it is longer. */
 	int (*handle)(struct un_layer *l, int dirfd, const char *name, struct file_handle *ret);
@@ -172,6 +175,7 @@ struct un_layer {
 	atomic_uint numbers;   /* enum un_numbers */
 	atomic_bool surprised; /* ... which was found out only when numbers were in use */
 	bool doubtful;         /* it may turn out later that its numbers do not last */
+	bool remote;           /* changes made elsewhere are not told on this machine */
 	bool xattrless;        /* its root has no xattrs, and so has nothing in it */
 	atomic_bool told_xattrless;
 	bool data_only; /* its names are not merged; only redirects of metacopy files lead into it */

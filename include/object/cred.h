@@ -16,6 +16,8 @@ struct un_cred;
  * refuses that by itself; if one does not, the new object must not come to belong to the daemon.
  */
 bool un_is_nobody(const struct un_cred *cred);
+/* Is it this user, by the id that counts for files? */
+bool un_is_user(const struct un_cred *cred, uid_t uid);
 bool un_is_root(const struct un_cred *cred);
 /* May @cred give a file of the group set-gid? Root may; others if they are in it, by any way. */
 bool un_in_group(const struct un_cred *cred, gid_t gid);

@@ -22,6 +22,8 @@ struct un_state {
 int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool want_lower,
 		  struct un_state *ret)
 	UN_NS_READ;
+/* Its listing, if that is known to be what the layers have; NULL: it has to be read (again). */
+const struct un_listing *un_dir_listing(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
 /* Make sure there is a complete listing; ns is held for writing. */
 int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;

@@ -29,6 +29,7 @@ struct un_layer;
 struct un_layers;
 struct un_listing;
 struct un_owners;
+struct un_watch;
 struct un_whiteout_pool;
 
 /* ---- a directory on a layer ----------------------------------------------------------------------- */
@@ -61,6 +62,7 @@ struct un_name {
 	struct un_inode *dir; /* a reference */
 	struct un_inode *inode;
 	struct un_name *next UN_GUARDED_BY(un_inode_role); /* of the same inode */
+	atomic_uint stamp; /* un_live_stamp() of the directory when it was last seen to be so */
 	/* The name is gone from the layer, and about to be dropped here. */
 	bool gone UN_GUARDED_BY(un_inode_role);
 	char name[];
@@ -76,6 +78,11 @@ struct un_dirinfo {
 	struct un_realdir **stack; /* layers that have it, top first; references */
 	unsigned n;
 	struct un_listing *listing UN_GUARDED_BY(un_ns_role); /* complete, or NULL */
+	unsigned listing_stamp UN_GUARDED_BY(un_ns_role); /* un_live_stamp() before it was read */
+	atomic_uint changed; /* how often others changed what is in it (live.c) */
+	atomic_int watched;  /* enum un_watched */
+	atomic_bool doubted; /* others changed its own marks: is it still what its name means? */
+	atomic_uint tried;   /* when that was last tried; monotonic seconds */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
 	/*
@@ -96,6 +103,13 @@ struct un_dirinfo {
 	struct statx *last; /* of a dead directory: its last attributes */
 	/* A copy-up of an object in it has moved its ctime, which no user is to see. */
 	struct un_hidden hidden UN_GUARDED_BY(un_inode_role);
+};
+
+/* Are the real directories of a merged one watched for changes by others? */
+enum un_watched {
+	UN_WATCHED_NOT_YET, /* or not all of them any more */
+	UN_WATCHED,
+	UN_WATCHED_TIMED, /* they cannot be: what is known of it is true for a second */
 };
 
 enum un_xattr_state {
@@ -159,6 +173,13 @@ struct un_inode {
 	bool copying UN_GUARDED_BY(un_copying_role);            /* a copy-up is under way */
 	bool unlinked UN_GUARDED_BY(un_inode_role);           /* it has lost its last name */
 	bool tmpfile UN_GUARDED_BY(un_inode_role);            /* it never had one */
+	atomic_bool timed;   /* it was found in a directory that is not watched */
+	atomic_bool changed; /* by others: xattrs and prot are to be asked again */
+	unsigned all_seen
+		UN_GUARDED_BY(un_inode_role); /* un_fs.all_changed when they were last asked */
+	uint32_t settled UN_GUARDED_BY(un_inode_role); /* when; monotonic seconds */
+	bool prot_again
+		UN_GUARDED_BY(un_inode_role); /* others changed it: ask for prot once more */
 	atomic_bool maybe_setid; /* mode may hold set-id bits */
 	bool prot_known UN_GUARDED_BY(un_inode_role);         /* prot holds the protattr mark too */
 	bool keyed;              /* it is in fs->keys */
@@ -179,9 +200,11 @@ struct un_inode {
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
 	/* Of a lower file with a stand-in: the number that the layer told last. */
+	uint64_t born; /* when the real object was made, as found; 0: not known, as of what was made or copied up here */
 	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);
 	bool stand_in;      /* ino is in fs->stand_ins */
 	struct un_name *names UN_GUARDED_BY(un_inode_role);
+	atomic_uint n_names; /* of them, for who does not hold the lock */
 
 	/* Non-directories: where the real object is; rdir NULL if only the descriptor leads to it. */
 	struct un_realdir *rdir UN_GUARDED_BY(un_inode_role);
@@ -210,6 +233,14 @@ struct un_fs {
 	bool read_only;
 	bool sync, sync_strict;
 	bool revalidate;
+	bool live;               /* layers may change while they are mounted */
+	struct un_watch *watch;  /* NULL: that cannot be told, if so */
+	atomic_uint all_changed; /* how often anything may have changed */
+	atomic_uint live_seq;    /* counts changes by others */
+	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
+	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */
+	un_change_fn change;
+	void *change_data;
 	bool privileged; /* the daemon may give files away */
 	bool any_uid;    /* ... or need not: all show one owner, or owners are kept in an xattr */
 	bool any_gid;

@@ -58,3 +58,21 @@ struct un_setattr {
 	off_t size;
 	struct timespec atime, mtime;
 };
+
+/*
+ * Told when others have changed a layer, after the union knows: what the kernel has is to be dropped. Called
+ * without locks, from any thread; must not wait for a request.
+ */
+enum un_change_what {
+	UN_CHANGE_NAME,  /* @name in the directory @dir may be another object, or none */
+	UN_CHANGE_ATTRS, /* attributes and extended attributes of the inode @dir */
+	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
+	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
+	UN_CHANGE_ALL,  /* of everything */
+};
+struct un_change {
+	enum un_change_what what;
+	uint64_t id;      /* of the directory, or the inode */
+	const char *name; /* with UN_CHANGE_NAME; else NULL */
+};
+typedef void (*un_change_fn)(void *data, const struct un_change *c);

@@ -16,6 +16,8 @@ struct un_ops_config {
 	bool writeback;
 	bool volatile_; /* FSYNC is answered ENOSYS */
 	unsigned max_write;
+	/* Those in effect, "NAME=VALUE", for whoever asks; NULL at the end. Borrowed. */
+	const char *const *options;
 };
 
 /* Borrows @fs. */
@@ -36,3 +38,8 @@ uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissio
 
 /* After un_transport_new(), before un_transport_init(). */
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport);
+
+/* Before un_transport_start(), in the process that serves. 0, or -errno: a thread cannot be started. */
+int un_ops_start(struct un_ops *ops);
+/* When no request is served any more, before un_ops_free(). */
+void un_ops_stop(struct un_ops *ops);

@@ -49,8 +49,7 @@ struct un_transport_config {
 	unsigned threads; /* at least 1 */
 	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.c */
 	bool clone_fd;
-	unsigned max_write; /* bytes */
-	bool debug;
+	unsigned max_write;  /* bytes */
 	uint32_t init_flags; /* flags to add to the INIT reply if the kernel offered them */
 	uint32_t init_flags2;
 	const struct un_transport_ops *ops;
@@ -90,12 +89,24 @@ void un_transport_free(struct un_transport *t);
  * to un_transport_use_device() on the helper before replying.
  */
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data);
-/* The same, every @seconds while @fn returns true; starts when nothing of this kind is pending. */
+/*
+ * The same on a thread of its own, for notifications that wait for the kernel's lock of a directory: who
+ * has that lock may wait for an LSEEK, which the helper answers (src/transport/README.md, Notifications).
+ * False: there is no such thread, and @fn is not called.
+ */
+bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), void *data);
+/* The same as un_transport_defer(), every @seconds while @fn returns true; starts when nothing of this kind is pending. */
 void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data),
 		       void *data);
 
 int un_transport_keep_device(void);
 void un_transport_use_device(int device);
+
+/*
+ * The kernel is to ask for the name before it uses it again; what is mounted on it stays. -EOPNOTSUPP: not before Linux 6.2; -ENOENT: the kernel has forgotten the name, or
+ * the directory. Only where un_transport_defer_waiting() leads.
+ */
+int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name);
 
 /* Requests received so far by opcode (0..63), for the statistics. */
 #define UN_TRANSPORT_OPCODES 64

@@ -33,6 +33,11 @@ struct un_raw;
 #define UN_WIRE_TMPFILE 51
 #define UN_WIRE_STATX 52
 
+/* A notification, in place of the error. */
+#define UN_WIRE_NOTIFY_INVAL_ENTRY 3
+
+#define UN_WIRE_EXPIRE_ONLY (1U << 0) /* in flags of INVAL_ENTRY; older kernels take it for 0 ... */
+#define UN_WIRE_HAS_EXPIRE_ONLY (1U << 3) /* ... unless they offer this in flags2 of INIT */
 #define UN_WIRE_SETXATTR_EXT (1U << 29) /* in flags of INIT */
 #define UN_WIRE_INIT_EXT (1U << 30)     /* flags2 of INIT counts */
 
@@ -95,6 +100,11 @@ struct un_wire_setxattr_in { /* name and value follow */
 	uint32_t setxattr_flags, padding; /* with SETXATTR_EXT only */
 };
 #define UN_WIRE_SETXATTR_IN_SHORT 8
+
+struct un_wire_inval_entry { /* the name and a NUL follow */
+	uint64_t parent;
+	uint32_t namelen, flags;
+};
 
 struct un_wire_attr {
 	uint64_t ino, size, blocks, atime, mtime, ctime;

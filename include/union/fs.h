@@ -26,6 +26,8 @@ struct un_fs_config {
 	enum un_verity verity;
 	bool new_uuid;   /* give a fresh upper an identity */
 	bool any_uuid;   /* ... and one that is not fresh as well */
+	bool watch;      /* layers may be changed by others, which is to be seen */
+	unsigned watches; /* directories to watch at most; 0: as many as are fair */
 	bool revalidate; /* timeout=0: ask the layers at every lookup */
 	/*
 	 * To whom files are shown to belong; NULL: as stored. Borrowed for as long as the layers

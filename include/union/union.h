@@ -9,6 +9,8 @@
 #pragma once
 
 #include "copyup/alias.h"
+#include "object/changes.h"
+#include "object/known.h"
 #include "object/node.h"
 #include "object/types.h"
 #include "union/fs.h"
@@ -132,3 +134,34 @@ struct un_fs_stats {
 	uint64_t inodes, descriptors, copyups, copied_bytes;
 };
 void un_fs_stats(struct un_fs *fs, struct un_fs_stats *ret);
+
+/* ---- for who runs the daemon -------------------------------------------------------------------------- */
+
+/* Is it root, or the user whom the daemon runs as? */
+bool un_may_control(const struct un_cred *cred);
+
+/* What a layer is, and what its file system can do; all borrowed. */
+struct un_layer_status {
+	const char *kind; /* upper, lower, data */
+	const char *path;
+	const char *numbers; /* of inodes: do they stay as they are? */
+	const char *has[10], *lacks[10];
+	unsigned n_has, n_lacks;
+};
+/* From the top down, 0 first. False: there is no such layer. */
+bool un_fs_layer(const struct un_fs *fs, unsigned n, struct un_layer_status *ret);
+
+/* What came of options that depend on what the layers can do. */
+struct un_fs_effect {
+	bool read_only;
+	bool userxattr;
+	bool redirect_create, metacopy_create;
+	bool index;
+};
+void un_fs_effect(const struct un_fs *fs, struct un_fs_effect *ret);
+
+/*
+ * Forget what is kept to be faster: listings, which xattrs there are, descriptors that nobody uses. Waits
+ * for requests in hand.
+ */
+void un_fs_drop(struct un_fs *fs);

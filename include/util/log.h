@@ -5,9 +5,14 @@
 #include <stdbool.h>
 #include <syslog.h>
 
-/* Send messages to syslog from now on (daemon), instead of stderr. @debug: LOG_DEBUG ones too. */
+/* Send messages to syslog from now on (daemon), instead of stderr. */
 void un_log_to_syslog(void);
-void un_log_set_debug(bool debug);
+/* Messages up to this level are logged: LOG_INFO (at first) all but LOG_DEBUG. From any thread. */
+void un_log_set_level(int level);
+int un_log_level(void);
+/* "error", "warning", "info", "debug"; -1 for another word. */
+int un_log_level_of(const char *word);
+const char *un_log_level_word(int level);
 bool un_log_debugging(void);
 
 /* One message, one line, no newline at the end. @level: LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG. */

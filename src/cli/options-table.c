@@ -298,6 +298,32 @@ static int set_sync(struct un_parse *p, const struct option *opt, const char *va
 	return bad_value(p, opt, value ? value : "", "0, 1, auto, strict or volatile");
 }
 
+static int set_cache(struct un_parse *p, const struct option *opt, const char *value)
+{
+	static const char *const words[] = { "auto", "immutable", "none" };
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
+		if (strcmp(value, words[i]) == 0) {
+			p->o->cache = (enum un_cache)i;
+			/* The last one of the two wins. */
+			if (p->o->timeout == 0 && i != UN_CACHE_NONE)
+				p->o->timeout = UN_TIMEOUT_FOREVER;
+			return 0;
+		}
+	}
+	return bad_value(p, opt, value, "auto, immutable or none");
+}
+
+static int set_watches(struct un_parse *p, const struct option *opt, const char *value)
+{
+	guint64 n;
+
+	if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXINT32, &n, NULL))
+		return bad_value(p, opt, value, "a number of directories, 1 or more");
+	p->o->watches = (unsigned)n;
+	return 0;
+}
+
 static int set_timeout(struct un_parse *p, const struct option *opt, const char *value)
 {
 	char *end = NULL;
@@ -310,6 +336,11 @@ static int set_timeout(struct un_parse *p, const struct option *opt, const char 
 		return bad_value(p, opt, value, "a number of seconds, 0 or more");
 	/* The protocol has nanoseconds, and 64 bits of seconds: what is beyond is never, or for ever. */
 	p->o->timeout = t < 1e-9 ? 0 : MIN(t, UN_TIMEOUT_MAX);
+	/* As fuse-overlayfs users know it: with 0 every access asks. */
+	if (p->o->timeout == 0)
+		p->o->cache = UN_CACHE_NONE;
+	else if (p->o->cache == UN_CACHE_NONE)
+		p->o->cache = UN_CACHE_AUTO;
 	return 0;
 }
 
@@ -441,6 +472,8 @@ static const struct option options[] = {
 	/* how safe, how fresh, how fast */
 	{ "volatile", TAKES_NONE, set_sync },
 	{ "fsync", TAKES_VALUE, set_sync },
+	{ "cache", TAKES_VALUE, set_cache },
+	{ "watches", TAKES_VALUE, set_watches },
 	{ "timeout", TAKES_VALUE, set_timeout },
 	BOOL("writeback", writeback),
 	{ "threads", TAKES_VALUE, set_threads },

@@ -276,10 +276,13 @@ static int finish_rest(struct un_parse *p)
 	if (p->mount[UN_MOUNT_ALLOW_OTHER] && p->mount[UN_MOUNT_ALLOW_ROOT])
 		return un_parse_fail(p, "options allow_other and allow_root exclude each other");
 	/* A dirty page or size in the kernel wins over the layer: a mix that never existed. */
+	if (o->cache == UN_CACHE_NONE)
+		o->timeout = 0;
 	if (o->writeback && o->timeout == 0)
-		return un_parse_fail(p,
-				     "option writeback=1 excludes timeout=0: what the kernel has "
-				     "not written back yet would hide changes made to the layers");
+		return un_parse_fail(
+			p,
+			"option writeback=1 excludes timeout=0 and cache=none: what the kernel has "
+			"not written back yet would hide changes made to the layers");
 	/* Below what 0 stands for, a cap is a number; above, it changes nothing. */
 	if (p->max_threads &&
 	    p->max_threads < (o->threads ? o->threads : MAX(2, g_get_num_processors())))

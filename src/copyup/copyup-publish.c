@@ -18,6 +18,7 @@
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/open.h"
@@ -35,6 +36,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+/* So often it is begun anew when the lower file changes meanwhile. */
+#define COPY_TRIES 5
 
 struct publish {
 	struct un_copyup_ctx *c;
@@ -139,6 +143,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 	inode->dev = un_stx_dev(&c->ust);
 	inode->rino = c->ust.stx_ino;
 	inode->prot_known = true;
+	inode->born = 0;
 	if (!c->origin)
 		un_ino_own(fs, inode, parent, parent ? name : "");
 	/* A directory is found with what is below, an indexed file by the index, if its mark can be read. */
@@ -157,6 +162,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		d->n++;
 		un_ino_own_dir(fs, inode);
 		un_ns_is_held(inode); /* publish() */
+		un_live_raised_locked(fs, inode, &c->st);
 		if (d->listing)
 			un_listing_shift(d->listing);
 		return;
@@ -336,6 +342,45 @@ static void find_digest(struct un_copyup_ctx *c)
 		c->meta = false;
 }
 
+static bool same_stamp(const struct statx_timestamp *a, const struct statx_timestamp *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Has somebody written to the lower file since c->st, which tells of it now? 1, 0 or -errno. */
+static int has_changed(struct un_copyup_ctx *c)
+{
+	struct statx now;
+	int r;
+
+	if (!c->fs->live || c->inode->type != DT_REG || c->covered)
+		return 0;
+	r = c->lower->ops->stat(c->lower, c->ldir, c->lname, &now);
+	if (r < 0)
+		return r;
+	r = now.stx_size != c->st.stx_size || !same_stamp(&now.stx_mtime, &c->st.stx_mtime) ||
+	    !same_stamp(&now.stx_ctime, &c->st.stx_ctime);
+	c->st = now;
+	return r;
+}
+
+/* The copy is of one version of the lower file, or there is none. */
+static int stage(struct un_copyup_ctx *c)
+{
+	for (int tries = 0; tries < COPY_TRIES; tries++) {
+		int r = un_copyup_stage(c);
+
+		if (r == 0)
+			r = has_changed(c);
+		if (r <= 0)
+			return r;
+		un_copyup_unstage(c);
+	}
+	un_log(LOG_ERR, "%s: '%s' is written to while it is copied up, again and again",
+	       c->lower->path, c->lname);
+	return -EIO;
+}
+
 int un_copyup_run(struct un_copyup_ctx *c)
 {
 	struct un_at at;
@@ -358,13 +403,13 @@ int un_copyup_run(struct un_copyup_ctx *c)
 	if (r == 0 && c->meta)
 		find_digest(c);
 	if (r == 0)
-		r = un_copyup_stage(c);
+		r = stage(c);
 	if (r == 0)
 		r = publish(c);
 	/* A file staged without a name could not be linked: stage it once more, with a name. */
 	if (r < 0 && c->unlinkable) {
 		un_copyup_unstage(c);
-		r = un_copyup_stage(c);
+		r = stage(c);
 		if (r == 0)
 			r = publish(c);
 	}

@@ -172,7 +172,8 @@ int un_stage_copy_xattrs(struct un_fs *fs, const struct un_at *from, int dir, co
 static int copy_xattrs(struct un_copyup_ctx *c)
 {
 	/* Found to have none that a user would see. */
-	if (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate)
+	if (c->inode->xattrs == UN_XATTR_NONE && !c->fs->revalidate &&
+	    !atomic_load(&c->inode->changed) && !atomic_load(&c->fs->all_changed))
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
 	return un_stage_copy_xattrs(c->fs, UN_AT(c->lower, c->ldir, c->lname), staged_dir(c),
@@ -202,14 +203,13 @@ static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd
 static int lower_real_flags(struct un_copyup_ctx *c)
 {
 	uint64_t x = 0;
-	bool self = c->inode->type == DT_DIR && !c->lname[0]; /* O_PATH: by "" it is EBADF */
-	int r = c->lower->ops->xflags(c->lower, c->ldir, self ? "." : c->lname, &x), flags = 0;
+	int r = c->lower->ops->xflags(c->lower, c->ldir, c->lname, &x), flags = 0;
 
 	if (r == 0)
 		return (x & FS_XFLAG_SYNC ? FS_SYNC_FL : 0) |
 		       (x & FS_XFLAG_NOATIME ? FS_NOATIME_FL : 0) |
 		       (x & FS_XFLAG_NODUMP ? FS_NODUMP_FL : 0);
-	if (r != -ENOSYS)
+	if (r != -ENOSYS && r != -EBADF)
 		return 0;
 	un_autofd int fd = open_for_flags(c, c->lower, c->ldir, c->lname);
 

@@ -42,9 +42,12 @@ static int posix_xflags(struct un_layer *l, int dirfd, const char *name, uint64_
 		return -EINVAL;
 	if (!un_posix_have()->getattr)
 		return -ENOSYS;
+	/* Of what is open with O_PATH "" is EBADF; a directory can be asked by ".". */
 	if (syscall(SYS_file_getattr, dirfd, name, &attr, sizeof(attr),
-		    AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
-		return -errno;
+		    AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0 &&
+	    (errno != EBADF || name[0] ||
+	     syscall(SYS_file_getattr, dirfd, ".", &attr, sizeof(attr), 0) < 0))
+		return errno == ENOTDIR ? -EBADF : -errno;
 	*ret = attr.xflags;
 	return 0;
 }
@@ -59,7 +62,7 @@ static bool has_no_flags(struct un_layer *l, int dirfd, const char *name, const 
 	uint64_t xflags;
 	int flags, r = posix_xflags(l, dirfd, name, &xflags);
 
-	if (r != -ENOSYS || (!S_ISREG(st->stx_mode) && !S_ISDIR(st->stx_mode)))
+	if ((r != -ENOSYS && r != -EBADF) || (!S_ISREG(st->stx_mode) && !S_ISDIR(st->stx_mode)))
 		return r == -EOPNOTSUPP || r == -ENOTTY;
 	fd = posix_open(l, dirfd, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
 	return fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 &&

@@ -105,6 +105,30 @@ static int probe_handles(const struct un_layer *l)
 	return name_to_handle_at(l->root, "", &u.h, &mount_id, AT_EMPTY_PATH) == 0;
 }
 
+/* Linux tells of changes on this machine only; with these there are others. */
+static bool probe_remote(const struct un_layer *l)
+{
+	struct statfs fs;
+
+	if (fstatfs(l->root, &fs) < 0)
+		return true;
+	switch ((uint32_t)fs.f_type) {
+	case NFS_SUPER_MAGIC:
+	case SMB_SUPER_MAGIC:
+	case CIFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case V9FS_MAGIC:
+	case FUSE_SUPER_MAGIC:
+	case CEPH_SUPER_MAGIC:
+	case AFS_SUPER_MAGIC:
+	case AFS_FS_MAGIC:
+	case CODA_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void probe_uuid(struct un_layer *l)
 {
 	struct fsuuid u = { 0 };
@@ -133,6 +157,7 @@ static bool probe_flagless(struct un_layer *l)
 static void probe_any(const struct un_setup *s, struct un_layer *l)
 {
 	l->flagless = probe_flagless(l);
+	l->remote = probe_remote(l);
 	l->caps.acl = probe_acl(l);
 	l->caps.handles = probe_handles(l);
 	l->caps.d_type = true;
@@ -172,6 +197,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 			l->doubtful = known->doubtful;
 			l->xattrless = known->xattrless;
 			l->subvol = known->subvol;
+			l->remote = known->remote;
 			continue;
 		}
 		probe_any(s, l);

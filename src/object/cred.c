@@ -26,13 +26,14 @@ static bool has_number(const char *numbers, unsigned first, unsigned long id)
  * Of the thread that asks, which waits for the answer and so is still there. Of real, effective, saved and
  * file system ids the fourth counts. Ids are those of our own user namespace.
  */
-static void ask_proc(const struct un_cred *cred, gid_t gid, bool *ret_root, bool *ret_in_group)
+static void ask_proc(const struct un_cred *cred, uid_t uid, gid_t gid, bool *ret_user,
+		     bool *ret_in_group)
 {
 	char path[64], *line = NULL;
 	size_t room = 0;
 	FILE *f;
 
-	*ret_root = *ret_in_group = false;
+	*ret_user = *ret_in_group = false;
 	snprintf(path, sizeof(path), "/proc/%ld/status", (long)cred->pid);
 	f = cred->pid > 0 ? fopen(path, "re") : NULL;
 	if (!f)
@@ -40,7 +41,7 @@ static void ask_proc(const struct un_cred *cred, gid_t gid, bool *ret_root, bool
 	/* Of any length: there may be 65,536 groups. */
 	while (getline(&line, &room, f) >= 0) {
 		if (g_str_has_prefix(line, "Uid:"))
-			*ret_root = has_number(line + strlen("Uid:"), 3, 0);
+			*ret_user = has_number(line + strlen("Uid:"), 3, uid);
 		else if (g_str_has_prefix(line, "Gid:") && cred->uid == UN_NO_ID)
 			*ret_in_group = has_number(line + strlen("Gid:"), 3, gid);
 		else if (g_str_has_prefix(line, "Groups:"))
@@ -56,14 +57,19 @@ bool un_is_nobody(const struct un_cred *cred)
 	return cred->uid == UN_NO_ID || cred->gid == (gid_t)-1;
 }
 
-bool un_is_root(const struct un_cred *cred)
+bool un_is_user(const struct un_cred *cred, uid_t uid)
 {
-	bool root, in_group;
+	bool is, in_group;
 
 	if (cred->uid != UN_NO_ID)
-		return cred->uid == 0;
-	ask_proc(cred, 0, &root, &in_group);
-	return root;
+		return cred->uid == uid;
+	ask_proc(cred, uid, 0, &is, &in_group);
+	return is;
+}
+
+bool un_is_root(const struct un_cred *cred)
+{
+	return un_is_user(cred, 0);
 }
 
 bool un_in_group(const struct un_cred *cred, gid_t gid)
@@ -72,7 +78,7 @@ bool un_in_group(const struct un_cred *cred, gid_t gid)
 
 	if (cred->uid == 0 || (cred->uid != UN_NO_ID && cred->gid == gid))
 		return true;
-	ask_proc(cred, gid, &root, &in_group);
+	ask_proc(cred, 0, gid, &root, &in_group);
 	/* A known user is who the request says: on an idmapped mount not whom /proc shows. */
 	return in_group || (root && cred->uid == UN_NO_ID);
 }

@@ -3,10 +3,11 @@
  * What is at a name of a merged directory, as far as changing it needs to know, and its listing as a
  * whole.
  */
-#include "merge/merge.h"
 #include "object/dir.h"
+#include "merge/merge.h"
 #include "object/fdcache.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/realdir.h"
@@ -64,7 +65,7 @@ int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool
 	int r;
 
 	*ret = (struct un_state){ 0 };
-	if (dir->d->listing && !fs->revalidate) {
+	if (un_dir_listing(fs, dir)) {
 		struct un_entry *e = un_listing_find(dir->d->listing, name);
 
 		if (!e)
@@ -114,13 +115,22 @@ void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		un_listing_remove(dir->d->listing, name);
 }
 
+const struct un_listing *un_dir_listing(struct un_fs *fs, struct un_inode *dir)
+{
+	if (fs->revalidate || !dir->d->listing || dir->d->listing_stamp != un_live_stamp(fs, dir))
+		return NULL;
+	return dir->d->listing;
+}
+
 static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access) UN_NS_WRITE
 {
 	struct un_merge_dir md;
 	struct un_listing *l;
 	int r;
 
-	if (dir->d->listing && !fs->revalidate)
+	unsigned stamp = un_live_look(fs, dir);
+
+	if (un_dir_listing(fs, dir))
 		return 0;
 	un_dir_merge(fs, dir, &md);
 	md.access = access && !fs->read_only;
@@ -135,6 +145,7 @@ static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access) UN_N
 		return r == -EMFILE ? -ENFILE : r;
 	un_listing_free(dir->d->listing);
 	dir->d->listing = l;
+	dir->d->listing_stamp = stamp;
 	if (access)
 		atomic_store(&dir->d->accessed, un_monotonic_seconds());
 	return 0;

@@ -210,6 +210,8 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	un_data_free(fs, inode->data);
 	un_fdcache_clear(fs->fds, &inode->io);
 	un_place_free(fs, inode);
+	if (fs->freeing)
+		fs->freeing(fs, inode);
 	if (inode->d)
 		dir_free(fs, inode);
 	un_mutex_done(&inode->lock);
@@ -326,7 +328,8 @@ static struct un_name *name_key(union name_buf *buf, struct un_inode *dir, const
 	return &buf->n;
 }
 
-struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char *name)
+struct un_inode *un_name_find_at(struct un_fs *fs, struct un_inode *dir, const char *name,
+				 unsigned *ret_stamp)
 {
 	union name_buf buf;
 	struct un_shard *s = shard(fs->names, hash_of_name(dir, name));
@@ -335,16 +338,39 @@ struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char
 
 	shard_lock(s);
 	n = g_hash_table_lookup(s->set, name_key(&buf, dir, name));
-	if (n)
+	if (n) {
 		inode = ref_alive(n->inode);
+		*ret_stamp = atomic_load(&n->stamp);
+	}
 	shard_unlock(s);
 	return inode;
+}
+
+struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	unsigned stamp;
+
+	return un_name_find_at(fs, dir, name, &stamp);
+}
+
+void un_name_confirm(struct un_fs *fs, struct un_inode *dir, const char *name, unsigned stamp)
+{
+	union name_buf buf;
+	struct un_shard *s = shard(fs->names, hash_of_name(dir, name));
+	struct un_name *n;
+
+	shard_lock(s);
+	n = g_hash_table_lookup(s->set, name_key(&buf, dir, name));
+	if (n)
+		atomic_store(&n->stamp, stamp);
+	shard_unlock(s);
 }
 
 static void list_name_locked(struct un_inode *inode, struct un_name *n) UN_INODE_LOCKED(inode)
 {
 	n->next = inode->names;
 	inode->names = n;
+	atomic_fetch_add(&inode->n_names, 1);
 	if (inode->ix)
 		inode->ix->known++;
 	inode->unlinked = false;
@@ -356,7 +382,7 @@ static void list_name_locked(struct un_inode *inode, struct un_name *n) UN_INODE
  * time (two names of a hard link looked up, or a listing and a lookup) would free under the other's hands.
  */
 struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
-			     const char *name, bool replace)
+			     const char *name, bool replace, unsigned stamp)
 {
 	size_t len = strlen(name) + 1;
 	struct un_name *n = g_malloc0(sizeof(*n) + len), *old;
@@ -366,6 +392,7 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 
 	n->dir = un_inode_ref(dir);
 	n->inode = inode;
+	n->stamp = stamp;
 	memcpy(n->name, name, len);
 	un_inode_lock(inode);
 	shard_lock(s);
@@ -373,6 +400,8 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 	if (old && !replace)
 		other = ref_alive(old->inode);
 	added = !other && !(old && old->inode == inode);
+	if (!added && old)
+		atomic_store(&old->stamp, stamp);
 	if (added) {
 		g_hash_table_add(s->set, n);
 		list_name_locked(inode, n);
@@ -399,6 +428,8 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 		*p = n->next;
 	if (n && inode->ix)
 		inode->ix->known--;
+	if (n)
+		atomic_fetch_sub(&inode->n_names, 1);
 	if (n)
 		remove_if_same(shard(fs->names, name_hash(n)), n);
 	last = inode->names == NULL;

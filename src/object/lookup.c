@@ -3,6 +3,7 @@
  * From a name in a merged directory to its inode. A name that is known is answered from the table; a
  * directory with a complete listing says at once that a name is missing, or in which layer it is.
  */
+#include "object/lookup.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "layer/origin.h"
@@ -15,13 +16,14 @@
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/lock.h"
-#include "object/lookup.h"
 #include "object/object.h"
 #include "object/pending.h"
 #include "object/place.h"
 #include "object/prot.h"
 #include "object/realdir.h"
+#include "object/same.h"
 #include "object/say.h"
 #include "object/stand-in.h"
 #include "util/err.h"
@@ -112,6 +114,7 @@ static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
 	inode->dev = un_stx_dev(&h->st);
 	inode->rino = h->st.stx_ino;
 	inode->seen_ino = h->real_ino;
+	inode->born = un_born(&h->st);
 	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
 	inode->covered = un_stx_is_covered(&h->st);
 	un_place_set_locked(fs, inode, rd, name);
@@ -142,16 +145,25 @@ static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
 	return 0;
 }
 
+/* By another name, or after a change of its directory: others may have changed it meanwhile. */
+static void found_again(struct un_inode *inode)
+{
+	atomic_store(&inode->changed, true);
+}
+
 /* One more name of an upper file that is known already; NULL if it is not. */
 static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *h)
 {
 	struct un_inode *inode = un_key_find(fs, un_stx_dev(&h->st), h->st.stx_ino);
 
-	if (inode && inode->type != IFTODT(h->st.stx_mode)) {
-		un_inode_put(fs,
-			     inode); /* its number was given to something else behind our back */
+	if (inode && (inode->type != IFTODT(h->st.stx_mode) || !un_is_as_old(inode, &h->st))) {
+		/* Its number was given to something else behind our back. */
+		un_key_drop(fs, inode);
+		un_inode_put(fs, inode);
 		inode = NULL;
 	}
+	if (inode)
+		found_again(inode);
 	return inode;
 }
 
@@ -225,6 +237,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 
 	un_index_is_ours(ix);
 	if (inode && un_index_has(inode)) {
+		found_again(inode);
 		un_index_resolve(fs, inode, ix->lower_nlink);
 		g_free(ix);
 		*ret = inode;
@@ -281,6 +294,7 @@ static int find_linked(struct un_fs *fs, const char *name, struct un_found *f,
 	*ret_ix = NULL;
 	*ret = un_links_find(fs, un_stx_dev(&top->st), top->st.stx_ino);
 	if (*ret && (*ret)->type == IFTODT(top->st.stx_mode)) {
+		found_again(*ret);
 		un_index_resolve(fs, *ret, top->st.stx_nlink);
 		return 1;
 	}
@@ -348,27 +362,6 @@ again:
 	return 0;
 }
 
-/* timeout=0: is what the layers say still what @inode stands for? */
-static bool still_the_same(struct un_fs *fs, struct un_inode *inode, const struct un_found *f)
-{
-	bool upper = f->hits[0].layer == fs->upper;
-
-	if (inode->type != IFTODT(f->hits[0].st.stx_mode) || inode->upper != upper)
-		return false;
-	if (inode->type != DT_DIR)
-		return inode->dev == un_stx_dev(&f->hits[0].st) &&
-		       (inode->rino == f->hits[0].st.stx_ino ||
-			!un_layer_numbers_last(f->hits[0].layer, false));
-	if (inode->d->n != f->n)
-		return false;
-	for (unsigned i = 0; i < f->n; i++)
-		if (inode->d->stack[i]->dev != un_stx_dev(&f->hits[i].st) ||
-		    (inode->d->stack[i]->ino != f->hits[i].st.stx_ino &&
-		     un_layer_numbers_last(f->hits[i].layer, true)))
-			return false;
-	return true;
-}
-
 /* Where numbers do not last, others stand in for them from here on. */
 static void stand_in(struct un_hit *h, const char *name)
 {
@@ -384,7 +377,7 @@ static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
 	bool first_only = false;
 	int r;
 
-	if (dir->d->listing && !fs->revalidate) {
+	if (un_dir_listing(fs, dir)) {
 		struct un_entry *e = un_listing_find(dir->d->listing, name);
 
 		if (!e || (e->flags & UN_ENTRY_HIDDEN))
@@ -419,21 +412,29 @@ static void seen_again(struct un_fs *fs, struct un_inode *inode, const struct un
 	un_inode_unlock(inode);
 }
 
+/* That is where it is. One in the index, or a directory, is found elsewhere. */
+static void place(struct un_fs *fs, struct un_inode *dir, const char *name,
+		  struct un_inode *inode) UN_NS_READ
+{
+	if (inode->upper && inode->type != DT_DIR && !inode->ix)
+		un_place_named(fs, inode, un_dir_upper(fs, dir), name);
+}
+
 static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, bool replace,
-		   struct un_inode **inode)
+		   unsigned stamp, struct un_inode **inode) UN_NS_READ
 {
 	struct un_inode *other;
 
 	/* A hard link found again under a name it has. */
 	other = un_name_find(fs, dir, name);
 	if (other == *inode) {
+		un_name_confirm(fs, dir, name, stamp);
 		un_inode_put(fs, other);
 		return 0;
 	}
 	un_inode_put(fs, other);
-	if ((*inode)->upper && (*inode)->type != DT_DIR && !(*inode)->ix)
-		un_place_named(fs, *inode, un_dir_upper(fs, dir), name);
-	other = un_name_add(fs, *inode, dir, name, replace);
+	place(fs, dir, name, *inode);
+	other = un_name_add(fs, *inode, dir, name, replace, stamp);
 	if (other) {
 		un_inode_put(fs, *inode);
 		*inode = other;
@@ -470,19 +471,30 @@ static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un
 	return ok;
 }
 
-int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     struct un_inode **ret, struct statx *st)
+/* Once: who asks finds it out. */
+static bool is_doubted(struct un_inode *inode)
+{
+	return inode->type == DT_DIR && atomic_load(&inode->d->doubted) &&
+	       atomic_exchange(&inode->d->doubted, false);
+}
+
+#define STALE_TRIES 3
+
+static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
+		       struct un_inode **ret, struct statx *st) UN_NS_READ
 {
 	struct un_inode *inode = NULL, *known = NULL;
 	struct un_merge_dir md;
 	struct un_found f = { .n = 0 };
 	bool asked, told = false;
+	unsigned stamp, seen = 0;
 	int r;
 
 	if (dir->d->dead)
 		return -ENOENT;
-	known = un_name_find(fs, dir, name);
-	if (known && !fs->revalidate) {
+	stamp = un_live_look(fs, dir);
+	known = un_name_find_at(fs, dir, name, &seen);
+	if (known && !fs->revalidate && seen == stamp && !is_doubted(known)) {
 		inode = known;
 		goto found;
 	}
@@ -494,9 +506,12 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	}
 	if (r == 0 && f.n == 0)
 		r = -ENOENT;
-	if (r == 0 && known && still_the_same(fs, known, &f)) {
+	if (r == 0 && known && un_is_still(fs, known, &f)) {
 		inode = un_inode_ref(known);
 		seen_again(fs, inode, &f.hits[0]);
+		place(fs, dir, name, inode);
+		found_again(inode);
+		un_name_confirm(fs, dir, name, stamp);
 	} else {
 		/* Only proof takes the name away, not a question that failed. */
 		if (known && (r == 0 || r == -ENOENT))
@@ -504,11 +519,13 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		if (r == 0)
 			r = inode_from_found(fs, dir, name, &f, &inode);
 		if (r == 0)
-			r = publish(fs, dir, name, known != NULL, &inode);
+			r = publish(fs, dir, name, known != NULL, stamp, &inode);
 		if (r == 0)
 			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
+	if (r < 0 && r != -ENOENT && known && known->type == DT_DIR && seen == stamp)
+		atomic_store(&known->d->doubted, true);
 	un_inode_put(fs, known);
 	if (r == -EPERM && f.refused)
 		un_say_refused(fs, dir, name, f.refused, f.refused_mark);
@@ -517,6 +534,7 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r < 0)
 		return r;
 found:
+	un_live_found(fs, dir, inode);
 	if (st && !told) {
 		r = un_getattr(fs, inode, st);
 		if (r < 0) {
@@ -526,6 +544,20 @@ found:
 	}
 	*ret = inode;
 	return 0;
+}
+
+int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
+		     struct un_inode **ret, struct statx *st)
+{
+	int r;
+
+	/* What was found is not there any more, by the hand of others: it is looked for again. */
+	for (int tries = 0;; tries++) {
+		r = lookup_once(fs, dir, name, ret, st);
+		if (r != -ESTALE || !fs->live || tries == STALE_TRIES)
+			return r;
+		atomic_fetch_add(&dir->d->changed, 1);
+	}
 }
 
 int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
@@ -539,7 +571,7 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 		return -ENOTDIR;
 	if (atomic_load(&dir->d->asked) > ASKED_ENOUGH && !fs->revalidate) {
 		un_ns_write(dir);
-		if (!dir->d->listing && !dir->d->dead) {
+		if (!un_dir_listing(fs, dir) && !dir->d->dead) {
 			atomic_store(&dir->d->asked, 0);
 			/* A directory that cannot be read can be searched all the same. */
 			un_ignore(un_dir_list_locked(fs, dir));

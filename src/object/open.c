@@ -90,6 +90,11 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at,
 	return fd;
 }
 
+static bool is_it(struct un_layer *l, const struct un_inode *inode, const struct statx *st)
+{
+	return IFTODT(st->stx_mode) == inode->type && un_is_same(l, st, inode->dev, inode->rino);
+}
+
 /* Opened as *flags say, which say then how it could be opened. */
 static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flags,
 			struct un_layer **ret_layer) UN_INODE_LOCKED(inode)
@@ -106,12 +111,16 @@ static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flag
 	*ret_layer = l = at.layer;
 	fd = open_real(fs, inode, &at, flags);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
+	/* Who may not open what is there now: is it the file? */
+	if (fd == -EACCES && l->ops->stat(l, at.dirfd, at.name, &st) == 0 && !is_it(l, inode, &st))
+		r = -ESTALE;
 	un_at_done(fs, &at);
-	if (r == -ENOENT || r == -ELOOP)
+	/* ENXIO: a device or a socket, a whiteout for instance, has come to the name of the file. */
+	if (r == -ENOENT || r == -ELOOP || r == -ENXIO)
 		return -ESTALE;
 	if (r < 0)
 		return r;
-	if (IFTODT(st.stx_mode) != inode->type || !un_is_same(l, &st, inode->dev, inode->rino))
+	if (!is_it(l, inode, &st))
 		return -ESTALE;
 	return un_take_fd(&fd);
 }

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 
 int un_at_locked(struct un_fs *fs, struct un_inode *inode, struct un_at *ret)
 {
@@ -111,6 +112,10 @@ void un_place_named(struct un_fs *fs, struct un_inode *inode, struct un_realdir 
 	if (!inode->rdir || inode->orphan) {
 		remove_orphan(fs, inode);
 		un_fdcache_pin(fs->fds, &inode->io, false);
+		un_place_set_locked(fs, inode, rd, name);
+	} else if ((fs->live || fs->revalidate) &&
+		   (inode->rdir != rd || strcmp(inode->rname, name) != 0)) {
+		/* Others may have renamed it: this is where it has been seen. */
 		un_place_set_locked(fs, inode, rd, name);
 	}
 	inode->tmpfile = false;

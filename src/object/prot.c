@@ -3,11 +3,12 @@
  * Immutable and append-only. In a lower they are the real file's flags, which statx tells; in the upper a
  * mark says so, for the real flags would keep the daemon itself from what the union allows.
  */
+#include "object/prot.h"
 #include "layer/marks.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
-#include "object/prot.h"
 #include "object/realdir.h"
 
 #include <errno.h>
@@ -55,6 +56,23 @@ static int read_prot_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_L
 		inode->prot_known = true;
 		return 0;
 	}
+	if (inode->prot_again) {
+		struct statx st;
+
+		r = at.layer->ops->stat(at.layer, at.dirfd, at.name, &st);
+		if (r < 0) {
+			un_at_done(fs, &at);
+			return r;
+		}
+		inode->prot = (uint8_t)un_prot_of_stat(&st);
+		inode->prot_again = false;
+		/* A lower's mark is none of this union's. */
+		if (!inode->upper) {
+			un_at_done(fs, &at);
+			inode->prot_known = true;
+			return 0;
+		}
+	}
 	n = un_mark_get(&at, UN_MARK_PROTATTR, v, sizeof(v));
 	un_at_done(fs, &at);
 	if (n < 0 && n != -ENODATA && n != -ERANGE && n != -EACCES && n != -EPERM)
@@ -71,6 +89,7 @@ int un_prot(struct un_fs *fs, struct un_inode *inode)
 	if (inode->type != DT_DIR && inode->type != DT_REG)
 		return 0;
 	un_inode_lock(inode);
+	un_live_settle_locked(fs, inode);
 	if (!inode->prot_known && !(inode->type == DT_DIR && inode->d->dead))
 		r = read_prot_locked(fs, inode);
 	if (r == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* GETATTR, SETATTR, READLINK, STATFS; and STATX, which an old libfuse does not know. */
 #include "idle_i.h"
+#include "notify_i.h"
 #include "ops_i.h"
 #include "reply_i.h"
 
@@ -26,9 +27,10 @@ void un_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)fi;
 	if (!inode)
 		return;
+	un_fs_watch_dir(fs, inode);
 	r = un_getattr(fs, inode, &st);
+	un_reply_attr(req, r, inode, &st);
 	un_inode_put(fs, inode);
-	un_reply_attr(req, r, &st);
 }
 
 static unsigned translate(int valid)
@@ -92,8 +94,8 @@ void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,
 		if (r == 0 && (a.valid & UN_SET_SIZE))
 			un_ops_tick(un_ops_of(req));
 	}
+	un_reply_attr(req, r, inode, &st);
 	un_inode_put(fs, inode);
-	un_reply_attr(req, r, &st);
 }
 
 void un_op_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -142,17 +144,26 @@ static void sx_time(struct statx_timestamp ts, struct un_wire_sx_time *ret)
 void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node)
 {
 	struct un_ops *ops = data;
-	struct un_inode *inode = un_inode_get(ops->fs, node);
+	struct un_inode *inode;
 	struct un_wire_statx_out out = { 0 };
 	struct statx st;
-	int r = inode ? un_getattr(ops->fs, inode, &st) : -ESTALE;
+	bool watched;
+	unsigned turn;
+	int r;
 
+	un_ops_begin(ops);
+	inode = un_inode_get(ops->fs, node);
+	if (inode)
+		un_fs_watch_dir(ops->fs, inode);
+	r = inode ? un_getattr(ops->fs, inode, &st) : -ESTALE;
+	watched = inode && un_fs_is_watched(ops->fs, inode);
 	un_inode_put(ops->fs, inode);
 	if (r < 0) {
 		un_raw_reply(req, r, NULL, 0);
 		return;
 	}
-	split(ops->timeout, &out.attr_valid, &out.attr_valid_nsec);
+	turn = un_notify_enter(ops);
+	split(un_ops_keep(ops, watched), &out.attr_valid, &out.attr_valid_nsec);
 	out.stat = (struct un_wire_statx){
 		.mask = st.stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
 		.blksize = st.stx_blksize,
@@ -171,4 +182,5 @@ void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node)
 	sx_time(st.stx_ctime, &out.stat.ctime);
 	sx_time(st.stx_mtime, &out.stat.mtime);
 	un_raw_reply(req, 0, &out, sizeof(out));
+	un_notify_leave(ops, turn);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* READDIR and READDIRPLUS. Opening and closing a directory is never heard of (OPENDIR = ENOSYS). */
 #include "idle_i.h"
+#include "notify_i.h"
 #include "ops_i.h"
 #include "reply_i.h"
 
@@ -72,6 +73,9 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 		fuse_reply_err(req, -r);
 	else
 		fuse_reply_buf(req, f.buf, f.used);
+	/* The kernel keeps the names, too, and cannot be told not to. */
+	if (!un_ops_is_current(ops))
+		un_notify_again(ops, ino);
 }
 
 /*

@@ -3,6 +3,7 @@
  * Data. Opening and closing are never heard of (OPEN, FLUSH = ENOSYS), so fi->fh is never looked at.
  */
 #include "idle_i.h"
+#include "notify_i.h"
 #include "ops_i.h"
 #include "reply_i.h"
 
@@ -33,7 +34,7 @@ void un_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct un_fs *fs = un_ops_of(req)->fs;
+	struct un_ops *ops = un_ops_of(req);
 	struct un_inode *inode = un_node(req, ino);
 	void *buf;
 	ssize_t n;
@@ -42,13 +43,16 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 	if (!inode)
 		return;
 	buf = un_ops_buffer(size);
-	n = buf ? un_read(fs, inode, buf, size, off) : -ENOMEM;
-	un_inode_put(fs, inode);
-	un_ops_opened(un_ops_of(req));
+	n = buf ? un_read(ops->fs, inode, buf, size, off) : -ENOMEM;
+	un_inode_put(ops->fs, inode);
+	un_ops_opened(ops);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
 		fuse_reply_buf(req, buf, (size_t)n);
+	/* The kernel has it as a page by now. */
+	if (!un_ops_is_current(ops))
+		un_notify_again(ops, ino);
 }
 
 /* A set-id program changed by another user must not run once more with its old rights. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The table of handlers, and what is agreed with the kernel at INIT. */
+#include "ctl_i.h"
 #include "idle_i.h"
+#include "notify_i.h"
 #include "ops_i.h"
 #include "reply_i.h"
 
@@ -34,11 +36,17 @@ struct un_ops *un_ops_new(struct un_fs *fs, const struct un_ops_config *config)
 	ops->fs = fs;
 	ops->config = *config;
 	ops->timeout = config->timeout < 0 ? FOREVER : config->timeout;
+	ops->started = g_get_monotonic_time();
+	ops->kept = un_ctl_kept_new();
 	return ops;
 }
 
 void un_ops_free(struct un_ops *ops)
 {
+	if (!ops)
+		return;
+	un_notify_stop(ops);
+	un_ctl_kept_free(ops->kept);
 	g_free(ops);
 }
 
@@ -93,6 +101,16 @@ void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transp
 	ops->transport = transport;
 	un_fs_on_stale(ops->fs, stale, ops);
 	un_fs_on_wake(ops->fs, wake, ops);
+}
+
+int un_ops_start(struct un_ops *ops)
+{
+	return un_notify_start(ops);
+}
+
+void un_ops_stop(struct un_ops *ops)
+{
+	un_notify_stop(ops);
 }
 
 static void want(struct fuse_conn_info *conn, unsigned cap)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The ioctls behind chattr(1) and project ids; any other is ENOTTY, at once: every terminal test asks. */
+/* The ioctls behind chattr(1) and project ids, and that of `fuse-unionfs ctl`; any other is ENOTTY, at once: every terminal test asks. */
+#include "ctl_i.h"
 #include "ops_i.h"
 #include "reply_i.h"
 
@@ -75,6 +76,10 @@ void un_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 
 	(void)arg;
 	(void)fi;
+	if (cmd == (unsigned)UN_CTL_IOCTL && !(flags & FUSE_IOCTL_UNRESTRICTED)) {
+		un_op_ctl(req, ino, in, in_size);
+		return;
+	}
 	if ((flags & FUSE_IOCTL_UNRESTRICTED) ||
 	    (cmd != (unsigned)FS_IOC_GETFLAGS && cmd != (unsigned)FS_IOC_SETFLAGS &&
 	     cmd != (unsigned)FS_IOC_FSGETXATTR && cmd != (unsigned)FS_IOC_FSSETXATTR)) {

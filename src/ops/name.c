@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Requests that make, move and remove names. */
 #include "idle_i.h"
+#include "notify_i.h"
 #include "ops_i.h"
 #include "reply_i.h"
 
@@ -62,6 +63,7 @@ void un_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	struct un_cred cred = un_cred_of(req);
 	struct fuse_entry_param e;
 	struct statx st;
+	unsigned turn;
 	int r;
 
 	if (!dir)
@@ -77,18 +79,21 @@ void un_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	fi->fh = 0;
 	fi->keep_cache = 1;
 	fi->noflush = 1;
+	turn = un_notify_enter(ops);
 	un_entry_fill(ops, inode, &st, &e);
 	un_inode_remember(ops->fs, inode);
 	if (fuse_reply_create(req, &e, fi) < 0)
 		un_inode_forget(ops->fs, e.ino, 1);
+	un_notify_leave(ops, turn);
 	un_inode_put(ops->fs, inode);
 }
 
 static void tmpfile_out(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
 			struct un_wire_tmpfile_out *ret)
 {
-	uint64_t sec = (uint64_t)ops->timeout;
-	uint32_t nsec = (uint32_t)((ops->timeout - (double)sec) * 1e9);
+	double keep = un_ops_keep(ops, un_fs_is_watched(ops->fs, inode));
+	uint64_t sec = (uint64_t)keep;
+	uint32_t nsec = (uint32_t)((keep - (double)sec) * 1e9);
 
 	*ret = (struct un_wire_tmpfile_out){
 		.entry = { .nodeid = un_inode_id(inode),
@@ -108,19 +113,25 @@ void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t node, uint32_t 
 	const struct un_raw *raw = un_transport_raw();
 	struct un_cred cred = { .uid = raw->uid, .gid = raw->gid, .pid = (pid_t)raw->pid };
 	struct un_create what = { .mode = S_IFREG | (mode & 07777), .umask = umask };
-	struct un_inode *dir = un_inode_get(ops->fs, node), *inode = NULL;
+	struct un_inode *dir, *inode = NULL;
 	struct un_wire_tmpfile_out out;
 	struct statx st;
-	int r = dir ? un_tmpfile(ops->fs, dir, &what, &cred, &inode, &st) : -ESTALE;
+	unsigned turn;
+	int r;
 
+	un_ops_begin(ops);
+	dir = un_inode_get(ops->fs, node);
+	r = dir ? un_tmpfile(ops->fs, dir, &what, &cred, &inode, &st) : -ESTALE;
 	un_inode_put(ops->fs, dir);
 	if (r < 0) {
 		un_raw_reply(req, r, NULL, 0);
 		return;
 	}
+	turn = un_notify_enter(ops);
 	tmpfile_out(ops, inode, &st, &out);
 	un_inode_remember(ops->fs, inode);
 	un_raw_reply(req, 0, &out, sizeof(out));
+	un_notify_leave(ops, turn);
 	un_inode_put(ops->fs, inode);
 }
 

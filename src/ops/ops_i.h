@@ -6,12 +6,17 @@
 
 #include <stdatomic.h>
 
+struct un_notifier;
+
 struct un_ops {
 	struct un_fs *fs; /* borrowed */
 	struct fuse_session *se;
 	struct un_transport *transport;
 	struct un_ops_config config;
 	double timeout;
+	struct un_notifier *notifier; /* notify.c; NULL: nothing is watched */
+	int64_t started;              /* g_get_monotonic_time() */
+	struct un_ctl_kept *kept;
 	atomic_bool closing; /* the helper thread looks after descriptors for reading */
 	atomic_bool ticking; /* ... after writable ones, and does other housekeeping */
 };

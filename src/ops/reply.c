@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What all handlers need to begin with, and the ways to answer. */
+#include "notify_i.h"
 #include "reply_i.h"
 
 #include "transport/wire.h"
@@ -21,9 +22,36 @@ struct un_cred un_cred_of(fuse_req_t req)
 	return (struct un_cred){ .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid };
 }
 
+/* How many changes by others were known when the request in hand began. */
+static _Thread_local unsigned begun;
+
+void un_ops_begin(struct un_ops *ops)
+{
+	un_fs_catch_up(ops->fs);
+	begun = un_fs_live_seq(ops->fs);
+}
+
+bool un_ops_is_current(const struct un_ops *ops)
+{
+	return un_fs_live_seq(ops->fs) == begun;
+}
+
+/* What is not watched is true for a second. */
+#define UNWATCHED 1.0
+
+double un_ops_keep(const struct un_ops *ops, bool watched)
+{
+	if (!un_ops_is_current(ops))
+		return 0;
+	return watched ? ops->timeout : MIN(ops->timeout, UNWATCHED);
+}
+
 struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino)
 {
-	struct un_inode *inode = un_inode_get(un_ops_of(req)->fs, ino);
+	struct un_inode *inode;
+
+	un_ops_begin(un_ops_of(req));
+	inode = un_inode_get(un_ops_of(req)->fs, ino);
 
 	if (!inode)
 		fuse_reply_err(req, ESTALE);
@@ -110,8 +138,8 @@ void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct stat
 {
 	*ret = (struct fuse_entry_param){
 		.ino = un_inode_id(inode),
-		.attr_timeout = ops->timeout,
-		.entry_timeout = ops->timeout,
+		.attr_timeout = un_ops_keep(ops, un_fs_is_watched(ops->fs, inode)),
+		.entry_timeout = un_ops_keep(ops, un_fs_name_is_watched(ops->fs, inode)),
 	};
 	stat_from(ops, st, &ret->attr);
 }
@@ -121,33 +149,39 @@ void un_reply_status(fuse_req_t req, int r)
 	fuse_reply_err(req, -r);
 }
 
-void un_reply_attr(fuse_req_t req, int r, const struct statx *st)
+void un_reply_attr(fuse_req_t req, int r, const struct un_inode *inode, const struct statx *st)
 {
 	struct un_ops *ops = un_ops_of(req);
 	struct stat attr;
+	unsigned turn;
 
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
 	stat_from(ops, st, &attr);
-	fuse_reply_attr(req, &attr, ops->timeout);
+	turn = un_notify_enter(ops);
+	fuse_reply_attr(req, &attr, un_ops_keep(ops, un_fs_is_watched(ops->fs, inode)));
+	un_notify_leave(ops, turn);
 }
 
 void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st)
 {
 	struct un_ops *ops = un_ops_of(req);
 	struct fuse_entry_param e;
+	unsigned turn;
 
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
+	turn = un_notify_enter(ops);
 	un_entry_fill(ops, inode, st, &e);
 	/* Before the answer: the kernel may forget it at once. */
 	un_inode_remember(ops->fs, inode);
 	if (fuse_reply_entry(req, &e) < 0)
 		un_inode_forget(ops->fs, e.ino, 1);
+	un_notify_leave(ops, turn);
 	un_inode_put(ops->fs, inode);
 }
 

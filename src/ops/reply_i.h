@@ -11,11 +11,18 @@ struct un_cred un_cred_of(fuse_req_t req);
 /* The inode of a request: a reference, or NULL after having answered -ESTALE. */
 struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino);
 
+/* A request begins that does not ask for an inode by un_node(): what others have changed so far is seen. */
+void un_ops_begin(struct un_ops *ops);
+/* Has nobody changed a layer since the request in hand began? */
+bool un_ops_is_current(const struct un_ops *ops);
+/* Seconds that the kernel may keep an answer; to be asked between un_notify_enter() and un_notify_leave(). */
+double un_ops_keep(const struct un_ops *ops, bool watched);
+
 /* @r: 0 or -errno. */
 void un_reply_status(fuse_req_t req, int r);
 /* @r < 0: answers the error; else the entry, which the kernel then holds, and consumes @inode. */
 void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
-void un_reply_attr(fuse_req_t req, int r, const struct statx *st);
+void un_reply_attr(fuse_req_t req, int r, const struct un_inode *inode, const struct statx *st);
 /* An inode number and a link count as the options ino32_t and static_nlink want them. */
 uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino);
 uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st);

@@ -172,7 +172,7 @@ struct un_helper *un_helper_new(void)
 	return h;
 }
 
-void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data)
+bool un_helper_try_defer(struct un_helper *h, void (*fn)(void *data), void *data)
 {
 	struct job *job;
 	bool ok;
@@ -187,7 +187,12 @@ void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data)
 		pthread_cond_signal(&h->changed);
 	}
 	helper_unlock(h);
-	if (!ok) {
+	return ok;
+}
+
+void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data)
+{
+	if (!un_helper_try_defer(h, fn, data)) {
 		int device = un_transport_keep_device();
 
 		fn(data);

@@ -50,12 +50,14 @@ struct un_transport {
 	int fd; /* the session's */
 	struct un_transport_config config;
 	struct un_helper *helper;
+	struct un_helper *waiting; /* the same, for what waits for locks in the kernel */
 	size_t buf_size;
 	unsigned n_workers, n_started;
 	struct worker **workers;
 	struct un_turns *turns;
 	atomic_bool stopping;
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
+	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
 	bool init_answered;
 	int init_error;
 };
@@ -90,6 +92,7 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 	if (out->error)
 		return;
 	added = un_wire_patch_init(body, size, self.offered, wanted, t->config.max_write);
+	t->can_expire = self.offered.flags2 & UN_WIRE_HAS_EXPIRE_ONLY;
 	t->setxattr_ext = added.flags & UN_WIRE_SETXATTR_EXT;
 	un_debug("INIT: offered %#x %#x, added %#x %#x", self.offered.flags, self.offered.flags2,
 		 added.flags, added.flags2);
@@ -199,7 +202,7 @@ static void process(struct worker *w, char *buf, size_t size)
 		return;
 	}
 	count_request(w, self.raw.opcode);
-	if (t->config.debug && un_log_debugging())
+	if (un_log_debugging())
 		debug_request(&self.raw, size);
 	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(w, buf, size))
 		return;
@@ -337,6 +340,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->n_workers = c->threads;
 	t->workers = g_new0(struct worker *, t->n_workers);
 	t->helper = un_helper_new();
+	t->waiting = un_helper_new();
 	t->turns = un_turns_new(t->n_workers, (uint64_t)c->spin * 1000);
 	for (unsigned i = 0; i < t->n_workers; i++) {
 		t->workers[i] = worker_new(t);
@@ -429,6 +433,7 @@ void un_transport_wait(struct un_transport *t)
 {
 	for (unsigned i = 0; i < t->n_started; i++)
 		pthread_join(t->workers[i]->thread, NULL);
+	un_helper_stop(t->waiting);
 	un_helper_stop(t->helper);
 }
 
@@ -442,6 +447,7 @@ void un_transport_free(struct un_transport *t)
 {
 	if (!t)
 		return;
+	un_helper_free(t->waiting);
 	un_helper_free(t->helper);
 	for (unsigned i = 0; i < t->n_workers; i++) {
 		struct worker *w = t->workers[i];
@@ -461,6 +467,35 @@ void un_transport_free(struct un_transport *t)
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)
 {
 	un_helper_defer(t->helper, fn, data);
+}
+
+bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), void *data)
+{
+	return un_helper_try_defer(t->waiting, fn, data);
+}
+
+int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name)
+{
+	const size_t len = strlen(name);
+	struct un_wire_inval_entry entry = {
+		.parent = dir,
+		.namelen = (uint32_t)len,
+		.flags = UN_WIRE_EXPIRE_ONLY,
+	};
+	struct un_wire_out out = {
+		.len = (uint32_t)(sizeof(out) + sizeof(entry) + len + 1),
+		.error = UN_WIRE_NOTIFY_INVAL_ENTRY,
+	};
+	const struct iovec iov[3] = {
+		{ &out, sizeof(out) },
+		{ &entry, sizeof(entry) },
+		/* writev only reads */
+		{ (void *)(uintptr_t)name, len + 1 },
+	};
+
+	if (!t->can_expire)
+		return -EOPNOTSUPP;
+	return un_device_writev(t->fd, iov, 3) < 0 ? -errno : 0;
 }
 
 void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data), void *data)

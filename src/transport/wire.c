@@ -15,6 +15,7 @@ _Static_assert(sizeof(struct un_wire_create_in) == 16, "fuse_create_in");
 _Static_assert(sizeof(struct un_wire_write_in) == 40, "fuse_write_in");
 _Static_assert(sizeof(struct un_wire_setattr_in) == 88, "fuse_setattr_in");
 _Static_assert(sizeof(struct un_wire_setxattr_in) == 16, "fuse_setxattr_in");
+_Static_assert(sizeof(struct un_wire_inval_entry) == 16, "fuse_notify_inval_entry_out");
 _Static_assert(sizeof(struct un_wire_attr) == 88, "fuse_attr");
 _Static_assert(sizeof(struct un_wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct un_wire_open_out) == 16, "fuse_open_out");

@@ -13,6 +13,7 @@
 #include "object/fdcache.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/lookup.h"
 #include "object/object.h"
@@ -151,6 +152,8 @@ static void fill_new_dir(struct creation *c, struct un_inode *inode, const struc
 	inode->d->n = 1;
 	/* Nothing is in it: known completely from the start. */
 	un_ns_is_ours(inode);
+	un_live_made(c->fs, inode);
+	inode->d->listing_stamp = un_live_stamp(c->fs, inode);
 	inode->d->listing = un_listing_new();
 }
 
@@ -195,7 +198,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	}
 	un_published_in(inode, c->dir);
 	un_attr_adjust(fs, inode, st);
-	un_name_add(fs, inode, c->dir, c->name, true);
+	un_name_add(fs, inode, c->dir, c->name, true, un_live_stamp(fs, c->dir));
 	now.type = inode->type;
 	un_dir_note(fs, c->dir, c->name, &now, inode->rino);
 	*ret = inode;

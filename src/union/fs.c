@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The union as a whole: built from its layers, its housekeeping, taken down. */
+#include "union/fs.h"
 #include "copyup/alias.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
@@ -10,13 +11,13 @@
 #include "object/fdcache.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/object.h"
 #include "object/owner.h"
 #include "object/pending.h"
 #include "object/realdir.h"
 #include "object/say.h"
 #include "object/writeback.h"
-#include "union/fs.h"
 #include "union/union.h"
 #include "util/err.h"
 
@@ -248,6 +249,8 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 		un_fs_free(fs);
 		return NULL;
 	}
+	if (config->watch)
+		un_live_init(fs, config->watches);
 	return fs;
 }
 
@@ -256,6 +259,7 @@ void un_fs_free(struct un_fs *fs)
 	if (!fs)
 		return;
 	fs->stale = NULL;
+	un_live_done(fs);
 	un_pending_done(fs);
 	un_table_forget(fs);
 	un_inode_put(fs, fs->root);

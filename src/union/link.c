@@ -10,6 +10,7 @@
 #include "object/impure.h"
 #include "object/index.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
@@ -90,7 +91,7 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 		return r;
 	if (!inode->ix)
 		un_place_named(fs, inode, updir, name);
-	un_name_add(fs, inode, dir, name, true);
+	un_name_add(fs, inode, dir, name, true, un_live_stamp(fs, dir));
 	now = (struct un_state){
 		.exists = true, .in_upper = true, .lower = state.lower, .type = inode->type
 	};

@@ -92,10 +92,13 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 		return 1;
 	}
 	r = un_lookup_locked(fs, dir, e->name, &inode, attrs ? st : NULL);
-	if (r == -ENOENT || r == -ESTALE)
+	if (r == -ENOENT || (r == -ESTALE && !fs->live))
 		return 0;
 	if (r < 0) {
-		/* It is there but cannot be had (a mark that is not followed): listed by name. */
+		/*
+		 * It is there but cannot be had (a mark that is not followed), or is being changed by others:
+		 * listed by name.
+		 */
 		ret->ino = e->ino ? un_ino_listed(fs, dir->d->stack[e->pos], e->ino) : 1;
 		*pure = false;
 		return 1;
@@ -213,18 +216,23 @@ static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 	int r = 0;
 
 	un_ns_read(dir);
-	if (dir->d->dead || (dir->d->listing && un_listing_settled(dir->d->listing) && !again))
+	if (dir->d->dead ||
+	    (un_dir_listing(fs, dir) && un_listing_settled(dir->d->listing) && !again))
 		return 0;
-	un_ns_unlock(dir);
+	do {
+		un_ns_unlock(dir);
 
-	un_ns_write(dir);
-	if (!dir->d->dead && (!dir->d->listing || again))
-		r = un_dir_read_locked(fs, dir);
-	if (r == 0 && dir->d->listing)
-		un_listing_settle(dir->d->listing);
-	un_ns_unlock(dir);
+		un_ns_write(dir);
+		if (!dir->d->dead && (!un_dir_listing(fs, dir) || again))
+			r = un_dir_read_locked(fs, dir);
+		if (r == 0 && dir->d->listing)
+			un_listing_settle(dir->d->listing);
+		un_ns_unlock(dir);
 
-	un_ns_read(dir);
+		un_ns_read(dir);
+		again = false;
+		/* Without one it would look like the end of the directory. */
+	} while (r == 0 && !dir->d->dead && !dir->d->listing);
 	return r;
 }
 

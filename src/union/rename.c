@@ -30,6 +30,7 @@
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/lookup.h"
 #include "object/object.h"
@@ -149,6 +150,7 @@ static void repoint(struct renaming *v, struct un_inode *to, const struct statx 
 	un_inode_unlock(to);
 	un_listing_free(to->d->listing);
 	to->d->listing = un_listing_new();
+	un_live_moved(v->fs, to);
 }
 
 static int discard_hidden(void *data)
@@ -368,7 +370,7 @@ static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, st
 	/* It shows lower directories at another place from now on, and keeps its number there. */
 	if (child->type == DT_DIR && child->d->n > 1)
 		un_ino_keep_dir(fs, child);
-	un_name_add(fs, child, to->dir, to->name, true);
+	un_name_add(fs, child, to->dir, to->name, true, un_live_stamp(fs, to->dir));
 	un_name_drop(fs, child, old->dir, old->name);
 }
 

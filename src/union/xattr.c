@@ -8,6 +8,7 @@
 #include "layer/marks.h"
 #include "layer/owner.h"
 #include "object/cred.h"
+#include "object/live.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
@@ -90,6 +91,7 @@ static ssize_t get_locked(struct un_fs *fs, struct un_inode *inode, const char *
 	struct un_at at;
 	ssize_t n;
 
+	un_live_settle_locked(fs, inode);
 	if (inode->xattrs == UN_XATTR_UNKNOWN && in_known_namespace(name)) {
 		g_autofree char *list = NULL;
 
@@ -138,6 +140,7 @@ ssize_t un_listxattr(struct un_fs *fs, struct un_inode *inode, const struct un_c
 	ssize_t n = 0;
 
 	un_inode_lock(inode);
+	un_live_settle_locked(fs, inode);
 	if (inode->xattrs != UN_XATTR_NONE && !is_dead(inode))
 		n = list_locked(fs, inode, cred, &list);
 	un_inode_unlock(inode);

@@ -4,9 +4,10 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 static atomic_bool to_syslog;
-static atomic_bool debugging;
+static atomic_int level_shown = LOG_INFO;
 
 void un_log_to_syslog(void)
 {
@@ -14,21 +15,52 @@ void un_log_to_syslog(void)
 	to_syslog = true;
 }
 
-void un_log_set_debug(bool debug)
+void un_log_set_level(int level)
 {
-	debugging = debug;
+	atomic_store_explicit(&level_shown, level, memory_order_relaxed);
+}
+
+int un_log_level(void)
+{
+	return atomic_load_explicit(&level_shown, memory_order_relaxed);
 }
 
 bool un_log_debugging(void)
 {
-	return atomic_load_explicit(&debugging, memory_order_relaxed);
+	return un_log_level() >= LOG_DEBUG;
+}
+
+static const struct {
+	const char *word;
+	int level;
+} levels[] = {
+	{ "error", LOG_ERR },
+	{ "warning", LOG_WARNING },
+	{ "info", LOG_INFO },
+	{ "debug", LOG_DEBUG },
+};
+
+int un_log_level_of(const char *word)
+{
+	for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		if (strcmp(levels[i].word, word) == 0)
+			return levels[i].level;
+	return -1;
+}
+
+const char *un_log_level_word(int level)
+{
+	for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		if (levels[i].level >= level)
+			return levels[i].word;
+	return "debug";
 }
 
 void un_log(int level, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (level == LOG_DEBUG && !un_log_debugging())
+	if (level > un_log_level())
 		return;
 	va_start(ap, fmt);
 	if (to_syslog) {

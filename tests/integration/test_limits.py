@@ -87,7 +87,7 @@ def few_descriptors(t):
     t.ok(p.returncode == 1 and p.stdout.count('\n') == 1, p.stdout)
     t.ok('RLIMIT_NOFILE' in p.stdout or 'Too many open files' in p.stdout, p.stdout)
     t.eq(k.mounted_at(u.mnt), [])
-    u.mount('threads=2', preexec_fn=_limit(resource.RLIMIT_NOFILE, 48, 48))
+    u.mount('threads=2', preexec_fn=_limit(resource.RLIMIT_NOFILE, 52, 52))
     files = [open(u.m('d/%03d' % i), 'a') for i in range(100)]
     for f in files:
         f.write('y')

@@ -435,7 +435,7 @@ static int setup_traced(void **state)
 	int r = setup_new(state);
 
 	f = *state;
-	un_log_set_debug(true);
+	un_log_set_level(LOG_DEBUG);
 	un_layer_trace(&f->l);
 	return r;
 }
@@ -444,7 +444,7 @@ static int teardown_traced(void **state)
 {
 	struct fixture *f = *state;
 
-	un_log_set_debug(false);
+	un_log_set_level(LOG_INFO);
 	g_free(f->l.ops_data);
 	return teardown(state);
 }

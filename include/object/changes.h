@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the server of requests needs to know of layers that others change (object/live.c). */
+#pragma once
+
+#include "object/types.h"
+
+#include <stdbool.h>
+
+/* Descriptors that watching takes: three, and one of who tells of changes. */
+#define UN_LIVE_FDS 4
+
+struct un_fs;
+struct un_inode;
+struct un_watch_stats;
+
+/* A descriptor to poll(2): readable while there is something for un_fs_catch_up(). -1: nothing is watched. */
+int un_fs_watch_fd(struct un_fs *fs);
+/* What others have changed so far is known afterwards. Cheap if there is nothing; no lock is held. */
+void un_fs_catch_up(struct un_fs *fs);
+/* Counts changes by others that are known. */
+unsigned un_fs_live_seq(const struct un_fs *fs);
+/*
+ * May the kernel keep, until it is told of a change: a name that led to @inode; its attributes; the absence of a
+ * name in @dir?
+ */
+bool un_fs_name_is_watched(const struct un_fs *fs, const struct un_inode *inode);
+bool un_fs_is_watched(const struct un_fs *fs, const struct un_inode *inode);
+bool un_fs_dir_is_watched(const struct un_fs *fs, const struct un_inode *dir);
+/*
+ * Before the attributes of a directory are asked for: what is made in it changes them, so it has to be watched as
+ * if it were looked into. True: it was not before, and attributes asked for earlier may not be true any more.
+ */
+bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
+/* A name of the inode, and the id of the directory that has it: true if there is one. @ret_name: NAME_MAX + 1 bytes. */
+bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name);
+void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data);
+/* Directories that cannot be watched, and are asked again after a second. */
+unsigned un_fs_timed(const struct un_fs *fs);
+/* false: nothing is watched. */
+bool un_fs_watch_stats(struct un_fs *fs, struct un_watch_stats *ret);

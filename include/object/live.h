@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Layers that others change while they are mounted. */
+#pragma once
+
+#include "object/lock.h"
+
+#include <stdbool.h>
+
+struct statx;
+
+/* @budget: directories to watch, 0: as many as are fair. Nothing is watched if it cannot be; the log says so. */
+void un_live_init(struct un_fs *fs, unsigned budget);
+void un_live_done(struct un_fs *fs);
+/*
+ * How often what is known of the names in @dir was put in doubt: what was found when it was another number has to
+ * be asked for again.
+ */
+unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir);
+/* The same, before anything in @dir is looked at: from here on it is watched. */
+unsigned un_live_look(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
+/* @dir is new, made by this daemon, and its listing is known without a look. Its ns is nobody else's. */
+void un_live_made(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
+/* @dir has other real directories from now on; its ns is held for writing. */
+void un_live_moved(struct un_fs *fs, struct un_inode *dir);
+/* @dir has a copy in the upper from now on, published just now, with the times of @st; its ns is held for writing. */
+void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+	UN_INODE_LOCKED(dir);
+/* @inode was found in @dir just now. */
+void un_live_found(struct un_fs *fs, const struct un_inode *dir, struct un_inode *inode);
+/* Before xattrs and prot of @inode are believed: others may have changed it. */
+void un_live_settle_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_LOCKED(inode);

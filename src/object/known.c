@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the kernel knows, one after the other. */
+#include "object/known.h"
+#include "object/lock.h"
+#include "object/node.h"
+#include "object/object.h"
+#include "util/lock.h"
+
+#include <string.h>
+
+UN_LOCKS(struct un_shard, lock, shard, un_shard_role);
+
+/* Taken down under the lock, so that nobody waits for what is done with each. */
+static GArray *ids_of(struct un_shard *s)
+{
+	GArray *ids;
+	GHashTableIter it;
+	gpointer p;
+
+	shard_lock(s);
+	ids = g_array_sized_new(FALSE, FALSE, sizeof(uint64_t), g_hash_table_size(s->set));
+	g_hash_table_iter_init(&it, s->set);
+	while (g_hash_table_iter_next(&it, &p, NULL)) {
+		const struct un_inode *inode = p;
+
+		if (inode->nlookup > 0)
+			g_array_append_val(ids, inode->id);
+	}
+	shard_unlock(s);
+	return ids;
+}
+
+bool un_known_each(struct un_fs *fs, bool (*fn)(void *data, uint64_t id), void *data)
+{
+	for (int i = 0; i < UN_SHARDS; i++) {
+		g_autoptr(GArray) ids = ids_of(&fs->ids[i]);
+
+		for (guint j = 0; j < ids->len; j++)
+			if (!fn(data, g_array_index(ids, uint64_t, j)))
+				return false;
+	}
+	return true;
+}
+
+struct known_name {
+	uint64_t dir;
+	char *name;
+};
+
+static void name_free(void *p)
+{
+	g_free(((struct known_name *)p)->name);
+}
+
+bool un_known_names(struct un_fs *fs, uint64_t id,
+		    bool (*fn)(void *data, uint64_t dir, const char *name), void *data)
+{
+	struct un_inode *inode = un_inode_get(fs, id);
+	g_autoptr(GArray) names = NULL;
+
+	if (!inode)
+		return true;
+	names = g_array_new(FALSE, FALSE, sizeof(struct known_name));
+	g_array_set_clear_func(names, name_free);
+	un_inode_lock(inode);
+	for (struct un_name *n = inode->names; n; n = n->next) {
+		struct known_name k = { n->dir->id, g_strdup(n->name) };
+
+		g_array_append_val(names, k);
+	}
+	un_inode_unlock(inode);
+	un_inode_put(fs, inode);
+	for (guint i = 0; i < names->len; i++) {
+		const struct known_name *k = &g_array_index(names, struct known_name, i);
+
+		if (!fn(data, k->dir, k->name))
+			return false;
+	}
+	return true;
+}

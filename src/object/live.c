@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Layers that others change while they are mounted. The real directories of each merged directory that is
+ * looked into are watched; what happens in one of them puts what is known of the merged directory in doubt
+ * (un_live_stamp()), and whoever asks next asks the layers. Which layer it was does not matter. Then the kernel
+ * is told, by another thread.
+ *
+ * A directory is watched first and looked at afterwards, so that nothing falls between. Where it cannot be
+ * watched, what is known of it is in doubt from one second to the next.
+ *
+ * Nothing here takes a lock of the union while it hands an event on, so no directory that is slow holds up the
+ * news of another.
+ */
+#include "object/live.h"
+
+#include "layer/layer.h"
+#include "layer/setup.h"
+#include "object/changes.h"
+#include "object/fdcache.h"
+#include "object/inode.h"
+#include "object/object.h"
+#include "object/realdir.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+
+/* Seconds. */
+#define TRY_AGAIN 10
+
+static void tell(struct un_fs *fs, enum un_change_what what, uint64_t id, const char *name)
+{
+	const struct un_change c = { .what = what, .id = id, .name = name };
+
+	if (fs->change)
+		fs->change(fs->change_data, &c);
+}
+
+/*
+ * Others changed the object that is known under the name: what was remembered of it is asked again. If only the name
+ * has gone, or leads elsewhere, who has the object open goes on with what the kernel has of it; but the other names of
+ * a hard link show a link less.
+ */
+static void child_changed(struct un_fs *fs, struct un_inode *dir, const struct un_watch_event *e)
+{
+	struct un_inode *inode = un_name_find(fs, dir, e->name);
+
+	if (!inode)
+		return;
+	/* Not under its lock, which somebody may hold for long (un_live_settle_locked()). */
+	atomic_store(&inode->changed, true);
+	inode->maybe_setid = true;
+	if (e->what & UN_WATCH_DATA)
+		tell(fs, UN_CHANGE_DATA, inode->id, NULL);
+	else if ((e->what & UN_WATCH_ATTR) || atomic_load(&inode->n_names) > 1)
+		tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
+	un_inode_put(fs, inode);
+}
+
+static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_watch_event *e)
+{
+	/* An object's own change may change what its name means: a mark makes a whiteout, or an opaque directory. */
+	if (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR | UN_WATCH_GONE))
+		atomic_fetch_add(&dir->d->changed, 1);
+	if (!e->name) {
+		/* The watch has gone with it, and another directory may come to have its number. */
+		if (e->what & UN_WATCH_GONE)
+			un_live_moved(fs, dir);
+		/* Told with the directory's own name, and not with its name in the one above. */
+		if (e->what & UN_WATCH_ATTR) {
+			atomic_store(&dir->d->doubted, true);
+			atomic_store(&dir->changed, true);
+		}
+		tell(fs, UN_CHANGE_SELF, dir->id, NULL);
+		return;
+	}
+	child_changed(fs, dir, e);
+	if (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR))
+		tell(fs, UN_CHANGE_NAME, dir->id, e->name);
+}
+
+static void on_event(void *data, const struct un_watch_event *e)
+{
+	struct un_fs *fs = data;
+	struct un_inode *dir;
+
+	atomic_fetch_add(&fs->live_seq, 1);
+	if (e->what & (UN_WATCH_LOST | UN_WATCH_SOME)) {
+		atomic_fetch_add(&fs->all_changed, 1);
+		if (e->what & UN_WATCH_LOST)
+			un_log(LOG_WARNING,
+			       "too many changes of layers at once: everything is asked again");
+		tell(fs, UN_CHANGE_ALL, 0, NULL);
+		return;
+	}
+	dir = un_inode_get(fs, e->key);
+	if (!dir)
+		return;
+	if (dir->d)
+		dir_changed(fs, dir, e);
+	un_inode_put(fs, dir);
+}
+
+/* @inode is being freed. */
+static void forget(struct un_fs *fs, struct un_inode *inode)
+{
+	if (!inode->d || atomic_load(&inode->d->watched) == UN_WATCHED_NOT_YET)
+		return;
+	if (atomic_load(&inode->d->watched) == UN_WATCHED_TIMED)
+		atomic_fetch_sub(&fs->timed_dirs, 1);
+	if (!fs->watch)
+		return;
+	for (unsigned i = 0; i < inode->d->n; i++) {
+		struct un_fd *fd;
+
+		/* One that is gone has taken its watch with it. */
+		if (inode->d->dead || inode->d->stack[i]->hollow ||
+		    un_realdir_open(fs, inode->d->stack[i], &fd) < 0)
+			continue;
+		un_watch_remove(fs->watch, fd->fd, inode->id);
+		un_fdcache_put(fs->fds, fd);
+	}
+}
+
+void un_live_init(struct un_fs *fs, unsigned budget)
+{
+	const struct un_watch_config config = { .budget = budget, .fn = on_event, .data = fs };
+
+	fs->watch = un_watch_new(&config);
+	if (!fs->watch)
+		un_log(LOG_WARNING,
+		       "layers cannot be watched (%s): what others change in them is seen after a second",
+		       g_strerror(errno));
+	for (unsigned i = fs->upper ? 0 : 1; i <= fs->layers->n; i++)
+		if (fs->layers->v[i].remote)
+			un_log(LOG_INFO,
+			       "%s: what others change there need not be told here: it is asked for "
+			       "again after a second",
+			       fs->layers->v[i].path);
+	fs->live = true;
+	fs->freeing = forget;
+	un_ns_is_ours(fs->root);
+	un_live_look(fs, fs->root);
+}
+
+void un_live_done(struct un_fs *fs)
+{
+	/* All watches go at once. */
+	fs->freeing = NULL;
+	un_watch_free(fs->watch);
+	fs->watch = NULL;
+}
+
+unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir)
+{
+	unsigned stamp = atomic_load(&dir->d->changed) + atomic_load(&fs->all_changed);
+
+	/* It only ever grows, too. */
+	if (fs->live && atomic_load(&dir->d->watched) == UN_WATCHED_TIMED)
+		stamp += un_monotonic_seconds();
+	return stamp;
+}
+
+/* True if all that is to be watched is. */
+static bool watch_all(struct un_fs *fs, struct un_inode *dir)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < dir->d->n; i++) {
+		struct un_realdir *rd = dir->d->stack[i];
+		struct un_fd *fd;
+
+		/* A mountpoint is not entered. */
+		if (rd->hollow)
+			continue;
+		if (un_realdir_open(fs, rd, &fd) < 0) {
+			all = false;
+			continue;
+		}
+		all = un_watch_add(fs->watch, fd->fd, dir->id) == 0 && !rd->layer->remote && all;
+		un_fdcache_put(fs->fds, fd);
+	}
+	return all;
+}
+
+static void watch(struct un_fs *fs, struct un_inode *dir)
+{
+	bool all = fs->watch && watch_all(fs, dir);
+
+	int now = all ? UN_WATCHED : UN_WATCHED_TIMED, was;
+
+	atomic_store(&dir->d->tried, un_monotonic_seconds());
+	was = atomic_exchange(&dir->d->watched, now);
+	if ((was == UN_WATCHED_TIMED) != (now == UN_WATCHED_TIMED))
+		atomic_fetch_add(&fs->timed_dirs, now == UN_WATCHED_TIMED ? 1u : -1u);
+}
+
+/* Not yet, or it could not be a while ago: others may have been forgotten since. */
+static bool wants_watch(struct un_inode *dir)
+{
+	int watched = atomic_load(&dir->d->watched);
+
+	if (watched == UN_WATCHED_TIMED)
+		return un_monotonic_seconds() - atomic_load(&dir->d->tried) >= TRY_AGAIN;
+	return watched == UN_WATCHED_NOT_YET;
+}
+
+unsigned un_live_look(struct un_fs *fs, struct un_inode *dir)
+{
+	if (fs->live && wants_watch(dir)) {
+		watch(fs, dir);
+		/* What was known before nobody watched. */
+		atomic_fetch_add(&dir->d->changed, 1);
+		atomic_store(&dir->changed, true);
+	}
+	return un_live_stamp(fs, dir);
+}
+
+void un_live_made(struct un_fs *fs, struct un_inode *dir)
+{
+	if (fs->live)
+		watch(fs, dir);
+}
+
+void un_live_moved(struct un_fs *fs, struct un_inode *dir)
+{
+	if (atomic_exchange(&dir->d->watched, UN_WATCHED_NOT_YET) == UN_WATCHED_TIMED)
+		atomic_fetch_sub(&fs->timed_dirs, 1);
+}
+
+/*
+ * The copy bears the times of what it was copied from, and its own since somebody put a name into it before it was
+ * watched.
+ */
+static int watch_raised(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+{
+	struct un_realdir *rd = dir->d->stack[0];
+	struct statx now;
+	struct un_fd *fd;
+	int r = un_realdir_open(fs, rd, &fd);
+
+	if (r < 0)
+		return r;
+	r = un_watch_add(fs->watch, fd->fd, dir->id);
+	if (r == 0)
+		r = rd->layer->ops->stat(rd->layer, fd->fd, "", &now);
+	un_fdcache_put(fs->fds, fd);
+	if (r == 0 && (now.stx_mtime.tv_sec != st->stx_mtime.tv_sec ||
+		       now.stx_mtime.tv_nsec != st->stx_mtime.tv_nsec))
+		r = -ESTALE;
+	return r;
+}
+
+void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+{
+	/* What was known stays known: nothing else has changed. */
+	if (!fs->live || atomic_load(&dir->d->watched) != UN_WATCHED || watch_raised(fs, dir, st) < 0)
+		un_live_moved(fs, dir);
+}
+
+void un_live_found(struct un_fs *fs, const struct un_inode *dir, struct un_inode *inode)
+{
+	if (fs->live)
+		atomic_store(&inode->timed, atomic_load(&dir->d->watched) != UN_WATCHED);
+}
+
+/* Is it certain that a change since the last look would have been told? What is not watched is known for a second. */
+static bool is_sure_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_LOCKED(inode)
+{
+	int watched = inode->type == DT_DIR ? atomic_load(&inode->d->watched) : UN_WATCHED;
+
+	if (inode->all_seen != atomic_load(&fs->all_changed) || atomic_load(&inode->changed))
+		return false;
+	if (watched == UN_WATCHED_NOT_YET)
+		return false;
+	return (watched == UN_WATCHED && !atomic_load(&inode->timed)) ||
+	       inode->settled == un_monotonic_seconds();
+}
+
+void un_live_settle_locked(struct un_fs *fs, struct un_inode *inode)
+{
+	if (!fs->live || is_sure_locked(fs, inode))
+		return;
+	inode->all_seen = atomic_load(&fs->all_changed);
+	inode->settled = un_monotonic_seconds();
+	atomic_store(&inode->changed, false);
+	inode->xattrs = UN_XATTR_UNKNOWN;
+	inode->prot_known = false;
+	inode->prot_again = true;
+}
+
+/* ---- for who serves requests ---------------------------------------------------------------------------- */
+
+int un_fs_watch_fd(struct un_fs *fs)
+{
+	return fs->watch ? un_watch_fd(fs->watch) : -1;
+}
+
+void un_fs_catch_up(struct un_fs *fs)
+{
+	if (fs->watch && un_watch_pending(fs->watch))
+		un_watch_process(fs->watch);
+}
+
+unsigned un_fs_live_seq(const struct un_fs *fs)
+{
+	return atomic_load(&fs->live_seq);
+}
+
+bool un_fs_dir_is_watched(const struct un_fs *fs, const struct un_inode *dir)
+{
+	return !fs->live || (dir->d && atomic_load(&dir->d->watched) == UN_WATCHED);
+}
+
+bool un_fs_name_is_watched(const struct un_fs *fs, const struct un_inode *inode)
+{
+	return !fs->live || !atomic_load(&inode->timed);
+}
+
+bool un_fs_is_watched(const struct un_fs *fs, const struct un_inode *inode)
+{
+	return un_fs_name_is_watched(fs, inode) &&
+	       (inode->type != DT_DIR || un_fs_dir_is_watched(fs, inode));
+}
+
+bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir)
+{
+	bool new;
+
+	if (!fs->live || dir->type != DT_DIR || atomic_load(&dir->d->watched) != UN_WATCHED_NOT_YET)
+		return false;
+	un_ns_read(dir);
+	new = !dir->d->dead;
+	if (new)
+		un_ignore((int)un_live_look(fs, dir));
+	un_ns_unlock(dir);
+	return new;
+}
+
+bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name)
+{
+	struct un_inode *inode = un_inode_get(fs, id), *dir;
+	bool has = inode && un_name_any(inode, &dir, ret_name);
+
+	if (has) {
+		*ret_dir = dir->id;
+		un_inode_put(fs, dir);
+	}
+	un_inode_put(fs, inode);
+	return has;
+}
+
+void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data)
+{
+	fs->change_data = data;
+	fs->change = fn;
+}
+
+unsigned un_fs_timed(const struct un_fs *fs)
+{
+	return atomic_load(&fs->timed_dirs);
+}
+
+bool un_fs_watch_stats(struct un_fs *fs, struct un_watch_stats *ret)
+{
+	if (!fs->watch)
+		return false;
+	un_watch_stats(fs->watch, ret);
+	return true;
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the kernel is told of changes that others made in layers. The kernel takes the lock of the parent directory
+ * when an entry goes, which a process that waits for an answer of ours may hold: so this is done by a thread
+ * that serves no request, and holds no lock of ours (src/transport/README.md, Notifications).
+ *
+ * An answer that was on its way when a change came must not bring back what the kernel was told to drop. Who
+ * answers asks whether something has changed since he began (un_ops_keep()), and answers then for no time at
+ * all; between that question and the answer he is counted, and the thread waits until those are gone who may have
+ * asked before the change.
+ */
+#include "notify_i.h"
+
+#include "transport/process.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/*
+ * While this daemon changes much itself each change wakes the thread for nothing: after so many in a row it sleeps for
+ * so long (microseconds), and what others change is told that much later at most.
+ */
+#define OWN_ROUNDS 8
+#define OWN_PAUSE 2000
+
+struct item {
+	enum un_change_what what;
+	uint64_t id;
+	void (*fn)(
+		void *data); /* not NULL: to be called when all before it is told, and nothing else */
+	void *data;
+	char name[];
+};
+
+UN_ROLE(notifier_role);
+
+struct un_notifier {
+	struct un_ops *ops;
+	pthread_t thread;
+	bool started;
+	int wake; /* eventfd */
+	struct un_mutex lock;
+	GQueue queue UN_GUARDED_BY(notifier_role);
+	bool stopping UN_GUARDED_BY(notifier_role);
+	/* Answers on their way, by turns. */
+	atomic_uint turn;
+	atomic_uint leaving[2];
+};
+UN_LOCKS(struct un_notifier, lock, notifier, notifier_role);
+
+static void wake(struct un_notifier *n)
+{
+	uint64_t one = 1;
+
+	un_ignore((int)write(n->wake, &one, sizeof(one)));
+}
+
+static void enqueue(struct un_notifier *n, struct item *item)
+{
+	notifier_lock(n);
+	g_queue_push_tail(&n->queue, item);
+	notifier_unlock(n);
+	wake(n);
+}
+
+/* Is that what is told next to last anyway, as for a file that is written to again and again? */
+static bool is_queued(struct un_notifier *n, enum un_change_what what, uint64_t id,
+		      const char *name)
+{
+	const struct item *last;
+	bool same;
+
+	notifier_lock(n);
+	last = g_queue_peek_tail(&n->queue);
+	same = last && !last->fn && last->what == what && last->id == id &&
+	       strcmp(last->name, name) == 0;
+	notifier_unlock(n);
+	return same;
+}
+
+static void push(struct un_notifier *n, enum un_change_what what, uint64_t id, const char *name)
+{
+	size_t len = strlen(name) + 1;
+	struct item *item;
+
+	if (is_queued(n, what, id, name))
+		return;
+	item = g_malloc0(sizeof(*item) + len);
+	item->what = what;
+	item->id = id;
+	memcpy(item->name, name, len);
+	enqueue(n, item);
+}
+
+static void changed(void *data, const struct un_change *c)
+{
+	struct un_ops *ops = data;
+
+	push(ops->notifier, c->what, c->id, c->name ? c->name : "");
+}
+
+void un_notify_again(struct un_ops *ops, uint64_t id)
+{
+	if (ops->notifier)
+		push(ops->notifier, UN_CHANGE_DATA, id, "");
+}
+
+unsigned un_notify_enter(struct un_ops *ops)
+{
+	unsigned turn;
+
+	if (!ops->notifier)
+		return 0;
+	turn = atomic_load(&ops->notifier->turn) & 1;
+	atomic_fetch_add(&ops->notifier->leaving[turn], 1);
+	return turn;
+}
+
+void un_notify_leave(struct un_ops *ops, unsigned turn)
+{
+	if (ops->notifier)
+		atomic_fetch_sub(&ops->notifier->leaving[turn], 1);
+}
+
+/* Whoever is counted from here on sees what has changed. Those before write an answer, and wait for nobody. */
+static void wait_for_answers(struct un_notifier *n)
+{
+	unsigned old = atomic_fetch_add(&n->turn, 1) & 1;
+
+	for (unsigned i = 0; atomic_load(&n->leaving[old]) > 0; i++) {
+		if (i < 100)
+			g_thread_yield();
+		else
+			g_usleep(50);
+	}
+}
+
+/*
+ * The kernel is to ask for the name again. To drop the entry would take what is mounted on it away, so that is done
+ * only where the kernel knows nothing else (before Linux 6.2).
+ */
+static bool tell_name(void *data, uint64_t dir, const char *name)
+{
+	struct un_ops *ops = data;
+
+	if (un_transport_expire(ops->transport, dir, name) == -EOPNOTSUPP)
+		un_ignore(fuse_lowlevel_notify_inval_entry(ops->se, dir, name, strlen(name)));
+	return true;
+}
+
+static bool tell_inode(void *data, uint64_t id)
+{
+	struct un_ops *ops = data;
+
+	un_ignore(un_known_names(ops->fs, id, tell_name, ops));
+	return fuse_lowlevel_notify_inval_inode(ops->se, id, 0, 0) != -ENODEV;
+}
+
+/*
+ * Everything the kernel knows; but for names that it remembers as missing, which only the kernel knows. (To have it
+ * forget all entries at once, FUSE_NOTIFY_INC_EPOCH, takes away what is mounted on them.)
+ */
+static void tell_all(struct un_notifier *n)
+{
+	un_ignore(un_known_each(n->ops->fs, tell_inode, n->ops));
+}
+
+static void tell(struct un_notifier *n, const struct item *item)
+{
+	struct un_ops *ops = n->ops;
+	char name[NAME_MAX + 1];
+	uint64_t dir;
+
+	switch (item->what) {
+	case UN_CHANGE_NAME:
+		/* The entry goes only if there is one; the listing and the attributes always. */
+		un_ignore(tell_name(ops, item->id, item->name));
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_SELF:
+		if (un_fs_name_of(ops->fs, item->id, &dir, name))
+			un_ignore(tell_name(ops, dir, name));
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_ATTRS:
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, -1, 0));
+		break;
+	case UN_CHANGE_DATA:
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_ALL:
+		tell_all(n);
+		break;
+	}
+}
+
+static void tell_queued(struct un_notifier *n)
+{
+	GQueue mine = G_QUEUE_INIT;
+	struct item *item;
+
+	notifier_lock(n);
+	mine = n->queue;
+	g_queue_init(&n->queue);
+	notifier_unlock(n);
+	if (g_queue_is_empty(&mine))
+		return;
+	wait_for_answers(n);
+	while ((item = g_queue_pop_head(&mine))) {
+		if (item->fn)
+			item->fn(item->data);
+		else
+			tell(n, item);
+		g_free(item);
+	}
+}
+
+static bool is_stopping(struct un_notifier *n)
+{
+	bool yes;
+
+	notifier_lock(n);
+	yes = n->stopping;
+	notifier_unlock(n);
+	return yes;
+}
+
+static void *notifier_main(void *data)
+{
+	struct un_notifier *n = data;
+	struct pollfd p[2] = { { .fd = un_fs_watch_fd(n->ops->fs), .events = POLLIN },
+			       { .fd = n->wake, .events = POLLIN } };
+	unsigned own = 0;
+	uint64_t count;
+
+	while (!is_stopping(n)) {
+		unsigned seq = un_fs_live_seq(n->ops->fs);
+		gint64 began = g_get_monotonic_time();
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (p[1].revents & POLLIN)
+			un_ignore((int)read(n->wake, &count, sizeof(count)));
+		un_fs_catch_up(n->ops->fs);
+		tell_queued(n);
+		if ((p[1].revents & POLLIN) || un_fs_live_seq(n->ops->fs) != seq ||
+		    g_get_monotonic_time() - began > OWN_PAUSE)
+			own = 0;
+		else if (++own > OWN_ROUNDS)
+			g_usleep(OWN_PAUSE);
+	}
+	return NULL;
+}
+
+int un_notify_start(struct un_ops *ops)
+{
+	struct un_notifier *n;
+	int r;
+
+	if (un_fs_watch_fd(ops->fs) < 0)
+		return 0;
+	n = g_new0(struct un_notifier, 1);
+	n->ops = ops;
+	n->wake = un_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	un_mutex_init(&n->lock);
+	notifier_is_ours(n);
+	g_queue_init(&n->queue);
+	ops->notifier = n;
+	r = n->wake < 0 ? n->wake : un_process_thread(&n->thread, notifier_main, n);
+	n->started = r == 0;
+	un_fs_on_change(ops->fs, changed, ops);
+	return r;
+}
+
+void un_notify_stop(struct un_ops *ops)
+{
+	struct un_notifier *n = ops->notifier;
+
+	if (!n)
+		return;
+	un_fs_on_change(ops->fs, NULL, NULL);
+	notifier_lock(n);
+	n->stopping = true;
+	notifier_unlock(n);
+	wake(n);
+	if (n->started)
+		pthread_join(n->thread, NULL);
+	tell_queued(n);
+	notifier_is_ours(n);
+	un_close(n->wake);
+	un_mutex_done(&n->lock);
+	ops->notifier = NULL;
+	g_free(n);
+}
+
+void un_notify_sync(struct un_ops *ops, void (*fn)(void *data), void *data)
+{
+	struct un_notifier *n = ops->notifier;
+	struct item *item;
+
+	un_fs_catch_up(ops->fs);
+	if (!n) {
+		fn(data);
+		return;
+	}
+	item = g_malloc0(sizeof(*item) + 1);
+	item->fn = fn;
+	item->data = data;
+	enqueue(n, item);
+}

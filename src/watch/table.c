@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which directories are watched, as the kernel calls them, and under which keys; whom an event is told. */
+#include "watch_i.h"
+
+#include <string.h>
+
+static guint fid_hash(gconstpointer p)
+{
+	const struct un_fid *f = p;
+	guint h = 2166136261u;
+
+	for (uint32_t i = 0; i < f->len; i++)
+		h = (h ^ f->bytes[i]) * 16777619u;
+	return h;
+}
+
+static gboolean fid_equal(gconstpointer a, gconstpointer b)
+{
+	const struct un_fid *x = a, *y = b;
+
+	return x->len == y->len && memcmp(x->bytes, y->bytes, x->len) == 0;
+}
+
+static void dir_free(gpointer p)
+{
+	struct un_watch_dir *d = p;
+
+	g_array_unref(d->keys);
+	g_free(d);
+}
+
+void un_watch_table_init(struct un_watch *w)
+{
+	watch_is_ours(w);
+	w->dirs = g_hash_table_new_full(fid_hash, fid_equal, NULL, dir_free);
+}
+
+void un_watch_table_done(struct un_watch *w)
+{
+	watch_is_ours(w);
+	g_hash_table_destroy(w->dirs);
+}
+
+static bool has_key(const struct un_watch_dir *d, uint64_t key, guint *ret_at)
+{
+	for (guint i = 0; i < d->keys->len; i++) {
+		if (g_array_index(d->keys, uint64_t, i) != key)
+			continue;
+		*ret_at = i;
+		return true;
+	}
+	return false;
+}
+
+int un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key)
+{
+	struct un_watch_dir *d;
+	guint at;
+
+	watch_lock(w);
+	d = g_hash_table_lookup(w->dirs, fid);
+	if (!d) {
+		d = g_new0(struct un_watch_dir, 1);
+		d->fid = *fid;
+		d->inotify = inotify;
+		d->keys = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+		g_hash_table_add(w->dirs, d);
+		*(inotify ? &w->by_inotify : &w->by_fanotify) += 1;
+	}
+	if (!has_key(d, key, &at))
+		g_array_append_val(d->keys, key);
+	watch_unlock(w);
+	return 0;
+}
+
+bool un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key, bool *ret_inotify)
+{
+	struct un_watch_dir *d;
+	bool last = false;
+	guint at;
+
+	watch_lock(w);
+	d = g_hash_table_lookup(w->dirs, fid);
+	if (d && has_key(d, key, &at)) {
+		g_array_remove_index_fast(d->keys, at);
+		last = d->keys->len == 0;
+		*ret_inotify = d->inotify;
+		if (last) {
+			*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
+			g_hash_table_remove(w->dirs, fid);
+		}
+	}
+	watch_unlock(w);
+	return last;
+}
+
+void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *name, unsigned what,
+		   bool dir, bool gone)
+{
+	g_autoptr(GArray) keys = NULL;
+	struct un_watch_dir *d;
+
+	watch_lock(w);
+	d = g_hash_table_lookup(w->dirs, fid);
+	if (d)
+		keys = g_array_copy(d->keys);
+	if (d && gone) {
+		*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
+		g_hash_table_remove(w->dirs, fid);
+	}
+	watch_unlock(w);
+	if (!keys && !name && (what & UN_WATCH_ATTR)) {
+		const struct un_watch_event some = { .what = UN_WATCH_SOME, .dir = true };
+
+		atomic_fetch_add(&w->events, 1);
+		w->config.fn(w->config.data, &some);
+	}
+	if (!keys || !what)
+		return;
+	atomic_fetch_add(&w->events, 1);
+	for (guint i = 0; i < keys->len; i++) {
+		const struct un_watch_event e = {
+			.key = g_array_index(keys, uint64_t, i),
+			.name = name,
+			.what = what,
+			.dir = dir,
+		};
+
+		w->config.fn(w->config.data, &e);
+	}
+}
+
+void un_watch_tell_lost(struct un_watch *w)
+{
+	const struct un_watch_event e = { .what = UN_WATCH_LOST };
+
+	atomic_fetch_add(&w->lost, 1);
+	w->config.fn(w->config.data, &e);
+}
