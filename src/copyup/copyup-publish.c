@@ -162,7 +162,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		d->n++;
 		un_ino_own_dir(fs, inode);
 		un_ns_is_held(inode); /* publish() */
-		un_live_raised_locked(fs, inode, &c->st);
+		un_live_raised_locked(fs, c->inode, &c->st);
 		if (d->listing)
 			un_listing_shift(d->listing);
 		return;
