@@ -397,19 +397,46 @@ void un_dead_locked(struct un_inode *inode, const struct statx *last)
 	inode->d->last->stx_nlink = 0;
 }
 
-static int remove_upper_dir(struct un_fs *fs, struct un_inode *child, int dirfd, const char *name,
-			    bool lower) UN_NS_READ
+struct rmdir_args {
+	struct un_fs *fs;
+	struct un_inode *child;
+	int dirfd;
+	const char *name;
+	const struct un_state *state;
+	const struct statx *last;
+};
+
+/* @clear: names that are hidden in it (sentinels, whiteouts) go with it. */
+static int take_away(const struct rmdir_args *a, bool clear) UN_NS_READ
 {
-	struct un_layer *u = fs->upper;
+	struct un_layer *u = a->fs->upper;
+	int r;
+
+	un_inode_lock(a->child);
+	if (!a->state->in_upper)
+		r = un_whiteout_link(a->fs->whiteouts, a->dirfd, a->name);
+	else if (clear)
+		r = un_clear_dir(a->fs, a->dirfd, a->name, a->state->lower);
+	else
+		r = u->ops->unlink(u, a->dirfd, a->name, AT_REMOVEDIR);
+	if (r == 0)
+		un_dead_locked(a->child, a->last);
+	un_inode_unlock(a->child);
+	return r;
+}
+
+static int remove_dir(const struct rmdir_args *a) UN_NS_WRITE
+{
 	int r = -ENOTEMPTY;
 
 	/* Pure and without whiteouts: the usual case, one system call. */
-	if (!lower && !un_listing_has_whiteouts(child->d->listing))
-		r = u->ops->unlink(u, dirfd, name, AT_REMOVEDIR);
-	/* Names that are hidden in it (sentinels, whiteouts) go with it. */
-	if (r == -ENOTEMPTY || r == -EEXIST)
-		r = un_clear_dir(fs, dirfd, name, lower);
-	return r;
+	if (!a->state->in_upper ||
+	    (!a->state->lower && !un_listing_has_whiteouts(a->child->d->listing)))
+		r = take_away(a, false);
+	if (!a->state->in_upper || (r != -ENOTEMPTY && r != -EEXIST))
+		return r;
+	r = un_dir_empty_now_locked(a->fs, a->child);
+	return r > 0 ? take_away(a, true) : r < 0 ? r : -ENOTEMPTY;
 }
 
 static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
@@ -431,14 +458,12 @@ static int rmdir_locked(struct un_fs *fs, struct un_inode *dir, const char *name
 		r = un_realdir_open(fs, un_dir_upper(fs, dir), &fd);
 	if (r < 0)
 		return r;
-	un_inode_lock(child);
-	if (state.in_upper)
-		r = remove_upper_dir(fs, child, fd->fd, name, state.lower);
-	else
-		r = un_whiteout_link(fs->whiteouts, fd->fd, name);
-	if (r == 0)
-		un_dead_locked(child, &last);
-	un_inode_unlock(child);
+	r = remove_dir(&(struct rmdir_args){ .fs = fs,
+					     .child = child,
+					     .dirfd = fd->fd,
+					     .name = name,
+					     .state = &state,
+					     .last = &last });
 	un_fdcache_put(fs->fds, fd);
 	if (r < 0)
 		return r;
@@ -533,6 +558,13 @@ int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 		if (r != -ENOENT)
 			return r;
 	}
+}
+
+int un_dir_empty_now_locked(struct un_fs *fs, struct un_inode *dir)
+{
+	if (fs->live)
+		dir->d->listing = un_listing_free(dir->d->listing);
+	return un_dir_empty_locked(fs, dir);
 }
 
 int un_index_victim(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,

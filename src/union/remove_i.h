@@ -48,3 +48,9 @@ void un_dead_locked(struct un_inode *inode, const struct statx *last)
 /* Does @dir show no names? 1, 0 or -errno. ns of @dir is held for writing. */
 int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;
+/*
+ * The same, asked of the layers: before what the directory holds in the upper is thrown away, for others may have
+ * put something there since it was listed.
+ */
+int un_dir_empty_now_locked(struct un_fs *fs, struct un_inode *dir)
+	UN_NS_WRITE;

@@ -205,6 +205,9 @@ static int clear_target(struct renaming *v) UN_NS_WRITE
 	if (to->d->n == 1 && !un_listing_has_whiteouts(to->d->listing) &&
 	    !to->d->stack[0]->opaque && !u->tar_names)
 		return 0;
+	r = un_dir_empty_now_locked(v->fs, to);
+	if (r <= 0)
+		return r < 0 ? r : -ENOTEMPTY;
 	if (u->tar_names)
 		return un_clear_dir(v->fs, v->to.fd->fd, v->to.name, v->to.state.lower);
 	if (!u->caps.rename_exchange)
