@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <linux/fuse.h>
 
 struct filling {
 	struct un_ops *ops;
@@ -56,6 +57,31 @@ static bool add(void *data, const struct un_dirent *e)
 	return true;
 }
 
+/*
+ * What others changed while the listing was made is told to the kernel before it has the listing: none of its names
+ * and attributes may be kept.
+ */
+static void keep_nothing(char *buf, size_t used)
+{
+	for (size_t at = 0; at + FUSE_NAME_OFFSET_DIRENTPLUS <= used;) {
+		struct fuse_direntplus *d = (void *)(buf + at);
+
+		d->entry_out.entry_valid = d->entry_out.attr_valid = 0;
+		d->entry_out.entry_valid_nsec = d->entry_out.attr_valid_nsec = 0;
+		at += FUSE_DIRENTPLUS_SIZE(d);
+	}
+}
+
+static void answer(const struct filling *f)
+{
+	unsigned turn = un_notify_enter(f->ops);
+
+	if (f->plus && !un_ops_is_current(f->ops))
+		keep_nothing(f->buf, f->used);
+	fuse_reply_buf(f->req, f->buf, f->used);
+	un_notify_leave(f->ops, turn);
+}
+
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	struct un_ops *ops = un_ops_of(req);
@@ -72,7 +98,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		fuse_reply_buf(req, f.buf, f.used);
+		answer(&f);
 	/* The kernel keeps the names, too, and cannot be told not to. */
 	if (!un_ops_is_current(ops))
 		un_notify_again(ops, ino);
