@@ -32,8 +32,9 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 /* As un_name_find(); *ret_stamp: un_live_stamp() of @dir when that was last seen to be so. */
 struct un_inode *un_name_find_at(struct un_fs *fs, struct un_inode *dir, const char *name,
 				 unsigned *ret_stamp);
-/* It has been seen to be so again. */
-void un_name_confirm(struct un_fs *fs, struct un_inode *dir, const char *name, unsigned stamp);
+/* That it leads to @inode has been seen again; nothing if it leads elsewhere by now. */
+void un_name_confirm(struct un_fs *fs, const struct un_inode *inode, struct un_inode *dir,
+		     const char *name, unsigned stamp);
 /* Returns true if it was the last name. */
 bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, const char *name);
 /* One of its names: *dir is a reference, @name has NAME_MAX + 1 bytes. False: it has no name. */

@@ -353,7 +353,8 @@ struct un_inode *un_name_find(struct un_fs *fs, struct un_inode *dir, const char
 	return un_name_find_at(fs, dir, name, &stamp);
 }
 
-void un_name_confirm(struct un_fs *fs, struct un_inode *dir, const char *name, unsigned stamp)
+void un_name_confirm(struct un_fs *fs, const struct un_inode *inode, struct un_inode *dir,
+		     const char *name, unsigned stamp)
 {
 	union name_buf buf;
 	struct un_shard *s = shard(fs->names, hash_of_name(dir, name));
@@ -361,7 +362,7 @@ void un_name_confirm(struct un_fs *fs, struct un_inode *dir, const char *name, u
 
 	shard_lock(s);
 	n = g_hash_table_lookup(s->set, name_key(&buf, dir, name));
-	if (n)
+	if (n && n->inode == inode)
 		atomic_store(&n->stamp, stamp);
 	shard_unlock(s);
 }
@@ -400,7 +401,8 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 	if (old && !replace)
 		other = ref_alive(old->inode);
 	added = !other && !(old && old->inode == inode);
-	if (!added && old)
+	/* Another's may be from an older look. */
+	if (old && old->inode == inode)
 		atomic_store(&old->stamp, stamp);
 	if (added) {
 		g_hash_table_add(s->set, n);

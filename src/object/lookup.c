@@ -420,26 +420,34 @@ static void place(struct un_fs *fs, struct un_inode *dir, const char *name,
 		un_place_named(fs, inode, un_dir_upper(fs, dir), name);
 }
 
-static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, bool replace,
-		   unsigned stamp, struct un_inode **inode) UN_NS_READ
+static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, unsigned stamp,
+		   struct un_inode **inode) UN_NS_READ
 {
-	struct un_inode *other;
+	struct un_inode *other, *again;
+	unsigned seen;
 
 	/* A hard link found again under a name it has. */
 	other = un_name_find(fs, dir, name);
 	if (other == *inode) {
-		un_name_confirm(fs, dir, name, stamp);
+		un_name_confirm(fs, other, dir, name, stamp);
 		un_inode_put(fs, other);
 		return 0;
 	}
 	un_inode_put(fs, other);
 	place(fs, dir, name, *inode);
-	other = un_name_add(fs, *inode, dir, name, replace, stamp);
-	if (other) {
-		un_inode_put(fs, *inode);
-		*inode = other;
-	}
-	return 0;
+	other = un_name_add(fs, *inode, dir, name, false, stamp);
+	if (!other)
+		return 0;
+	un_inode_put(fs, *inode);
+	*inode = other;
+	/* Somebody was faster, but looked earlier: then it is looked for again. */
+	again = un_name_find_at(fs, dir, name, &seen);
+	un_inode_put(fs, again);
+	if (again != other || seen == stamp)
+		return 0;
+	un_inode_put(fs, other);
+	*inode = NULL;
+	return -ESTALE;
 }
 
 /* A name of a file in the index was found: it is counted, and if @below it gets its own entry. */
@@ -511,7 +519,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 		seen_again(fs, inode, &f.hits[0]);
 		place(fs, dir, name, inode);
 		found_again(inode);
-		un_name_confirm(fs, dir, name, stamp);
+		un_name_confirm(fs, inode, dir, name, stamp);
 	} else {
 		/* Only proof takes the name away, not a question that failed. */
 		if (known && (r == 0 || r == -ENOENT))
@@ -519,7 +527,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 		if (r == 0)
 			r = inode_from_found(fs, dir, name, &f, &inode);
 		if (r == 0)
-			r = publish(fs, dir, name, known != NULL, stamp, &inode);
+			r = publish(fs, dir, name, stamp, &inode);
 		if (r == 0)
 			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
