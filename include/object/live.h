@@ -18,8 +18,13 @@ void un_live_done(struct un_fs *fs);
 unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir);
 /* The same, before anything in @dir is looked at: from here on it is watched. */
 unsigned un_live_look(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
-/* @dir is new, made by this daemon, and its listing is known without a look. Its ns is nobody else's. */
-void un_live_made(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
+/*
+ * @dir is new, made by this daemon, as @st. True: nothing has been put into it by others before it was watched, and
+ * its listing is known without a look. Its ns is nobody else's.
+ */
+bool un_live_made(struct un_fs *fs, struct un_inode *dir, const struct statx *st) UN_NS_READ;
+/* @rd shows nothing in @dir from now on. */
+void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd);
 /* @dir has other real directories from now on; its ns is held for writing. */
 void un_live_moved(struct un_fs *fs, struct un_inode *dir);
 /* @dir has a copy in the upper from now on, published just now, with the times of @st; its ns is held for writing. */

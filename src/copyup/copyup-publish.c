@@ -25,6 +25,7 @@
 #include "object/place.h"
 #include "object/published.h"
 #include "object/realdir.h"
+#include "object/same.h"
 #include "object/stage.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -356,6 +357,8 @@ static int has_changed(struct un_copyup_ctx *c)
 	if (!c->fs->live || c->inode->type != DT_REG || c->covered)
 		return 0;
 	r = c->lower->ops->stat(c->lower, c->ldir, c->lname, &now);
+	if (r == 0 && !un_is_it(c->lower, c->inode, &now))
+		r = -ESTALE;
 	if (r < 0)
 		return r;
 	r = now.stx_size != c->st.stx_size || !same_stamp(&now.stx_mtime, &c->st.stx_mtime) ||
@@ -395,6 +398,9 @@ int un_copyup_run(struct un_copyup_ctx *c)
 		c->covered = c->inode->covered;
 		g_strlcpy(c->lname, at.name, sizeof(c->lname));
 		r = at.layer->ops->stat(at.layer, at.dirfd, at.name, &c->st);
+		/* Others may have put something else there. */
+		if (r == 0 && !un_is_it(at.layer, c->inode, &c->st))
+			r = -ESTALE;
 		c->index = c->inode->ix != NULL;
 		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !c->covered &&
 			  c->inode->type == DT_REG && c->st.stx_size > 0;

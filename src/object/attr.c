@@ -3,12 +3,12 @@
  * Attributes as shown: number and link count are the union's, and a time of change that only a copy-up
  * moved is hidden.
  */
-#include "layer/layer.h"
 #include "object/attr.h"
+#include "layer/layer.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
-#include "object/stand-in.h"
+#include "object/same.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -113,10 +113,8 @@ int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st
 		return r;
 	r = at.layer->ops->stat(at.layer, at.dirfd, at.name, st);
 	un_at_done(fs, &at);
-	if (r == -ENOENT || (r == 0 && IFTODT(st->stx_mode) != inode->type))
-		return -ESTALE;
 	/* Something else is there now; not ours to show. */
-	if (r == 0 && inode->type != DT_DIR && !un_is_same(at.layer, st, inode->dev, inode->rino))
+	if (r == -ENOENT || (r == 0 && !un_is_it(at.layer, inode, st)))
 		return -ESTALE;
 	if (r == 0)
 		un_attr_adjust(fs, inode, st);

@@ -102,6 +102,16 @@ static void on_event(void *data, const struct un_watch_event *e)
 	un_inode_put(fs, dir);
 }
 
+void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd)
+{
+	struct un_fd *fd;
+
+	if (!fs->live || !fs->watch || rd->hollow || un_realdir_open(fs, rd, &fd) < 0)
+		return;
+	un_watch_remove(fs->watch, fd->fd, dir->id);
+	un_fdcache_put(fs->fds, fd);
+}
+
 /* @inode is being freed. */
 static void forget(struct un_fs *fs, struct un_inode *inode)
 {
@@ -109,18 +119,10 @@ static void forget(struct un_fs *fs, struct un_inode *inode)
 		return;
 	if (atomic_load(&inode->d->watched) == UN_WATCHED_TIMED)
 		atomic_fetch_sub(&fs->timed_dirs, 1);
-	if (!fs->watch)
-		return;
-	for (unsigned i = 0; i < inode->d->n; i++) {
-		struct un_fd *fd;
-
-		/* One that is gone has taken its watch with it. */
-		if (inode->d->dead || inode->d->stack[i]->hollow ||
-		    un_realdir_open(fs, inode->d->stack[i], &fd) < 0)
-			continue;
-		un_watch_remove(fs->watch, fd->fd, inode->id);
-		un_fdcache_put(fs->fds, fd);
-	}
+	/* What was removed has taken its watch with it; what is only hidden from now on has not. */
+	for (unsigned i = 0; i < inode->d->n; i++)
+		if (!inode->d->dead || inode->d->stack[i]->layer != fs->upper)
+			un_live_left(fs, inode, inode->d->stack[i]);
 }
 
 void un_live_init(struct un_fs *fs, unsigned budget)
@@ -184,6 +186,13 @@ static bool watch_all(struct un_fs *fs, struct un_inode *dir)
 	return all;
 }
 
+/* The seconds stay in its stamp, which only grows. */
+static void not_timed(struct un_fs *fs, struct un_inode *dir)
+{
+	atomic_fetch_sub(&fs->timed_dirs, 1);
+	atomic_fetch_add(&dir->d->changed, un_monotonic_seconds());
+}
+
 static void watch(struct un_fs *fs, struct un_inode *dir)
 {
 	bool all = fs->watch && watch_all(fs, dir);
@@ -192,8 +201,12 @@ static void watch(struct un_fs *fs, struct un_inode *dir)
 
 	atomic_store(&dir->d->tried, un_monotonic_seconds());
 	was = atomic_exchange(&dir->d->watched, now);
-	if ((was == UN_WATCHED_TIMED) != (now == UN_WATCHED_TIMED))
-		atomic_fetch_add(&fs->timed_dirs, now == UN_WATCHED_TIMED ? 1u : -1u);
+	if (was == now)
+		return;
+	if (now == UN_WATCHED_TIMED)
+		atomic_fetch_add(&fs->timed_dirs, 1);
+	else if (was == UN_WATCHED_TIMED)
+		not_timed(fs, dir);
 }
 
 /* Not yet, or it could not be a while ago: others may have been forgotten since. */
@@ -217,23 +230,14 @@ unsigned un_live_look(struct un_fs *fs, struct un_inode *dir)
 	return un_live_stamp(fs, dir);
 }
 
-void un_live_made(struct un_fs *fs, struct un_inode *dir)
-{
-	if (fs->live)
-		watch(fs, dir);
-}
-
 void un_live_moved(struct un_fs *fs, struct un_inode *dir)
 {
 	if (atomic_exchange(&dir->d->watched, UN_WATCHED_NOT_YET) == UN_WATCHED_TIMED)
-		atomic_fetch_sub(&fs->timed_dirs, 1);
+		not_timed(fs, dir);
 }
 
-/*
- * The copy bears the times of what it was copied from, and its own since somebody put a name into it before it was
- * watched.
- */
-static int watch_raised(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+/* Has anything been put into the upper directory of @dir since its times were those of @st? 0, or -errno. */
+static int is_untouched(struct un_fs *fs, struct un_inode *dir, const struct statx *st, bool add)
 {
 	struct un_realdir *rd = dir->d->stack[0];
 	struct statx now;
@@ -242,7 +246,8 @@ static int watch_raised(struct un_fs *fs, struct un_inode *dir, const struct sta
 
 	if (r < 0)
 		return r;
-	r = un_watch_add(fs->watch, fd->fd, dir->id);
+	if (add)
+		r = un_watch_add(fs->watch, fd->fd, dir->id);
 	if (r == 0)
 		r = rd->layer->ops->stat(rd->layer, fd->fd, "", &now);
 	un_fdcache_put(fs->fds, fd);
@@ -252,10 +257,19 @@ static int watch_raised(struct un_fs *fs, struct un_inode *dir, const struct sta
 	return r;
 }
 
+bool un_live_made(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+{
+	if (!fs->live)
+		return true;
+	watch(fs, dir);
+	return is_untouched(fs, dir, st, false) == 0;
+}
+
 void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
 {
-	/* What was known stays known: nothing else has changed. */
-	if (!fs->live || atomic_load(&dir->d->watched) != UN_WATCHED || watch_raised(fs, dir, st) < 0)
+	/* What was known stays known: the copy bears the times of what it was copied from, and nothing new. */
+	if (!fs->live || atomic_load(&dir->d->watched) != UN_WATCHED ||
+	    is_untouched(fs, dir, st, true) < 0)
 		un_live_moved(fs, dir);
 }
 

@@ -3,16 +3,16 @@
  * A descriptor of a file's data, on the layer that has it; the mode is lifted if it keeps the
  * daemon out.
  */
+#include "object/open.h"
 #include "layer/layer.h"
 #include "object/data.h"
 #include "object/fdcache.h"
 #include "object/lock.h"
 #include "object/object.h"
-#include "object/open.h"
 #include "object/place.h"
 #include "object/realdir.h"
+#include "object/same.h"
 #include "object/stage.h"
-#include "object/stand-in.h"
 #include "util/fd.h"
 
 #include <errno.h>
@@ -90,11 +90,6 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at,
 	return fd;
 }
 
-static bool is_it(struct un_layer *l, const struct un_inode *inode, const struct statx *st)
-{
-	return IFTODT(st->stx_mode) == inode->type && un_is_same(l, st, inode->dev, inode->rino);
-}
-
 /* Opened as *flags say, which say then how it could be opened. */
 static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flags,
 			struct un_layer **ret_layer) UN_INODE_LOCKED(inode)
@@ -112,7 +107,8 @@ static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flag
 	fd = open_real(fs, inode, &at, flags);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);
 	/* Who may not open what is there now: is it the file? */
-	if (fd == -EACCES && l->ops->stat(l, at.dirfd, at.name, &st) == 0 && !is_it(l, inode, &st))
+	if (fd == -EACCES && l->ops->stat(l, at.dirfd, at.name, &st) == 0 &&
+	    !un_is_it(l, inode, &st))
 		r = -ESTALE;
 	un_at_done(fs, &at);
 	/* ENXIO: a device or a socket, a whiteout for instance, has come to the name of the file. */
@@ -120,7 +116,7 @@ static int open_checked(struct un_fs *fs, struct un_inode *inode, unsigned *flag
 		return -ESTALE;
 	if (r < 0)
 		return r;
-	if (!is_it(l, inode, &st))
+	if (!un_is_it(l, inode, &st))
 		return -ESTALE;
 	return un_take_fd(&fd);
 }

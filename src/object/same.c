@@ -3,6 +3,7 @@
 #include "layer/layer.h"
 #include "merge/merge.h"
 #include "object/object.h"
+#include "object/stand-in.h"
 
 uint64_t un_born(const struct statx *st)
 {
@@ -16,6 +17,12 @@ bool un_is_as_old(const struct un_inode *inode, const struct statx *st)
 	uint64_t b = un_born(st);
 
 	return !inode->born || !b || inode->born == b;
+}
+
+bool un_is_it(struct un_layer *l, const struct un_inode *inode, const struct statx *st)
+{
+	return IFTODT(st->stx_mode) == inode->type &&
+	       (inode->type == DT_DIR || un_is_same(l, st, inode->dev, inode->rino));
 }
 
 static bool is_same_dir(const struct un_inode *dir, const struct un_found *f)

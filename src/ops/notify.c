@@ -31,6 +31,11 @@
  */
 #define OWN_ROUNDS 8
 #define OWN_PAUSE 2000
+/*
+ * More changes than these that wait to be told are told as one: that everything has changed. Names remembered as
+ * missing are then not told, so they are many; the kernel itself keeps 16,384 events.
+ */
+#define QUEUE_MAX 65536
 
 struct item {
 	enum un_change_what what;
@@ -64,10 +69,29 @@ static void wake(struct un_notifier *n)
 	un_ignore((int)write(n->wake, &one, sizeof(one)));
 }
 
+/* All but what is to be called when it is told. */
+static void collapse_locked(struct un_notifier *n) UN_REQUIRES(notifier_role)
+{
+	struct item *all = g_malloc0(sizeof(*all) + 1), *item;
+	GQueue calls = G_QUEUE_INIT;
+
+	all->what = UN_CHANGE_ALL;
+	while ((item = g_queue_pop_head(&n->queue))) {
+		if (item->fn)
+			g_queue_push_tail(&calls, item);
+		else
+			g_free(item);
+	}
+	n->queue = calls;
+	g_queue_push_head(&n->queue, all);
+}
+
 static void enqueue(struct un_notifier *n, struct item *item)
 {
 	notifier_lock(n);
 	g_queue_push_tail(&n->queue, item);
+	if (g_queue_get_length(&n->queue) > QUEUE_MAX)
+		collapse_locked(n);
 	notifier_unlock(n);
 	wake(n);
 }

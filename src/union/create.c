@@ -41,6 +41,7 @@ struct creation {
 	const struct un_create *what;
 	const struct un_cred *cred;
 	struct un_state state;
+	unsigned stamp; /* of dir, before it was looked at */
 	int fd; /* regular file: open for reading and writing; else -1 */
 	bool opaque;
 	bool ordinary; /* a file that could be taken for a mark: marked before it is seen */
@@ -152,9 +153,10 @@ static void fill_new_dir(struct creation *c, struct un_inode *inode, const struc
 	inode->d->n = 1;
 	/* Nothing is in it: known completely from the start. */
 	un_ns_is_ours(inode);
-	un_live_made(c->fs, inode);
-	inode->d->listing_stamp = un_live_stamp(c->fs, inode);
-	inode->d->listing = un_listing_new();
+	if (un_live_made(c->fs, inode, st)) {
+		inode->d->listing_stamp = un_live_stamp(c->fs, inode);
+		inode->d->listing = un_listing_new();
+	}
 }
 
 static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st) UN_NS_WRITE
@@ -198,7 +200,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	}
 	un_published_in(inode, c->dir);
 	un_attr_adjust(fs, inode, st);
-	un_name_add(fs, inode, c->dir, c->name, true, un_live_stamp(fs, c->dir));
+	un_name_add(fs, inode, c->dir, c->name, true, c->stamp);
 	now.type = inode->type;
 	un_dir_note(fs, c->dir, c->name, &now, inode->rino);
 	*ret = inode;
@@ -229,6 +231,7 @@ static int create_locked(struct creation *c, bool exclusive, struct un_inode **r
 	if (c->dir->d->dead)
 		return -ENOENT;
 	c->updir = un_dir_upper(c->fs, c->dir);
+	c->stamp = un_live_look(c->fs, c->dir);
 	r = un_name_settle(c->fs, c->dir, c->name);
 	if (r == 0)
 		r = un_name_state(c->fs, c->dir, c->name, true, &c->state);

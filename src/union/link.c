@@ -57,10 +57,12 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 	struct un_realdir *updir = un_dir_upper(fs, dir);
 	struct un_state state, now;
 	struct un_fd *fd;
+	unsigned stamp;
 	int r;
 
 	if (dir->d->dead)
 		return -ENOENT;
+	stamp = un_live_look(fs, dir);
 	r = un_name_settle(fs, dir, name);
 	if (r == 0)
 		r = un_name_state(fs, dir, name, true, &state);
@@ -91,7 +93,7 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 		return r;
 	if (!inode->ix)
 		un_place_named(fs, inode, updir, name);
-	un_name_add(fs, inode, dir, name, true, un_live_stamp(fs, dir));
+	un_name_add(fs, inode, dir, name, true, stamp);
 	now = (struct un_state){
 		.exists = true, .in_upper = true, .lower = state.lower, .type = inode->type
 	};

@@ -65,6 +65,7 @@ static int open_side(struct un_fs *fs, struct side *s) UN_NS_READ
 	if (s->dir->d->dead)
 		return -ENOENT;
 	s->updir = un_dir_upper(fs, s->dir);
+	s->stamp = un_live_look(fs, s->dir);
 	r = un_name_state(fs, s->dir, s->name, true, &s->state);
 	return r < 0 ? r : un_realdir_open(fs, s->updir, &s->fd);
 }
@@ -136,8 +137,10 @@ static void repoint(struct renaming *v, struct un_inode *to, const struct statx 
 	struct un_realdir *rd = to->d->stack[0];
 
 	un_inode_lock(to);
-	while (to->d->n > 1)
+	while (to->d->n > 1) {
+		un_live_left(v->fs, to, to->d->stack[to->d->n - 1]);
 		un_realdir_put(v->fs, to->d->stack[--to->d->n]);
+	}
 	un_ino_unkeep(v->fs, to->dev, to->rino);
 	rd->dev = un_stx_dev(st);
 	rd->ino = st->stx_ino;
@@ -373,7 +376,7 @@ static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, st
 	/* It shows lower directories at another place from now on, and keeps its number there. */
 	if (child->type == DT_DIR && child->d->n > 1)
 		un_ino_keep_dir(fs, child);
-	un_name_add(fs, child, to->dir, to->name, true, un_live_stamp(fs, to->dir));
+	un_name_add(fs, child, to->dir, to->name, true, to->stamp);
 	un_name_drop(fs, child, old->dir, old->name);
 }
 

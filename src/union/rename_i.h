@@ -20,6 +20,7 @@ struct side {
 	struct un_realdir *updir;
 	struct un_fd *fd;
 	struct un_state state;
+	unsigned stamp; /* of dir, before it was looked at */
 };
 
 struct renaming {

@@ -84,10 +84,7 @@ static unsigned what_of(uint64_t mask, bool self)
 	return what;
 }
 
-/*
- * @own: by this process, so that nobody need be told. But a directory is gone when nobody has it open any more,
- * whoever removed it, and the watch with it.
- */
+/* @own: by this process. */
 static void tell_one(struct un_watch *w, const struct fanotify_event_metadata *m,
 		     const struct fanotify_event_info_fid *info, bool own)
 {
@@ -95,13 +92,13 @@ static void tell_one(struct un_watch *w, const struct fanotify_event_metadata *m
 	const char *name = (const char *)h->f_handle + h->handle_bytes;
 	bool self = info->hdr.info_type != FAN_EVENT_INFO_TYPE_DFID_NAME || strcmp(name, ".") == 0;
 	bool gone = self && (m->mask & FAN_DELETE_SELF);
-	unsigned what = own ? 0 : what_of(m->mask, self);
+	unsigned what = what_of(m->mask, self);
 	struct un_fid fid;
 
 	if (!what && !gone)
 		return;
 	make_fid(&info->fsid, h, &fid);
-	un_watch_tell(w, &fid, self ? NULL : name, what, m->mask & FAN_ONDIR, gone);
+	un_watch_tell(w, &fid, self ? NULL : name, what, m->mask & FAN_ONDIR, own, gone);
 }
 
 /* The records behind the event @m, which is at @at: only the directory's is of interest. */
@@ -116,7 +113,11 @@ static void tell_event(struct un_watch *w, const struct fanotify_event_metadata 
 	}
 	if (own) {
 		atomic_fetch_add(&w->own, 1);
-		if (!(m->mask & FAN_DELETE_SELF))
+		/*
+		 * Nobody need be told, as a rule. But a directory is gone when nobody has it open any more, whoever
+		 * removed it, and the watch with it.
+		 */
+		if (!(m->mask & FAN_DELETE_SELF) && !atomic_load(&w->shared))
 			return;
 	}
 	while (p + sizeof(struct fanotify_event_info_header) <= end) {

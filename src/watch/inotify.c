@@ -65,7 +65,7 @@ static void tell_event(struct un_watch *w, const struct inotify_event *e)
 		what |= UN_WATCH_GONE;
 	make_fid(e->wd, &fid);
 	if (what || (e->mask & IN_IGNORED))
-		un_watch_tell(w, &fid, e->len ? e->name : NULL, what, e->mask & IN_ISDIR,
+		un_watch_tell(w, &fid, e->len ? e->name : NULL, what, e->mask & IN_ISDIR, false,
 			      e->mask & IN_IGNORED);
 }
 

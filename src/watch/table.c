@@ -67,8 +67,11 @@ int un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, u
 		g_hash_table_add(w->dirs, d);
 		*(inotify ? &w->by_inotify : &w->by_fanotify) += 1;
 	}
-	if (!has_key(d, key, &at))
+	if (!has_key(d, key, &at)) {
 		g_array_append_val(d->keys, key);
+		if (d->keys->len == 2)
+			atomic_fetch_add(&w->shared, 1);
+	}
 	watch_unlock(w);
 	return 0;
 }
@@ -84,6 +87,8 @@ bool un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key, 
 	if (d && has_key(d, key, &at)) {
 		g_array_remove_index_fast(d->keys, at);
 		last = d->keys->len == 0;
+		if (d->keys->len == 1)
+			atomic_fetch_sub(&w->shared, 1);
 		*ret_inotify = d->inotify;
 		if (last) {
 			*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
@@ -95,21 +100,23 @@ bool un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key, 
 }
 
 void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *name, unsigned what,
-		   bool dir, bool gone)
+		   bool dir, bool own, bool gone)
 {
 	g_autoptr(GArray) keys = NULL;
 	struct un_watch_dir *d;
 
 	watch_lock(w);
 	d = g_hash_table_lookup(w->dirs, fid);
-	if (d)
+	if (d && (!own || d->keys->len > 1))
 		keys = g_array_copy(d->keys);
 	if (d && gone) {
+		if (d->keys->len > 1)
+			atomic_fetch_sub(&w->shared, 1);
 		*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
 		g_hash_table_remove(w->dirs, fid);
 	}
 	watch_unlock(w);
-	if (!keys && !name && (what & UN_WATCH_ATTR)) {
+	if (!keys && !own && !name && (what & UN_WATCH_ATTR)) {
 		const struct un_watch_event some = { .what = UN_WATCH_SOME, .dir = true };
 
 		atomic_fetch_add(&w->events, 1);

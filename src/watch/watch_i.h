@@ -39,6 +39,7 @@ struct un_watch {
 	unsigned by_fanotify UN_GUARDED_BY(watch_role);
 	unsigned by_inotify UN_GUARDED_BY(watch_role);
 	atomic_bool telling;     /* what was read is being told */
+	atomic_uint shared;      /* directories with several keys */
 	atomic_bool has_inotify; /* something is, or was, watched by inotify */
 	atomic_uint_fast64_t events, own, lost;
 };
@@ -51,9 +52,12 @@ void un_watch_table_done(struct un_watch *w);
 int un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key);
 /* Takes @key off. True and *ret_inotify: it was the last one of that directory. */
 bool un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key, bool *ret_inotify);
-/* Tell of an event to all who have a key of @fid; @gone: it is watched no more. */
+/*
+ * Tell of an event to all who have a key of @fid; @own: only if there are several, for what was done under one of them
+ * is news to the others. @gone: it is watched no more.
+ */
 void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *name, unsigned what,
-		   bool dir, bool gone);
+		   bool dir, bool own, bool gone);
 /* Events were lost. */
 void un_watch_tell_lost(struct un_watch *w);
 

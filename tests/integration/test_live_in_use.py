@@ -3,6 +3,7 @@
 Layers that change while somebody works in the mount: open descriptors, working directories, copy-ups before and
 after, readers at the same time, more changes than the kernel keeps.
 """
+import errno
 import os
 import random
 import signal
@@ -85,6 +86,48 @@ def moved_away_under_a_descriptor(c):
     got = result(os.listdir, fd)
     c.t.ok(got in GONE or set(got) <= {'x', 'b', 'other'}, got)
     os.close(fd)
+
+
+@test()
+def put_into_a_directory_that_goes(t):
+    """Listed as empty, then others put a file into it, and it is removed or renamed over at once: it stays."""
+    u = t.union(text='f low/gone 1; d lower')
+    u.check_lowers = False
+    tree.build(u.upper, 'd plain; d low; d lower; d e', t.ns)
+    for opts in (('watches=1',), ()):
+        u.mount(*opts)
+        if os.path.exists(u.m('low/gone')):
+            os.unlink(u.m('low/gone'))
+        for n in ('plain', 'low', 'lower'):
+            for gone in (os.rmdir, lambda p: os.rename(u.m('e'), p)):
+                t.eq(tree.names(u.m(n)), [])
+                tree.write(u.up(n + '/f'), 'precious')
+                t.fails((errno.ENOTEMPTY, errno.EEXIST), gone, u.m(n))
+                t.eq(tree.text(u.up(n + '/f')), 'precious')
+                os.unlink(u.up(n + '/f'))
+                see(u, lambda: tree.names(u.m(n)), [])
+        u.umount()
+
+
+@test()
+def made_to_merge_under_a_working_directory(t):
+    """Its old descriptors and its path go on being one directory."""
+    u = t.union(text='f other x')
+    u.check_lowers = False
+    mount(u)
+    os.mkdir(u.m('e'))
+    fd = os.open(u.m('e'), os.O_RDONLY | os.O_DIRECTORY)
+    os.mkdir(u.low('e'))
+    see(u, lambda: tree.names(u.m('e')), [])
+    t.eq(result(os.stat, u.m('e/new')), 'ENOENT')
+    os.close(os.open('new', os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
+    see(u, lambda: tree.names(u.m('e')), ['new'])
+    tree.write(u.m('e/by-path'), '')
+    see(u, lambda: os.stat('by-path', dir_fd=fd).st_size, 0)
+    t.fails(errno.ENOTEMPTY, os.rmdir, u.m('e'))
+    os.close(fd)
+    u.umount()
+    t.eq(sorted(os.listdir(u.up('e'))), ['by-path', 'new'])
 
 
 # ---- what must not change
