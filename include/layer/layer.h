@@ -13,7 +13,9 @@
  * lower cannot lead anywhere: it is shown as the file that covers it (UN_STATX_COVERED), and opened for
  * reading, unless that lies in our own mount.
  *
- * All functions return 0, a count or a descriptor (O_CLOEXEC, owned by the caller), or -errno.
+ * All functions return 0, a count or a descriptor (O_CLOEXEC, owned by the caller), or -errno. Where
+ * descriptors are wanting, the union gives some back and the call is tried again (util/fd.h); what is left of
+ * it is -ENFILE, never -EMFILE.
  */
 #pragma once
 
@@ -194,6 +196,11 @@ struct un_at {
 
 /* For a call: lives until the end of the block it is in. */
 #define UN_AT(l, fd, n) (&(const struct un_at){ .layer = (l), .dirfd = (fd), .name = (n) })
+
+static inline int un_at_open(const struct un_at *at, int flags, mode_t mode)
+{
+	return at->layer->ops->open(at->layer, at->dirfd, at->name, flags, mode);
+}
 
 /*
  * A call that needs @cap (one of @l->caps) failed with @r (-errno): was it refused, by the file

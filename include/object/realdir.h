@@ -48,5 +48,3 @@ void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *r
 bool un_dir_is_mountpoint(struct un_inode *dir, bool top);
 /* Its directory in the upper, or NULL. */
 struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
-/* open() of a layer, once more after making room if there are no descriptors left. */
-int un_open_retry(struct un_fs *fs, const struct un_at *at, int flags, mode_t mode);

@@ -73,8 +73,7 @@ static void sync_parent(struct un_copyup_ctx *c, int dirfd)
 
 	if (!c->fs->sync_strict)
 		return;
-	un_autofd int fd =
-		un_open_retry(c->fs, UN_AT(u, dirfd, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	un_autofd int fd = un_at_open(UN_AT(u, dirfd, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
 	if (fd >= 0)
 		un_ignore(u->ops->fsync(u, fd, false));

@@ -193,10 +193,10 @@ static int copy_flags(struct un_copyup_ctx *c)
 /* Open for reading, which the ioctls need; the lower's is not remembered. */
 static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd, const char *name)
 {
-	return un_open_retry(c->fs, UN_AT(l, dirfd, name),
-			     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
-				     (c->inode->type == DT_DIR ? O_DIRECTORY : 0),
-			     0);
+	return un_at_open(UN_AT(l, dirfd, name),
+			  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
+				  (c->inode->type == DT_DIR ? O_DIRECTORY : 0),
+			  0);
 }
 
 /* The flags of the lower file that its copy keeps. A failure does not fail the copy-up. */
@@ -342,12 +342,11 @@ static int stage_regular(struct un_copyup_ctx *c)
 	int fd = -EOPNOTSUPP;
 
 	if (nameless)
-		fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, "."),
-				   O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+		fd = un_at_open(UN_AT(u, c->fs->work, "."), O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 	if (!nameless || fd == -EISDIR || fd == -ENOENT ||
 	    un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", fd)) {
-		fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, c->name),
-				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+		fd = un_at_open(UN_AT(u, c->fs->work, c->name),
+				O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 		c->named = fd >= 0;
 	}
 	if (fd < 0)
@@ -405,8 +404,8 @@ static int sync_staged(struct un_copyup_ctx *c)
 			       : 0;
 	if (!c->fs->sync_strict || c->inode->type != DT_DIR)
 		return 0;
-	un_autofd int fd = un_open_retry(c->fs, UN_AT(u, c->fs->work, c->name),
-					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	un_autofd int fd = un_at_open(UN_AT(u, c->fs->work, c->name),
+				      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	r = fd < 0 ? fd : u->ops->fsync(u, fd, false);
 	return r == -EACCES ? 0 : r;

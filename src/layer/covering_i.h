@@ -14,6 +14,6 @@ int un_covering_open(struct un_layer *l, int dirfd, const char *name);
 
 /*
  * *ret has the attributes of the mountpoint @name: replace them by the covering file's, if it may
- * be asked.
+ * be asked. -ENFILE: it could not be found out.
  */
-void un_covering_stat(struct un_layer *l, int dirfd, const char *name, struct statx *ret);
+int un_covering_stat(struct un_layer *l, int dirfd, const char *name, struct statx *ret);

@@ -89,7 +89,7 @@ static int posix_stat(struct un_layer *l, int dirfd, const char *name, struct st
 	if (!name[0] || l->clone >= 0)
 		ret->stx_attributes &= ~(uint64_t)STATX_ATTR_MOUNT_ROOT;
 	else if (un_stx_is_mountpoint(ret) && !S_ISDIR(ret->stx_mode))
-		un_covering_stat(l, dirfd, name, ret);
+		return un_covering_stat(l, dirfd, name, ret);
 	return 0;
 }
 
@@ -104,7 +104,7 @@ static int open_covering(struct un_layer *l, int dirfd, const char *name, int fl
 		return -EXDEV;
 	fd = un_covering_open(l, dirfd, name);
 	if (fd < 0)
-		return -EXDEV;
+		return fd == -ENFILE ? fd : -EXDEV;
 	return flags & O_PATH ? un_take_fd(&fd) : open_self(fd, flags, 0);
 }
 
@@ -166,17 +166,21 @@ static int open_any(struct un_layer *l, int dirfd, const char *name, int flags, 
 static int posix_open(struct un_layer *l, int dirfd, const char *name, int flags, mode_t mode)
 {
 	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-	int fd = -EPERM;
+	unsigned tries = 0;
+	int fd;
 
 	if (!un_posix_is_one(name))
 		return -EINVAL;
-	if (l->noatime_by_open && !creates && !(flags & O_PATH))
-		fd = open_any(l, dirfd, name, flags | O_NOATIME, mode);
-	if (fd == -EPERM)
-		fd = open_any(l, dirfd, name, flags, mode);
+	do {
+		fd = -EPERM;
+		if (l->noatime_by_open && !creates && !(flags & O_PATH))
+			fd = open_any(l, dirfd, name, flags | O_NOATIME, mode);
+		if (fd == -EPERM)
+			fd = open_any(l, dirfd, name, flags, mode);
+	} while (un_fd_again(fd, &tries));
 	if (fd >= 0 && l->noatime_by_open && creates)
 		un_ignore(fcntl(fd, F_SETFL, (flags & (O_APPEND | O_NONBLOCK)) | O_NOATIME));
-	return fd;
+	return un_fd_result(fd);
 }
 
 /* The long way, and for whom it may have been a symlink on the way. */
@@ -200,16 +204,19 @@ static int posix_has(struct un_layer *l, int dirfd, const char *dir, const char 
 	};
 	char path[2 * 256];
 	un_autofd int fd = -1;
+	unsigned tries = 0;
 
 	if (!un_posix_is_one(dir) || !un_posix_is_one(name))
 		return -EINVAL;
 	if (!un_posix_have()->openat2 ||
 	    snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
 		return has_opened(l, dirfd, dir, name);
-	fd = (int)un_errno(syscall(SYS_openat2, dirfd, path, &how, sizeof(how)));
-	if (fd == -ELOOP || fd == -EMFILE || fd == -ENFILE)
+	do
+		fd = (int)un_errno(syscall(SYS_openat2, dirfd, path, &how, sizeof(how)));
+	while (un_fd_again(fd, &tries));
+	if (fd == -ELOOP)
 		return has_opened(l, dirfd, dir, name);
-	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
+	return fd == -ENOENT ? 0 : fd < 0 ? un_fd_result(fd) : 1;
 }
 
 static ssize_t posix_readlink(struct un_layer *l, int dirfd, const char *name, char *buf,
@@ -272,9 +279,15 @@ static int handle_fd(struct un_layer *l)
 
 static int posix_open_handle(struct un_layer *l, struct file_handle *handle)
 {
-	int fd = handle_fd(l);
+	int by = handle_fd(l), fd;
+	unsigned tries = 0;
 
-	return fd < 0 ? fd : un_errno(open_by_handle_at(fd, handle, O_PATH | O_CLOEXEC));
+	if (by < 0)
+		return by;
+	do
+		fd = un_errno(open_by_handle_at(by, handle, O_PATH | O_CLOEXEC));
+	while (un_fd_again(fd, &tries));
+	return un_fd_result(fd);
 }
 
 static int posix_ioctl(struct un_layer *l, int fd, unsigned long cmd, void *arg)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "object/cred.h"
 #include "object/object.h"
+#include "util/fd.h"
 
 #include <glib.h>
 #include <stdio.h>
@@ -31,11 +32,15 @@ static void ask_proc(const struct un_cred *cred, uid_t uid, gid_t gid, bool *ret
 {
 	char path[64], *line = NULL;
 	size_t room = 0;
-	FILE *f;
+	unsigned tries = 0;
+	FILE *f = NULL;
 
 	*ret_user = *ret_in_group = false;
 	snprintf(path, sizeof(path), "/proc/%ld/status", (long)cred->pid);
-	f = cred->pid > 0 ? fopen(path, "re") : NULL;
+	if (cred->pid > 0)
+		do
+			f = fopen(path, "re");
+		while (!f && un_fd_again(-errno, &tries));
 	if (!f)
 		return;
 	/* Of any length: there may be 65,536 groups. */

@@ -72,10 +72,10 @@ static int open_path(struct un_fs *fs, struct un_layer *l, const char *path)
 			return -ENAMETOOLONG;
 		g_strlcpy(name, p, n + 1);
 		if (!p[n])
-			return un_open_retry(fs, UN_AT(l, at, name),
-					     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-		fd = un_open_retry(fs, UN_AT(l, at, name),
-				   O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+			return un_at_open(UN_AT(l, at, name),
+					  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+		fd = un_at_open(UN_AT(l, at, name), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+				0);
 		if (fd < 0)
 			return fd;
 		un_close(dir);
@@ -129,8 +129,8 @@ static int open_data(struct un_fs *fs, struct un_data *data, struct un_layer **r
 	r = un_realdir_open(fs, data->rdir, &dir);
 	if (r < 0)
 		return r;
-	un_autofd int fd = un_open_retry(fs, UN_AT(l, dir->fd, data->rname),
-					 O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+	un_autofd int fd = un_at_open(UN_AT(l, dir->fd, data->rname),
+				      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 
 	un_fdcache_put(fs->fds, dir);
 	r = fd < 0 ? fd : l->ops->stat(l, fd, "", &st);

@@ -135,14 +135,8 @@ static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access) UN_N
 	un_dir_merge(fs, dir, &md);
 	md.access = access && !fs->read_only;
 	r = un_merge_list(&md, dir->d->listing, &l);
-	/* Want of descriptors is ours, not the caller's. */
-	for (int i = 0; (r == -EMFILE || r == -ENFILE) && i < 16; i++) {
-		if (!un_fdcache_squeeze(fs->fds))
-			g_usleep(1000u << MIN(i, 7));
-		r = un_merge_list(&md, dir->d->listing, &l);
-	}
 	if (r < 0)
-		return r == -EMFILE ? -ENFILE : r;
+		return r;
 	un_listing_free(dir->d->listing);
 	dir->d->listing = l;
 	dir->d->listing_stamp = stamp;

@@ -28,7 +28,7 @@ static int open_flags(unsigned flags)
 	return append | (flags & UN_FD_READ ? O_RDWR : O_WRONLY);
 }
 
-static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
+static int open_at(const struct un_at *at, unsigned flags)
 {
 	/* O_NONBLOCK: should it be a fifo by now, nobody waits for it. */
 	int how = open_flags(flags) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
@@ -36,14 +36,13 @@ static int open_at(struct un_fs *fs, const struct un_at *at, unsigned flags)
 
 	/* A lower's times are left alone where that is allowed: owner or root. */
 	if (at->layer->index > 0 && at->layer->clone < 0 && *at->name)
-		fd = un_open_retry(fs, at, how | O_NOATIME, 0);
+		fd = un_at_open(at, how | O_NOATIME, 0);
 	if (fd == -EPERM)
-		fd = un_open_retry(fs, at, how, 0);
+		fd = un_at_open(at, how, 0);
 	return fd;
 }
 
 struct lifted_open {
-	struct un_fs *fs;
 	struct un_at *at;
 	unsigned flags;
 };
@@ -52,7 +51,7 @@ static int open_lifted(void *data)
 {
 	struct lifted_open *o = data;
 
-	return open_at(o->fs, o->at, o->flags);
+	return open_at(o->at, o->flags);
 }
 
 /*
@@ -62,21 +61,21 @@ static int open_lifted(void *data)
  */
 static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_at *at, unsigned *flags)
 {
-	struct lifted_open o = { fs, at, *flags };
+	struct lifted_open o = { at, *flags };
 	int fd;
 
 	if (*flags & UN_FD_WRITE)
 		o.flags |= UN_FD_READ;
-	fd = open_at(fs, at, o.flags);
+	fd = open_at(at, o.flags);
 	if (fd == -EACCES && o.flags != *flags) {
-		fd = open_at(fs, at, *flags);
+		fd = open_at(at, *flags);
 		if (fd >= 0)
 			return fd;
 	}
 	/* `chattr +a` on the real file, which others set. */
 	if (fd == -EPERM && (*flags & UN_FD_WRITE) && inode->upper) {
 		o.flags |= UN_FD_APPEND;
-		fd = open_at(fs, at, o.flags);
+		fd = open_at(at, o.flags);
 	}
 	if (fd == -EACCES && inode->upper) {
 		fd = un_lifted(fs, at->dirfd, at->name, open_lifted, &o);

@@ -147,7 +147,7 @@ int un_pin_locked(struct un_fs *fs, struct un_inode *inode)
 	if (r < 0)
 		return r;
 	l = at.layer;
-	fd = un_open_retry(fs, UN_AT(l, at.dirfd, at.name), O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	fd = un_at_open(UN_AT(l, at.dirfd, at.name), O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 	un_at_done(fs, &at);
 	if (fd < 0)
 		return fd;

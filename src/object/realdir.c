@@ -64,19 +64,6 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 	}
 }
 
-int un_open_retry(struct un_fs *fs, const struct un_at *at, int flags, mode_t mode)
-{
-	for (int i = 0;; i++) {
-		int fd = at->layer->ops->open(at->layer, at->dirfd, at->name, flags, mode);
-
-		if ((fd != -EMFILE && fd != -ENFILE) || i == 16)
-			return fd == -EMFILE ? -ENFILE : fd;
-		/* Everything may be in use for a moment by other threads: wait a little then. */
-		if (!un_fdcache_squeeze(fs->fds))
-			g_usleep(1000u << MIN(i, 7));
-	}
-}
-
 void un_tree_changes(struct un_fs *fs)
 {
 	un_tree_lock(fs);
@@ -113,8 +100,8 @@ static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, con
 {
 	struct statx st;
 	int r;
-	un_autofd int fd = un_open_retry(fs, UN_AT(rd->layer, parent, name),
-					 O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	un_autofd int fd = un_at_open(UN_AT(rd->layer, parent, name),
+				      O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;

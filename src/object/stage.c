@@ -34,8 +34,8 @@ int un_stage_empty(struct un_fs *fs, int dirfd, const char *name)
 	char buf[4096];
 	ssize_t n;
 	int r, err = 0;
-	int fd = un_open_retry(fs, UN_AT(u, dirfd, name),
-			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	int fd = un_at_open(UN_AT(u, dirfd, name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+			    0);
 
 	if (fd < 0)
 		return fd;
@@ -272,8 +272,8 @@ static int make(struct un_fs *fs, int dirfd, const char *name, const struct un_c
 	if (r < 0)
 		return r;
 	if (S_ISREG(c->mode))
-		return un_open_retry(fs, UN_AT(u, dirfd, name),
-				     O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+		return un_at_open(UN_AT(u, dirfd, name),
+				  O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (S_ISDIR(c->mode))
 		r = u->ops->mkdir(u, dirfd, name, mode);
 	else if (S_ISLNK(c->mode))
@@ -324,7 +324,7 @@ static int make_with_acl(struct un_fs *fs, const char *name, const struct un_cre
 	r = u->ops->mkdir(u, fs->work, nest, 0700);
 	if (r < 0)
 		return r;
-	dir = un_open_retry(fs, UN_AT(u, fs->work, nest), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	dir = un_at_open(UN_AT(u, fs->work, nest), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	r = dir < 0 ? dir : 0;
 	if (r == 0)
 		r = raw->ops->setxattr(raw, dir, "", "system.posix_acl_default", acl, acl_len, 0);
@@ -430,7 +430,7 @@ static int open_tmpfile(struct un_fs *fs, int dirfd, const struct un_create *wha
 	int r = mode_for(fs, dirfd, what, &mode);
 
 	if (r == 0)
-		r = un_open_retry(fs, UN_AT(u, dirfd, "."), O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+		r = un_at_open(UN_AT(u, dirfd, "."), O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 	/* The errno of a file system without O_TMPFILE: callers then make a file with a name. */
 	return un_cap_refused(u, &u->caps.tmpfile, "O_TMPFILE", r) ? -EOPNOTSUPP : r;
 }

@@ -31,7 +31,7 @@ static int open_real(struct un_fs *fs, struct un_inode *inode, struct un_layer *
 	un_inode_lock(inode);
 	r = un_at_locked(fs, inode, &at);
 	if (r == 0) {
-		fd = un_open_retry(fs, &at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+		fd = un_at_open(&at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 		*ret_layer = at.layer;
 		un_at_done(fs, &at);
 	}

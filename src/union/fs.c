@@ -20,6 +20,7 @@
 #include "object/writeback.h"
 #include "union/union.h"
 #include "util/err.h"
+#include "util/fd.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -38,7 +39,7 @@
  */
 #define FDS_KEPT 4096
 #define FDS_QUIET 128
-/* Few, but then the cache gives back what is in the way of others (un_open_retry). */
+/* Few, but then the cache gives back what is in the way of others (give_back). */
 #define FDS_LEAST 64
 #define FDS_NEEDED 40
 
@@ -190,6 +191,13 @@ static bool kernel_has_selinux(void)
 	       strstr(known, "selinuxfs") != NULL;
 }
 
+static bool give_back(void *data)
+{
+	struct un_fs *fs = data;
+
+	return un_fdcache_squeeze(fs->fds);
+}
+
 bool un_fs_has_selinux(const struct un_fs *fs)
 {
 	return fs->selinux;
@@ -224,6 +232,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->selinux = kernel_has_selinux();
 	fs->work = ls->work;
 	fs->fds = un_fdcache_new(budget, MIN(budget, FDS_KEPT));
+	un_fd_giver(give_back, fs);
 	un_writeback_init(fs);
 	un_mutex_init(&fs->tree);
 	pthread_cond_init(&fs->tree_settled, NULL);
@@ -269,6 +278,7 @@ void un_fs_free(struct un_fs *fs)
 	un_table_done(fs);
 	un_say_done(fs);
 	un_ino_done(fs);
+	un_fd_giver(NULL, NULL);
 	un_fdcache_free(fs->fds);
 	un_writeback_done(fs);
 	pthread_cond_destroy(&fs->copied);

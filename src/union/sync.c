@@ -23,9 +23,7 @@
 
 static int fsync_realdir(struct un_fs *fs, struct un_fd *f, bool data_only)
 {
-	int fd = un_open_retry(fs, UN_AT(fs->upper, f->fd, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-			       0),
-	    r;
+	int fd = un_at_open(UN_AT(fs->upper, f->fd, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0), r;
 
 	if (fd < 0)
 		return fd;
