@@ -3,6 +3,7 @@
  * Data. Reads and writes go to the inode's real file, wherever it is now; nothing is remembered of who
  * opened it. A write to a lower file copies it up first.
  */
+#include "mtime_i.h"
 #include "setattr_i.h"
 
 #include "copyup/copyup.h"
@@ -173,17 +174,10 @@ static bool keeps_mtime(struct un_inode *inode, const struct un_write *w)
 		return true;
 	if (!w->cached) {
 		inode->mtime_set = 0;
+		un_mtime_written(inode);
 		return false;
 	}
 	return set && un_monotonic_seconds() - set < DIRTY_SECONDS;
-}
-
-static void restore_mtime(struct un_layer *u, int fd, const struct statx *before)
-{
-	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT },
-				  { before->stx_mtime.tv_sec, before->stx_mtime.tv_nsec } };
-
-	un_ignore(u->ops->utimens(u, fd, "", ts));
 }
 
 /*
@@ -210,7 +204,6 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 		 const struct un_cred *cred, bool *ret_killed)
 {
 	struct un_layer *u = fs->upper;
-	struct statx before;
 	struct un_fd *f;
 	ssize_t done;
 	bool keep;
@@ -226,11 +219,11 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 		return done;
 	if (w->kill)
 		r = kill_bits(fs, inode, cred, ret_killed);
-	keep = r == 0 && keeps_mtime(inode, w) && u->ops->stat(u, f->fd, "", &before) == 0;
+	keep = r == 0 && keeps_mtime(inode, w) && un_mtime_keep(fs, inode, f->fd);
 	if (r == 0)
 		done = write_all(u, f->fd, w, (size_t)done);
-	if (keep && done > 0)
-		restore_mtime(u, f->fd, &before);
+	if (keep)
+		un_mtime_kept(fs, inode, f->fd);
 	un_writeback_anew(fs, inode, w->off, (size_t)MAX(done, 0));
 	un_fdcache_put(fs->fds, f);
 	return r < 0 ? r : done;

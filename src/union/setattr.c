@@ -2,6 +2,7 @@
 /*
  * chmod, chown, truncate and utimensat; and the set-id bits that a change of data or owner clears.
  */
+#include "mtime_i.h"
 #include "setattr_i.h"
 
 #include "copyup/copyup.h"
@@ -153,8 +154,10 @@ static int apply_locked(struct un_fs *fs, struct un_inode *inode, const struct u
 		inode->d->hidden.real.tv_sec = 0;
 		atomic_store(&inode->d->accessed, 0);
 	}
-	if (r == 0 && (a->valid & UN_SET_MTIME))
+	if (r == 0 && (a->valid & UN_SET_MTIME)) {
+		un_mtime_set_locked(inode, a);
 		inode->mtime_set = a->valid & UN_SET_MTIME_NOW ? 0 : un_monotonic_seconds();
+	}
 	return r;
 }
 
@@ -173,6 +176,7 @@ static int truncate_upper(struct un_fs *fs, struct un_inode *inode, off_t size)
 	if (r < 0)
 		return r;
 	r = fs->upper->ops->truncate(fs->upper, f->fd, size);
+	un_mtime_written(inode);
 	un_fdcache_put(fs->fds, f);
 	return r;
 }
