@@ -27,6 +27,11 @@ bool un_fs_name_is_watched(const struct un_fs *fs, const struct un_inode *inode)
 bool un_fs_is_watched(const struct un_fs *fs, const struct un_inode *inode);
 bool un_fs_dir_is_watched(const struct un_fs *fs, const struct un_inode *dir);
 /*
+ * Before a directory is used by its node id alone: others may have changed what it is made of. Cheap if they have
+ * not; no lock is held. Nothing for what is no directory.
+ */
+void un_fs_refresh(struct un_fs *fs, struct un_inode *inode);
+/*
  * Before the attributes of a directory are asked for: what is made in it changes them, so it has to be watched as
  * if it were looked into. True: it was not before, and attributes asked for earlier may not be true any more.
  */

@@ -9,7 +9,10 @@ struct statx;
 struct un_fs;
 struct un_inode;
 
-/* As un_lookup(), ns of @dir is held (for reading at least). @st may be NULL. */
+/*
+ * As un_lookup(), ns of @dir is held (for reading at least). @st may be NULL. -ERESTART: it is a directory, and
+ * others have changed what it is made of; un_lookup(), without a lock, sees to that.
+ */
 int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		     struct un_inode **ret, struct statx *st)
 	UN_NS_READ;

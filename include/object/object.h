@@ -81,7 +81,9 @@ struct un_dirinfo {
 	unsigned listing_stamp UN_GUARDED_BY(un_ns_role); /* un_live_stamp() before it was read */
 	atomic_uint changed; /* how often others changed what is in it (live.c) */
 	atomic_int watched;  /* enum un_watched */
-	atomic_bool doubted; /* others changed its own marks: is it still what its name means? */
+	atomic_bool doubted; /* others changed it, or its marks: is it still what its name means? */
+	atomic_uint
+		stack_seen; /* un_fs.stacks when the stack was last seen to be what its path leads to */
 	atomic_uint tried;   /* when that was last tried; monotonic seconds */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
@@ -197,9 +199,9 @@ struct un_inode {
 	 * name in the upper.
 	 */
 	atomic_uint published, committed, named;
+	struct un_kept *kept UN_GUARDED_BY(un_inode_role); /* union/mtime.c, or NULL */
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
-	struct un_kept *kept UN_GUARDED_BY(un_inode_role); /* union/mtime.c, or NULL */
 	/* Of a lower file with a stand-in: the number that the layer told last. */
 	uint64_t born; /* when the real object was made, as found; 0: not known, as of what was made or copied up here */
 	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);
@@ -238,6 +240,7 @@ struct un_fs {
 	struct un_watch *watch;  /* NULL: that cannot be told, if so */
 	atomic_uint all_changed; /* how often anything may have changed */
 	atomic_uint live_seq;    /* counts changes by others */
+	atomic_uint stacks;      /* how often a directory may have got another stack (refresh.c) */
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
 	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */
 	un_change_fn change;

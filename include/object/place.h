@@ -25,6 +25,9 @@ void un_place_set_locked(struct un_fs *fs, struct un_inode *inode, struct un_rea
  */
 void un_place_orphan_locked(struct un_fs *fs, struct un_inode *inode, const char *name)
 	UN_INODE_LOCKED(inode);
+/* A lower file has been seen there: others may have moved it. Nothing if it is in the upper by now. */
+void un_place_seen(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
+		   const char *name);
 /* An upper file without a name has got (@rd, @name): from now on that leads to it. */
 void un_place_named(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
 		    const char *name);

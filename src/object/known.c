@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the kernel knows, one after the other. */
 #include "object/known.h"
+#include "object/changes.h"
 #include "object/lock.h"
 #include "object/node.h"
 #include "object/object.h"
 #include "util/lock.h"
 
+#include <limits.h>
 #include <string.h>
 
 UN_LOCKS(struct un_shard, lock, shard, un_shard_role);
@@ -77,4 +79,67 @@ bool un_known_names(struct un_fs *fs, uint64_t id,
 			return false;
 	}
 	return true;
+}
+
+struct below {
+	struct un_fs *fs;
+	GHashTable *dirs;
+	GHashTable *seen; /* id of a directory: is it one of them, or below one? */
+	bool is;
+	bool (*fn)(void *data, uint64_t id);
+	void *data;
+};
+
+static bool is_below(struct below *b, uint64_t dir)
+{
+	g_autoptr(GArray) way = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+	char name[NAME_MAX + 1];
+	gpointer known = NULL;
+	bool is, more = true;
+
+	do {
+		is = g_hash_table_contains(b->dirs, &dir);
+		if (is)
+			break;
+		if (g_hash_table_lookup_extended(b->seen, &dir, NULL, &known)) {
+			is = GPOINTER_TO_INT(known);
+			break;
+		}
+		g_array_append_val(way, dir);
+		more = un_fs_name_of(b->fs, dir, &dir, name);
+	} while (more);
+	for (guint i = 0; i < way->len; i++)
+		g_hash_table_insert(b->seen,
+				    g_memdup2(&g_array_index(way, uint64_t, i), sizeof(uint64_t)),
+				    GINT_TO_POINTER(is));
+	return is;
+}
+
+/* A file may have names elsewhere, too. */
+static bool look_at_name(void *data, uint64_t dir, const char *name)
+{
+	struct below *b = data;
+
+	(void)name;
+	b->is = is_below(b, dir);
+	return !b->is;
+}
+
+static bool if_below(void *data, uint64_t id)
+{
+	struct below *b = data;
+
+	b->is = false;
+	(void)un_known_names(b->fs, id, look_at_name, b);
+	return !b->is || b->fn(b->data, id);
+}
+
+bool un_known_below(struct un_fs *fs, GHashTable *dirs, bool (*fn)(void *data, uint64_t id),
+		    void *data)
+{
+	g_autoptr(GHashTable) seen =
+		g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	struct below b = { .fs = fs, .dirs = dirs, .seen = seen, .fn = fn, .data = data };
+
+	return un_known_each(fs, if_below, &b);
 }

@@ -37,6 +37,14 @@ static void tell(struct un_fs *fs, enum un_change_what what, uint64_t id, const 
 		fs->change(fs->change_data, &c);
 }
 
+/* @dir may be made of other directories from now on, by what came or went under its name, or by a mark. */
+static void stack_changed(struct un_fs *fs, struct un_inode *dir)
+{
+	atomic_store(&dir->d->doubted, true);
+	atomic_fetch_add(&fs->stacks, 1);
+	tell(fs, UN_CHANGE_SELF, dir->id, NULL);
+}
+
 /*
  * Others changed the object that is known under the name: what was remembered of it is asked again. If only the name
  * has gone, or leads elsewhere, who has the object open goes on with what the kernel has of it; but the other names of
@@ -48,6 +56,8 @@ static void child_changed(struct un_fs *fs, struct un_inode *dir, const struct u
 
 	if (!inode)
 		return;
+	if (inode->d && (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR)))
+		stack_changed(fs, inode);
 	/* Not under its lock, which somebody may hold for long (un_live_settle_locked()). */
 	atomic_store(&inode->changed, true);
 	inode->maybe_setid = true;
@@ -68,11 +78,9 @@ static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_
 		if (e->what & UN_WATCH_GONE)
 			un_live_moved(fs, dir);
 		/* Told with the directory's own name, and not with its name in the one above. */
-		if (e->what & UN_WATCH_ATTR) {
-			atomic_store(&dir->d->doubted, true);
+		if (e->what & UN_WATCH_ATTR)
 			atomic_store(&dir->changed, true);
-		}
-		tell(fs, UN_CHANGE_SELF, dir->id, NULL);
+		stack_changed(fs, dir);
 		return;
 	}
 	child_changed(fs, dir, e);
@@ -88,6 +96,7 @@ static void on_event(void *data, const struct un_watch_event *e)
 	atomic_fetch_add(&fs->live_seq, 1);
 	if (e->what & (UN_WATCH_LOST | UN_WATCH_SOME)) {
 		atomic_fetch_add(&fs->all_changed, 1);
+		atomic_fetch_add(&fs->stacks, 1);
 		if (e->what & UN_WATCH_LOST)
 			un_log(LOG_WARNING,
 			       "too many changes of layers at once: everything is asked again");

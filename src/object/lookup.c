@@ -6,7 +6,6 @@
 #include "object/lookup.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
-#include "layer/origin.h"
 #include "merge/merge.h"
 #include "object/attr.h"
 #include "object/data.h"
@@ -25,6 +24,7 @@
 #include "object/realdir.h"
 #include "object/same.h"
 #include "object/say.h"
+#include "object/stack.h"
 #include "object/stand-in.h"
 #include "util/err.h"
 
@@ -35,66 +35,6 @@
  * is read, which costs about as much as the questions did.
  */
 #define ASKED_ENOUGH 48
-
-/*
- * An upper directory over a lower one that was made elsewhere gets its origin, as the kernel gives it
- * one when it is looked up. Failure costs nothing but that.
- */
-static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name,
-			const struct un_found *f)
-{
-	struct un_realdir *up = f->hits[0].dir, *low = f->hits[1].dir;
-	const char *low_name = f->hits[1].name ? f->hits[1].name : name;
-	uint8_t value[UN_ORIGIN_MAX];
-	struct un_fd *ufd, *lfd;
-	ssize_t n = -1;
-
-	if (fs->read_only || !fs->upper->caps.xattr || up->hollow || low->hollow)
-		return;
-	if (un_realdir_open(fs, low, &lfd) == 0) {
-		n = un_origin_format(UN_AT(low->layer, lfd->fd, low_name), value);
-		un_fdcache_put(fs->fds, lfd);
-	}
-	if (n <= 0 || un_realdir_open(fs, up, &ufd) < 0)
-		return;
-	if (un_dir_mark_impure(fs, up, ufd->fd) == 0)
-		un_ignore(un_mark_set(UN_AT(fs->upper, ufd->fd, name), UN_MARK_ORIGIN, value,
-				      (size_t)n));
-	un_fdcache_put(fs->fds, ufd);
-	/* The mark has moved its time of change. */
-	if (fs->stale)
-		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
-}
-
-/* The stack of a directory that was found; its number is that of the topmost lower, if any. */
-static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *name,
-			   const struct un_found *f, struct un_inode *inode)
-{
-	struct un_dirinfo *d = inode->d;
-
-	d->stack = g_new(struct un_realdir *, f->n + 1); /* + 1: an upper may come by copy-up */
-	for (unsigned i = 0; i < f->n; i++) {
-		const struct un_hit *h = &f->hits[i];
-		struct un_realdir *rd =
-			un_realdir_new(h->layer, h->dir, h->name ? h->name : name, &h->st);
-
-		rd->opaque = h->opaque;
-		rd->xwhiteouts = h->xwhiteouts;
-		rd->impure = h->impure;
-		d->stack[d->n++] = rd;
-	}
-	un_realdir_is_ours(d->stack[0]);
-	if (inode->upper)
-		d->stack[0]->redirect = g_strdup(f->redirect);
-	inode->dev = d->stack[0]->dev;
-	inode->rino = d->stack[0]->ino;
-	inode->origin = inode->upper && (f->n > 1 || f->hits[0].origin);
-	if (inode->upper && f->n > 1 && !f->hits[0].origin)
-		give_origin(fs, dir, name, f);
-	un_ino_of_dir(fs, dir, name, f, inode);
-	if (inode->upper)
-		un_ino_own_dir(fs, inode);
-}
 
 static void fill_prot(struct un_inode *inode, const struct statx *st) UN_REQUIRES(un_inode_role)
 {
@@ -198,7 +138,7 @@ static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *na
 	inode->upper = top->layer == fs->upper;
 	fill_prot(inode, &top->st);
 	if (S_ISDIR(top->st.stx_mode))
-		fill_directory(fs, dir, name, f, inode);
+		un_stack_fill(fs, dir, name, f, inode);
 	else
 		r = fill_file(fs, dir, name, f, inode);
 	if (r < 0) {
@@ -412,16 +352,23 @@ static void seen_again(struct un_fs *fs, struct un_inode *inode, const struct un
 	un_inode_unlock(inode);
 }
 
-/* That is where it is. One in the index, or a directory, is found elsewhere. */
+/*
+ * That is where it is; others may have moved it, or a directory on the way to where it was. An upper file that
+ * is in the index stays there.
+ */
 static void place(struct un_fs *fs, struct un_inode *dir, const char *name,
-		  struct un_inode *inode) UN_NS_READ
+		  const struct un_found *f, struct un_inode *inode) UN_NS_READ
 {
-	if (inode->upper && inode->type != DT_DIR && !inode->ix)
+	if (inode->type == DT_DIR)
+		un_stack_found(fs, name, f, inode);
+	else if (!inode->upper)
+		un_place_seen(fs, inode, f->hits[0].dir, name);
+	else
 		un_place_named(fs, inode, un_dir_upper(fs, dir), name);
 }
 
-static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, unsigned stamp,
-		   struct un_inode **inode) UN_NS_READ
+static int publish(struct un_fs *fs, struct un_inode *dir, const char *name,
+		   const struct un_found *f, unsigned stamp, struct un_inode **inode) UN_NS_READ
 {
 	struct un_inode *other, *again;
 	unsigned seen;
@@ -434,7 +381,8 @@ static int publish(struct un_fs *fs, struct un_inode *dir, const char *name, uns
 		return 0;
 	}
 	un_inode_put(fs, other);
-	place(fs, dir, name, *inode);
+	if ((*inode)->type != DT_DIR)
+		place(fs, dir, name, f, *inode);
 	other = un_name_add(fs, *inode, dir, name, false, stamp);
 	if (!other)
 		return 0;
@@ -517,9 +465,11 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r == 0 && known && un_is_still(fs, known, &f)) {
 		inode = un_inode_ref(known);
 		seen_again(fs, inode, &f.hits[0]);
-		place(fs, dir, name, inode);
+		place(fs, dir, name, &f, inode);
 		found_again(inode);
 		un_name_confirm(fs, inode, dir, name, stamp);
+	} else if (r == 0 && known && un_stack_is_akin(fs, known, &f)) {
+		r = -ERESTART;
 	} else {
 		/* Only proof takes the name away, not a question that failed. */
 		if (known && (r == 0 || r == -ENOENT))
@@ -527,7 +477,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 		if (r == 0)
 			r = inode_from_found(fs, dir, name, &f, &inode);
 		if (r == 0)
-			r = publish(fs, dir, name, stamp, &inode);
+			r = publish(fs, dir, name, &f, stamp, &inode);
 		if (r == 0)
 			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
@@ -568,6 +518,43 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	}
 }
 
+static void change_known_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
+				struct un_inode *known) UN_NS_WRITE
+{
+	struct un_inode *now = un_name_find(fs, dir, name);
+	struct un_found f = { .n = 0 };
+	struct un_merge_dir md;
+	unsigned stamp;
+
+	un_inode_put(fs, now);
+	if (now != known || dir->d->dead)
+		return;
+	stamp = un_live_look(fs, dir);
+	if (ask_layers(fs, dir, name, &md, &f) < 0)
+		return;
+	if (f.n > 0 && !is_trap(fs, &f) && !un_is_still(fs, known, &f) &&
+	    un_stack_is_akin(fs, known, &f)) {
+		un_stack_change(fs, dir, name, &f, known);
+		un_name_confirm(fs, known, dir, name, stamp);
+		atomic_store(&known->d->doubted, false);
+	}
+	un_found_done(&f);
+}
+
+/* Others changed what the directory @name is made of: so it is, for all who have it. No lock is held. */
+static void change_known(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	struct un_inode *known = un_name_find(fs, dir, name);
+	struct un_ns_set set;
+
+	if (known && known->type == DT_DIR) {
+		un_ns_write_set(&set, dir, known, NULL);
+		change_known_locked(fs, dir, name, known);
+		un_ns_unlock_set(&set);
+	}
+	un_inode_put(fs, known);
+}
+
 int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
 	      struct statx *st)
 {
@@ -587,7 +574,16 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 		un_ns_unlock(dir);
 	}
 	un_ns_read(dir);
-	r = un_lookup_locked(fs, dir, name, ret, st);
+	for (int tries = 0;; tries++) {
+		r = un_lookup_locked(fs, dir, name, ret, st);
+		if (r != -ERESTART || tries == STALE_TRIES)
+			break;
+		un_ns_unlock(dir);
+		change_known(fs, dir, name);
+		un_ns_read(dir);
+	}
+	if (r == -ERESTART)
+		r = -ESTALE;
 	if (r == 0 && dir->d->listing && un_listing_shown(dir->d->listing) > UN_ATTRS_FIRST)
 		atomic_fetch_add(&dir->d->looked_up, 1);
 	un_ns_unlock(dir);

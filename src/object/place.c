@@ -109,6 +109,10 @@ void un_place_named(struct un_fs *fs, struct un_inode *inode, struct un_realdir 
 		    const char *name)
 {
 	un_inode_lock(inode);
+	if (inode->ix && inode->ix->published) {
+		un_inode_unlock(inode);
+		return;
+	}
 	if (!inode->rdir || inode->orphan) {
 		remove_orphan(fs, inode);
 		un_fdcache_pin(fs->fds, &inode->io, false);
@@ -119,6 +123,15 @@ void un_place_named(struct un_fs *fs, struct un_inode *inode, struct un_realdir 
 		un_place_set_locked(fs, inode, rd, name);
 	}
 	inode->tmpfile = false;
+	un_inode_unlock(inode);
+}
+
+void un_place_seen(struct un_fs *fs, struct un_inode *inode, struct un_realdir *rd,
+		   const char *name)
+{
+	un_inode_lock(inode);
+	if (!inode->upper && (inode->rdir != rd || strcmp(inode->rname, name) != 0))
+		un_place_set_locked(fs, inode, rd, name);
 	un_inode_unlock(inode);
 }
 

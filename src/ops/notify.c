@@ -198,11 +198,17 @@ static void tell_all(struct un_notifier *n)
 	un_ignore(un_known_each(n->ops->fs, tell_inode, n->ops));
 }
 
-static void tell(struct un_notifier *n, const struct item *item)
+/* What is below directories that may be made of others now: for all of them at once. */
+static void tell_below(struct un_notifier *n, GHashTable *below)
+{
+	if (g_hash_table_size(below) > 0)
+		un_ignore(un_known_below(n->ops->fs, below, tell_inode, n->ops));
+	g_hash_table_remove_all(below);
+}
+
+static void tell(struct un_notifier *n, const struct item *item, GHashTable *below)
 {
 	struct un_ops *ops = n->ops;
-	char name[NAME_MAX + 1];
-	uint64_t dir;
 
 	switch (item->what) {
 	case UN_CHANGE_NAME:
@@ -211,9 +217,9 @@ static void tell(struct un_notifier *n, const struct item *item)
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
 		break;
 	case UN_CHANGE_SELF:
-		if (un_fs_name_of(ops->fs, item->id, &dir, name))
-			un_ignore(tell_name(ops, dir, name));
-		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		/* And all below: tell_below(). */
+		un_ignore(tell_inode(ops, item->id));
+		g_hash_table_add(below, g_memdup2(&item->id, sizeof(item->id)));
 		break;
 	case UN_CHANGE_ATTRS:
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, -1, 0));
@@ -229,6 +235,7 @@ static void tell(struct un_notifier *n, const struct item *item)
 
 static void tell_queued(struct un_notifier *n)
 {
+	g_autoptr(GHashTable) below = NULL;
 	GQueue mine = G_QUEUE_INIT;
 	struct item *item;
 
@@ -239,13 +246,17 @@ static void tell_queued(struct un_notifier *n)
 	if (g_queue_is_empty(&mine))
 		return;
 	wait_for_answers(n);
+	below = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	while ((item = g_queue_pop_head(&mine))) {
-		if (item->fn)
+		if (item->fn) {
+			tell_below(n, below);
 			item->fn(item->data);
-		else
-			tell(n, item);
+		} else {
+			tell(n, item, below);
+		}
 		g_free(item);
 	}
+	tell_below(n, below);
 }
 
 static bool is_stopping(struct un_notifier *n)

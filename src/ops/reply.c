@@ -53,7 +53,9 @@ struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino)
 	un_ops_begin(un_ops_of(req));
 	inode = un_inode_get(un_ops_of(req)->fs, ino);
 
-	if (!inode)
+	if (inode)
+		un_fs_refresh(un_ops_of(req)->fs, inode);
+	else
 		fuse_reply_err(req, ESTALE);
 	return inode;
 }

@@ -237,8 +237,10 @@ static int create_locked(struct creation *c, bool exclusive, struct un_inode **r
 		r = un_name_state(c->fs, c->dir, c->name, true, &c->state);
 	if (r < 0)
 		return r;
-	if (c->state.exists)
-		return exclusive ? -EEXIST : un_lookup_locked(c->fs, c->dir, c->name, ret, st);
+	if (c->state.exists) {
+		r = exclusive ? -EEXIST : un_lookup_locked(c->fs, c->dir, c->name, ret, st);
+		return r == -ERESTART ? -EISDIR : r;
+	}
 	r = un_realdir_open(c->fs, c->updir, &fd);
 	if (r < 0)
 		return r;

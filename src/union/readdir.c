@@ -94,6 +94,8 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 	r = un_lookup_locked(fs, dir, e->name, &inode, attrs ? st : NULL);
 	if (r == -ENOENT || (r == -ESTALE && !fs->live))
 		return 0;
+	if (r == -ERESTART)
+		return r;
 	if (r < 0) {
 		/*
 		 * It is there but cannot be had (a mark that is not followed), or is being changed by others:
@@ -130,7 +132,7 @@ static bool wants_attrs(const struct un_dirinfo *d, size_t at)
  * an origin is among them.
  */
 static uint64_t emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs,
-			   bool *pure, un_dirent_fn fn, void *data) UN_NS_READ
+			   bool *pure, char *ret_changed, un_dirent_fn fn, void *data) UN_NS_READ
 {
 	const struct un_listing *l = dir->d->listing;
 	const struct un_entry *e;
@@ -138,8 +140,13 @@ static uint64_t emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cook
 	for (size_t at = un_listing_after(l, cookie); (e = un_listing_at(l, &at)); at++) {
 		struct un_dirent de;
 		struct statx st;
+		int r = fill(fs, dir, e, attrs && wants_attrs(dir->d, at), pure, &de, &st);
 
-		if (!fill(fs, dir, e, attrs && wants_attrs(dir->d, at), pure, &de, &st))
+		if (r == -ERESTART) {
+			g_strlcpy(ret_changed, e->name, NAME_MAX + 1);
+			return cookie;
+		}
+		if (r == 0)
 			continue;
 		if (!fn(data, &de)) {
 			un_inode_put(fs, de.inode);
@@ -151,6 +158,9 @@ static uint64_t emit_names(struct un_fs *fs, struct un_inode *dir, uint64_t cook
 }
 
 /* ---- what a listing does to a directory of the upper -------------------------------------------------- */
+
+/* So often in a row others may have changed what a directory in it is made of. */
+#define RESTARTS 8
 
 /*
  * Somebody lists it from memory: the file system is asked to move the time of access by its own rules.
@@ -236,17 +246,16 @@ static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 	return r;
 }
 
-int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs, un_dirent_fn fn,
-	       void *data)
+/* *ret_changed: not "" where it ended before a directory that has to be looked up first; true: at the beginning. */
+static int read_once(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs,
+		     char *ret_changed, un_dirent_fn fn, void *data)
 {
 	struct un_realdir *up;
 	bool pure = true;
-	uint64_t to = 0;
+	uint64_t to = 0, from = cookie;
 	unsigned seq;
 	int r;
 
-	if (dir->type != DT_DIR)
-		return -ENOTDIR;
 	/* With timeout=0 the layers are read anew whenever a listing starts. */
 	r = listing_get(fs, dir, fs->revalidate && cookie == 0);
 	if (r < 0) {
@@ -260,7 +269,7 @@ int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool att
 	/* A removed directory that is still open lists nothing. Unsettled again: the next call. */
 	if (!dir->d->dead && emit_dots(dir, cookie, fn, data) && dir->d->listing) {
 		cookie = MAX(cookie, (uint64_t)DOTDOT);
-		to = emit_names(fs, dir, cookie, attrs, &pure, fn, data);
+		to = emit_names(fs, dir, cookie, attrs, &pure, ret_changed, fn, data);
 	}
 	/* As the kernel: of merged directories the mark says nothing that would be asked. */
 	pure = to && up && up->impure && dir->d->n == 1 && !fs->read_only &&
@@ -268,5 +277,30 @@ int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool att
 	un_ns_unlock(dir);
 	if (pure)
 		make_pure(fs, dir);
-	return 0;
+	return to == from;
+}
+
+int un_readdir(struct un_fs *fs, struct un_inode *dir, uint64_t cookie, bool attrs, un_dirent_fn fn,
+	       void *data)
+{
+	int r;
+
+	if (dir->type != DT_DIR)
+		return -ENOTDIR;
+	for (int tries = 0;; tries++) {
+		char changed[NAME_MAX + 1] = "";
+		struct un_inode *inode;
+
+		r = read_once(fs, dir, cookie, attrs, changed, fn, data);
+		if (r < 0 || !changed[0])
+			return MIN(r, 0);
+		/* Others have changed what it is made of (object/stack.c). */
+		if (un_lookup(fs, dir, changed, &inode, NULL) == 0)
+			un_inode_put(fs, inode);
+		/* What was told before it is an answer. */
+		if (r == 0)
+			return 0;
+		if (tries == RESTARTS)
+			return -ESTALE;
+	}
 }

@@ -333,7 +333,7 @@ int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 		un_inode_put(fs, child);
 	}
 	un_ns_unlock(dir);
-	return r;
+	return r == -ERESTART ? -EISDIR : r;
 }
 
 /* ---- rmdir ------------------------------------------------------------------------------------------ */
@@ -553,7 +553,7 @@ int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 		if (r == 0)
 			un_inode_put(fs, inode);
 		/* -EPERM: something is there, a mark of it that is not followed; it is listed, too. */
-		if (r == 0 || r == -EPERM)
+		if (r == 0 || r == -EPERM || r == -ERESTART)
 			return 0;
 		if (r != -ENOENT)
 			return r;
