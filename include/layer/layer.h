@@ -102,6 +102,13 @@ struct un_layer_ops {
 	int (*wb_error)(struct un_layer *l, int fd);
 };
 
+/*
+ * The lower @l is to stay open, whether or not it is taken out of the union meanwhile. False: it has been. The
+ * union itself has one hold on each.
+ */
+bool un_layer_hold(struct un_layer *l);
+void un_layer_release(struct un_layer *l);
+
 /* The real thing. */
 extern const struct un_layer_ops un_layer_posix;
 
@@ -149,7 +156,14 @@ enum un_dialect {
 };
 
 struct un_layer {
-	unsigned index; /* 0 = upper, 1.. = lowers */
+	/*
+	 * 0 = upper; of two lowers the upper one has the smaller. There is room between them for others, which
+	 * come later: none ever changes.
+	 */
+	unsigned index;
+	/* A lower that was taken out of the union (un_layers_remove_lower()), but is still in use. */
+	atomic_bool gone;
+	atomic_uint users; /* who needs its root: un_layer_hold() */
 	int root;       /* O_PATH of the layer's root directory, owned */
 	int clone; /* the detached mount it lies in, owned, may be root; -1: none, it is in the visible tree */
 	char *path; /* as given by the user, for messages; owned */

@@ -8,6 +8,8 @@
 
 #include "layer/layer.h"
 
+#include <glib.h>
+
 struct un_setup_request {
 	const char *const *lowers; /* top first */
 	unsigned n_lowers;
@@ -27,10 +29,18 @@ struct un_setup_request {
 };
 
 struct un_layers {
-	struct un_layer
-		*v;      /* v[0] is the upper (root == -1 if there is none), v[1..n] the lowers */
-	unsigned n;      /* lowers */
-	unsigned n_data; /* data-only layers, in v[] behind the lowers */
+	/*
+	 * v[0] is the upper (root == -1 if there is none), v[1..n] are the lowers that the mount began with,
+	 * and data-only layers follow. Lowers that came later are behind these, and those that went away stay,
+	 * marked `gone`: whoever looks at all that are there now uses un_layers_next().
+	 */
+	struct un_layer *v;
+	unsigned n;             /* lowers, at the beginning */
+	unsigned n_data;        /* data-only layers */
+	atomic_uint used;       /* of v[] */
+	atomic_uint lowest;     /* the index of the lowest lower that is there now */
+	GPtrArray *roots;       /* setup-check.c: where the layers lie */
+	bool no_uuid, no_clone; /* as asked for */
 	bool has_upper;
 	int work;         /* O_PATH-or-better directory fd of WORK/work, in the upper's clone; -1 */
 	int index;        /* directory fd of WORK/index; -1: there is no index */
@@ -47,6 +57,22 @@ struct un_layers {
  * names the option, the path and the reason.
  */
 struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_err);
+
+/* The layer behind @l (NULL: the first) that is in the union now, in no order; NULL: there is none. */
+struct un_layer *un_layers_next(const struct un_layers *ls, const struct un_layer *l);
+/* The lowers that are there now, top first; free with g_ptr_array_unref(). */
+GPtrArray *un_layers_lowers(const struct un_layers *ls);
+/*
+ * Opens one more lower, which is at the place @at (1: the top one) from now on, if @ready, which is called before
+ * anybody sees it, returns 0. NULL and a sentence: it cannot be one. These two are called by one thread at a time.
+ */
+struct un_layer *un_layers_add_lower(struct un_layers *ls, const char *path, unsigned at,
+				     int (*ready)(void *data, struct un_layer *l), void *data,
+				     char **ret_err);
+/* The lower at @path, however that is written; if nothing is there any more, the one that was opened by it; or NULL. */
+struct un_layer *un_layers_find_lower(const struct un_layers *ls, const char *path);
+/* It is none of them any more, and is closed when nobody needs it. */
+void un_layers_remove_lower(struct un_layers *ls, struct un_layer *l);
 
 /*
  * To be called before the first entry of the index is made: marks the upper's root with the lower

@@ -34,10 +34,10 @@ struct un_merge_dir {
 	int (*open)(void *ctx, unsigned pos, struct un_where *ret);
 	void (*close)(void *ctx, unsigned pos, struct un_where *w);
 	/*
-	 * For redirects: the root of the lower layer @index (-ENOENT: it takes no part in the root), and
-	 * the directory @name, which is not a whiteout, in @w. Closed with leave(). @st is its own.
+	 * For redirects: the root of the layer that comes next below the one with the index @above, of those that
+	 * take part in the root (-ENOENT: there is none), and the directory @name, which is not a whiteout, in @w. Closed with leave(). @st is its own.
 	 */
-	int (*root)(void *ctx, unsigned index, struct un_where *ret);
+	int (*root)(void *ctx, unsigned above, struct un_where *ret);
 	int (*enter)(void *ctx, const struct un_where *w, const char *name, const struct statx *st,
 		     struct un_where *ret);
 	void (*leave)(void *ctx, struct un_where *w);

@@ -14,6 +14,8 @@ struct un_realdir;
 
 void un_ino_init(struct un_fs *fs);
 void un_ino_done(struct un_fs *fs);
+/* @l came later. */
+void un_ino_add_layer(struct un_fs *fs, const struct un_layer *l);
 /*
  * The number shown for the object (@dev, @ino) of a layer, found at its own place (not by a
  * redirect): unique over the layers' file systems. @salt: that of the directory, for an object of a

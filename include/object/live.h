@@ -7,10 +7,13 @@
 #include <stdbool.h>
 
 struct statx;
+struct un_layer;
 
 /* @budget: directories to watch, 0: as many as are fair. Nothing is watched if it cannot be; the log says so. */
 void un_live_init(struct un_fs *fs, unsigned budget);
 void un_live_done(struct un_fs *fs);
+/* Says what is to be said of a layer: changes that are not told. */
+void un_live_add_layer(const struct un_layer *l);
 /*
  * How often what is known of the names in @dir was put in doubt: what was found when it was another number has to
  * be asked for again.
@@ -25,6 +28,10 @@ unsigned un_live_look(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
 bool un_live_made(struct un_fs *fs, struct un_inode *dir, const struct statx *st) UN_NS_READ;
 /* @rd shows nothing in @dir from now on. */
 void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd);
+/* Whatever is known may have changed. */
+void un_live_all_changed(struct un_fs *fs);
+/* @name in the directory @dir is nothing any more, or another object: the kernel is to let the old one go. */
+void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name);
 /* @dir has other real directories from now on; its ns is held for writing. */
 void un_live_moved(struct un_fs *fs, struct un_inode *dir);
 /* @dir has a copy in the upper from now on, published just now, with the times of @st; its ns is held for writing. */

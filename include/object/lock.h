@@ -2,6 +2,7 @@
 /*
  * Locks, outermost first; one further down may be taken while one further up is held:
  *
+ *   0. restacking (union/lowers.c): nobody who holds another takes it
  *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
  *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
  *      their node ids. (Parent before child would be no order: a rename turns it round.)

@@ -48,6 +48,7 @@ struct un_realdir {
 	char *name UN_GUARDED_BY(un_tree_role);
 	/* In the upper: the value of its redirect mark, or NULL. */
 	char *redirect UN_GUARDED_BY(un_tree_role);
+	bool holds;                /* the layer stays open for it (un_layer_hold()) */
 	bool is_root;              /* a layer's root, or WORK/work, WORK/index: no parent, ever */
 	bool hollow;               /* a mountpoint inside the layer: not entered, shown empty */
 	bool opaque;               /* carries an opaque mark */
@@ -271,6 +272,9 @@ struct un_fs {
 	atomic_bool index_marked;    /* marks say which upper and lower it belongs to */
 	char *stage_prefix;
 	atomic_uint_fast64_t stage_seq;
+
+	struct un_mutex
+		restacking; /* one change of the lowers at a time (union/lowers.c); the outermost lock of all */
 
 	struct un_fdcache *fds;
 	struct un_whiteout_pool *whiteouts;

@@ -14,6 +14,8 @@ struct un_setattr;
 
 /* Decorates the layers if @o asks for it; @o may be NULL. 0, or -1 and a sentence in *ret_err. */
 int un_owners_init(struct un_fs *fs, const struct un_owners *o, char **ret_err);
+/* The same for a lower that comes later: 0 or -errno. */
+int un_owners_add_layer(struct un_fs *fs, struct un_layer *l);
 /* The ids, as stored, that files made by @cred belong to. */
 struct un_cred un_cred_stored(struct un_fs *fs, const struct un_cred *cred);
 /* Can such ids be stored (-EOVERFLOW) by this daemon (-EPERM)? */

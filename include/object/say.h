@@ -11,6 +11,9 @@ struct un_layer;
 void un_say_init(struct un_fs *fs, const char *shown_at);
 void un_say_done(struct un_fs *fs);
 
+/* Where (dir, name) is, as far as that is known, on one line; freed by g_free(). */
+char *un_say_path(struct un_fs *fs, struct un_inode *dir, const char *name);
+
 /*
  * A mark of (dir, name) is not followed, or leads nowhere: one line a name, up to a limit, with its path
  * as far as that is known. No inode's lock is held.

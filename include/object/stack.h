@@ -24,6 +24,10 @@ void un_stack_found(struct un_fs *fs, const char *name, const struct un_found *f
 bool un_stack_is_akin(struct un_fs *fs, const struct un_inode *inode,
 		      const struct un_found *f) UN_NS_READ;
 /*
+ * The root of the union is made of @stack (@n) from now on, which is taken over; its ns is held for writing.
+ */
+void un_stack_set_root(struct un_fs *fs, struct un_realdir **stack, unsigned n) UN_NS_WRITE;
+/*
  * Then that is what it is made of from now on; open descriptors and working directories stay where they are. ns of
  * both @dir and @inode is held.
  */

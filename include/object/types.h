@@ -65,6 +65,7 @@ struct un_setattr {
  */
 enum un_change_what {
 	UN_CHANGE_NAME,  /* @name in the directory @dir may be another object, or none */
+	UN_CHANGE_GONE, /* the same, and it will not be what it was again: the kernel is to let that go */
 	UN_CHANGE_ATTRS, /* attributes and extended attributes of the inode @dir */
 	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
 	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
@@ -73,6 +74,6 @@ enum un_change_what {
 struct un_change {
 	enum un_change_what what;
 	uint64_t id;      /* of the directory, or the inode */
-	const char *name; /* with UN_CHANGE_NAME; else NULL */
+	const char *name; /* with UN_CHANGE_NAME, UN_CHANGE_GONE; else NULL */
 };
 typedef void (*un_change_fn)(void *data, const struct un_change *c);

@@ -142,7 +142,7 @@ bool un_may_control(const struct un_cred *cred);
 
 /* What a layer is, and what its file system can do; all borrowed. */
 struct un_layer_status {
-	const char *kind; /* upper, lower, data */
+	const char *kind; /* upper, lower, data, removed (and still in use) */
 	const char *path;
 	const char *numbers; /* of inodes: do they stay as they are? */
 	const char *has[10], *lacks[10];
@@ -150,6 +150,16 @@ struct un_layer_status {
 };
 /* From the top down, 0 first. False: there is no such layer. */
 bool un_fs_layer(const struct un_fs *fs, unsigned n, struct un_layer_status *ret);
+
+/*
+ * One more lower, at the place @at (1: below the upper, or on top); and one less, which @which names by its path or its
+ * place. 0, or -1 and a sentence: nothing has changed. What is open stays what it was. The merged tree has changed
+ * when it returns, and the kernel is about to be told.
+ */
+int un_fs_add_lower(struct un_fs *fs, const char *path, unsigned at, char **ret_err);
+int un_fs_remove_lower(struct un_fs *fs, const char *which, char **ret_err);
+/* Lowers that were taken out, and are not closed yet, as they are in use. */
+unsigned un_fs_lingering(const struct un_fs *fs);
 
 /* What came of options that depend on what the layers can do. */
 struct un_fs_effect {

@@ -26,6 +26,9 @@ static const struct {
 	{ "log", "  log LEVEL           log up to this: error, warning, info, debug\n" },
 	{ "sync",
 	  "  sync                return when all changes of layers made before are seen\n" },
+	{ "lower",
+	  "  lower add PATH [at N], lower remove PATH|N\n"
+	  "                      one lower more, as number N (1: the top one), or one less\n" },
 	{ "drop", "  drop                forget what the kernel and the daemon have cached\n" },
 };
 
@@ -143,6 +146,16 @@ static int ask_by_child(const char *path, const char *const *words)
 	return 0;
 }
 
+/* The daemon works elsewhere: the path of a lower goes to it as an absolute one. A number is none. */
+static void make_absolute(int argc, char **argv)
+{
+	bool lower = argc > 5 && strcmp(argv[3], "lower") == 0;
+	bool number = lower && argv[5][strspn(argv[5], "0123456789")] == '\0';
+
+	if (lower && argv[5][0] && argv[5][0] != '/' && !(number && strcmp(argv[4], "remove") == 0))
+		argv[5] = g_canonicalize_filename(argv[5], NULL);
+}
+
 int un_ctl_main(int argc, char **argv)
 {
 	g_autofree char *list = all_commands();
@@ -158,5 +171,6 @@ int un_ctl_main(int argc, char **argv)
 		return complain(2, "no command given: one of %s", list);
 	if (!known(argv[3]))
 		return complain(2, "unknown command '%s': there are %s", argv[3], list);
+	make_absolute(argc, argv);
 	return ask_by_child(argv[2], (const char *const *)&argv[3]);
 }

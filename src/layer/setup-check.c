@@ -34,19 +34,22 @@ struct key {
 struct root {
 	struct key key;
 	uint64_t mount; /* 0: the kernel does not tell */
-	int fd;         /* borrowed */
+	int fd;         /* borrowed, for the check */
+	const struct un_layer *layer; /* NULL: the workdir */
 	bool is_lower;
 	const char *option;
-	const char *path;
+	char *path;
+	GHashTable *above; /* of a lower: the directories that it lies in */
 };
 
 struct check {
 	struct un_setup *s;
-	struct root *roots; /* upper, work (if there are any), lowers */
-	unsigned n;
+	GPtrArray *
+		roots; /* of struct root, owned by the layers: upper, work (if there are any), lowers */
 	GHashTable *by_key; /* of the roots */
 	struct un_others *others;
-	GHashTable *outside; /* directories seen to have no root above them, and not to be one */
+	/* Directories seen to have no root above them, and not to be one; and what is above each, or NULL. */
+	GHashTable *outside;
 };
 
 static unsigned key_hash(const void *p)
@@ -82,14 +85,29 @@ static int identify(int fd, struct key *ret_key, uint64_t *ret_mount, bool *ret_
  * The same directory twice
  */
 
-static int add_root(struct check *c, int fd, bool is_lower, const char *option, const char *path)
+static void root_free(void *p)
 {
-	struct root *root = &c->roots[c->n];
+	struct root *root = p;
+
+	g_free(root->path);
+	g_clear_pointer(&root->above, g_hash_table_unref);
+	g_free(root);
+}
+
+static int add_root(struct check *c, const struct un_layer *l, int fd, bool is_lower,
+		    const char *option, const char *path)
+{
+	struct root *root = g_new0(struct root, 1);
 	const struct root *twin;
 	bool top;
 	int r;
 
-	*root = (struct root){ .fd = fd, .is_lower = is_lower, .option = option, .path = path };
+	*root = (struct root){
+		.fd = fd, .layer = l, .is_lower = is_lower, .option = option, .path = g_strdup(path)
+	};
+	g_ptr_array_add(c->roots, root);
+	if (is_lower)
+		root->above = g_hash_table_new_full(key_hash, key_equal, g_free, NULL);
 	r = identify(fd, &root->key, &root->mount, &top);
 	if (r < 0)
 		return un_setup_fail(c->s, r, option, path);
@@ -98,8 +116,12 @@ static int add_root(struct check *c, int fd, bool is_lower, const char *option, 
 		return un_setup_refuse(c->s, is_lower ? -ELOOP : -EINVAL, option, path,
 				       "is the same directory as %s %s", twin->option, twin->path);
 	g_hash_table_insert(c->by_key, &root->key, root);
-	c->n++;
 	return 0;
+}
+
+static struct root *nth(const struct check *c, unsigned i)
+{
+	return c->roots->pdata[i];
 }
 
 static int add_roots(struct check *c)
@@ -109,20 +131,20 @@ static int add_roots(struct check *c)
 	int r;
 
 	if (req->upper) {
-		r = add_root(c, ls->v[0].root, false, "upperdir", req->upper);
+		r = add_root(c, &ls->v[0], ls->v[0].root, false, "upperdir", req->upper);
 		if (r < 0)
 			return r;
-		r = add_root(c, c->s->work_parent, false, "workdir", req->work);
+		r = add_root(c, NULL, c->s->work_parent, false, "workdir", req->work);
 		if (r < 0)
 			return r;
-		if (c->roots[0].mount != c->roots[1].mount ||
-		    (!c->roots[0].mount && c->roots[0].key.dev != c->roots[1].key.dev))
+		if (nth(c, 0)->mount != nth(c, 1)->mount ||
+		    (!nth(c, 0)->mount && nth(c, 0)->key.dev != nth(c, 1)->key.dev))
 			return un_setup_refuse(c->s, -EINVAL, "workdir", req->work,
 					       "is not on the same mount as upperdir %s",
 					       req->upper);
 	}
 	for (unsigned i = 1; i <= ls->n + ls->n_data; i++) {
-		r = add_root(c, ls->v[i].root, true, "lowerdir", ls->v[i].path);
+		r = add_root(c, &ls->v[i], ls->v[i].root, true, "lowerdir", ls->v[i].path);
 		if (r < 0)
 			return r;
 	}
@@ -183,13 +205,37 @@ static void warn_of_other(const struct check *c, const struct root *root, const 
 		       root->option, root->path, inside ? "lies inside" : "is", who);
 }
 
-static int check_outside(struct check *c, const struct root *root)
+static void lies_in(struct root *root, const struct key *key)
+{
+	g_hash_table_add(root->above, g_memdup2(key, sizeof(*key)));
+}
+
+/* What is above @key, which is known. */
+static void lies_further_in(const struct check *c, struct root *root, const struct key *key)
+{
+	while ((key = g_hash_table_lookup(c->outside, key)))
+		lies_in(root, key);
+}
+
+/* @passed: one above the other. */
+static void note_outside(const struct check *c, GPtrArray *passed, const struct key *above)
+{
+	while (passed->len) {
+		struct key *key = g_ptr_array_steal_index(passed, passed->len - 1);
+
+		g_hash_table_insert(c->outside, key,
+				    above ? g_memdup2(above, sizeof(*above)) : NULL);
+		above = key;
+	}
+}
+
+static int check_outside(struct check *c, struct root *root)
 {
 	g_autoptr(GPtrArray) passed = g_ptr_array_new_with_free_func(g_free);
 	un_autofd int fd = fcntl(root->fd, F_DUPFD_CLOEXEC, 3);
 	struct key key, below;
+	bool top, known = false;
 	uint64_t mount;
-	bool top;
 	int r;
 
 	r = fd < 0 ? -errno : identify(fd, &key, &mount, &top);
@@ -209,15 +255,18 @@ static int check_outside(struct check *c, const struct root *root)
 					       "lies too deep");
 		if (!root->is_lower)
 			continue;
+		lies_in(root, &key);
 		/* Many lowers have the same parents. */
-		if (g_hash_table_contains(c->outside, &key))
+		known = g_hash_table_contains(c->outside, &key);
+		if (known)
 			break;
 		g_ptr_array_add(passed, g_memdup2(&key, sizeof(key)));
 	}
 	if (r < 0)
 		return un_setup_fail(c->s, r, root->option, root->path);
-	while (passed->len)
-		g_hash_table_add(c->outside, g_ptr_array_steal_index_fast(passed, passed->len - 1));
+	if (known)
+		lies_further_in(c, root, &key);
+	note_outside(c, passed, known ? &key : NULL);
 	return 0;
 }
 
@@ -263,25 +312,69 @@ static int check_kind(struct check *c, GHashTable *seen, const struct root *root
 	return 0;
 }
 
-int un_setup_check(struct un_setup *s)
+static int check_from(struct un_setup *s, unsigned from, struct check *c)
 {
-	g_autofree struct root *roots = g_new0(struct root, s->ls->n + s->ls->n_data + 2);
-	g_autoptr(GHashTable) by_key = g_hash_table_new(key_hash, key_equal);
-	g_autoptr(GHashTable) outside = g_hash_table_new_full(key_hash, key_equal, g_free, NULL);
+	g_autoptr(GHashTable) outside = g_hash_table_new_full(key_hash, key_equal, g_free, g_free);
 	g_autoptr(GHashTable) kinds =
 		g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-	struct check c = { .s = s,
-			   .roots = roots,
-			   .by_key = by_key,
-			   .others = un_others_new(),
-			   .outside = outside };
+	int r = 0;
+
+	c->others = un_others_new();
+	c->outside = outside;
+	for (unsigned i = from; i < c->roots->len && r == 0; i++)
+		r = check_outside(c, nth(c, i));
+	for (unsigned i = from; i < c->roots->len && r == 0; i++)
+		r = check_kind(c, kinds, nth(c, i));
+	un_others_free(c->others);
+	return r;
+}
+
+int un_setup_check(struct un_setup *s)
+{
+	g_autoptr(GHashTable) by_key = g_hash_table_new(key_hash, key_equal);
+	struct check c = { .s = s, .by_key = by_key };
 	int r;
 
+	c.roots = s->ls->roots = g_ptr_array_new_with_free_func(root_free);
 	r = add_roots(&c);
-	for (unsigned i = 0; i < c.n && r == 0; i++)
-		r = check_outside(&c, &roots[i]);
-	for (unsigned i = 0; i < c.n && r == 0; i++)
-		r = check_kind(&c, kinds, &roots[i]);
-	un_others_free(c.others);
+	return r == 0 ? check_from(s, 0, &c) : r;
+}
+
+/* A lower in which others lie would show them twice. */
+static int check_below(struct check *c, const struct root *root)
+{
+	for (unsigned i = 0; i < c->roots->len; i++) {
+		const struct root *other = nth(c, i);
+
+		if (other != root && other->above &&
+		    g_hash_table_contains(other->above, &root->key))
+			return un_setup_refuse(c->s, -ELOOP, root->option, root->path,
+					       "contains %s %s", other->option, other->path);
+	}
+	return 0;
+}
+
+int un_setup_check_more(struct un_setup *s, struct un_layer *l)
+{
+	g_autoptr(GHashTable) by_key = g_hash_table_new(key_hash, key_equal);
+	struct check c = { .s = s, .by_key = by_key, .roots = s->ls->roots };
+	int r;
+
+	for (unsigned i = 0; i < c.roots->len; i++)
+		g_hash_table_insert(by_key, &nth(&c, i)->key, nth(&c, i));
+	r = add_root(&c, l, l->root, true, "lowerdir", l->path);
+	if (r == 0)
+		r = check_from(s, c.roots->len - 1, &c);
+	if (r == 0)
+		r = check_below(&c, nth(&c, c.roots->len - 1));
+	if (r < 0)
+		un_setup_check_less(s->ls, l);
 	return r;
+}
+
+void un_setup_check_less(struct un_layers *ls, const struct un_layer *l)
+{
+	for (unsigned i = 0; i < ls->roots->len; i++)
+		if (((struct root *)ls->roots->pdata[i])->layer == l)
+			g_ptr_array_remove_index(ls->roots, i--);
 }

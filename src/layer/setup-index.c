@@ -65,7 +65,9 @@ static int verify(struct un_layers *ls, int fd, enum un_mark mark, const uint8_t
 static int verify_lower(struct un_layers *ls, bool set)
 {
 	uint8_t handle[UN_ORIGIN_MAX];
-	ssize_t n = un_origin_format(UN_AT(&ls->v[1], ls->v[1].root, ""), handle);
+	g_autoptr(GPtrArray) lowers = un_layers_lowers(ls);
+	struct un_layer *top = lowers->pdata[0];
+	ssize_t n = un_origin_format(UN_AT(top, top->root, ""), handle);
 
 	return verify(ls, ls->v[0].root, UN_MARK_ORIGIN, handle, n, set);
 }

@@ -169,16 +169,30 @@ static void probe_any(const struct un_setup *s, struct un_layer *l)
 }
 
 /* A handle of the one would be taken for one of the other: as the kernel, none are for either. */
+static void are_twins(struct un_layer *a, struct un_layer *b)
+{
+	if (a->dev != b->dev && a->subvol == b->subvol && a->caps.handles && b->caps.handles &&
+	    memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0)
+		a->twin = b->twin = true;
+}
+
 static void find_twins(struct un_layers *ls)
 {
 	for (unsigned i = 2; i <= ls->n; i++)
-		for (unsigned j = 1; j < i; j++) {
-			struct un_layer *a = &ls->v[i], *b = &ls->v[j];
+		for (unsigned j = 1; j < i; j++)
+			are_twins(&ls->v[i], &ls->v[j]);
+}
 
-			if (a->dev != b->dev && a->subvol == b->subvol && a->caps.handles &&
-			    b->caps.handles && memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0)
-				a->twin = b->twin = true;
-		}
+static void same_file_system(struct un_layer *l, const struct un_layer *known)
+{
+	l->caps = known->caps;
+	l->flagless = known->flagless;
+	memcpy(l->uuid, known->uuid, sizeof(l->uuid));
+	l->numbers = known->numbers;
+	l->doubtful = known->doubtful;
+	l->xattrless = known->xattrless;
+	l->subvol = known->subvol;
+	l->remote = known->remote;
 }
 
 int un_setup_probe_lowers(struct un_setup *s)
@@ -190,14 +204,7 @@ int un_setup_probe_lowers(struct un_setup *s)
 		const struct un_layer *known = g_hash_table_lookup(by_dev, &l->dev);
 
 		if (known) {
-			l->caps = known->caps;
-			l->flagless = known->flagless;
-			memcpy(l->uuid, known->uuid, sizeof(l->uuid));
-			l->numbers = known->numbers;
-			l->doubtful = known->doubtful;
-			l->xattrless = known->xattrless;
-			l->subvol = known->subvol;
-			l->remote = known->remote;
+			same_file_system(l, known);
 			continue;
 		}
 		probe_any(s, l);
@@ -207,6 +214,23 @@ int un_setup_probe_lowers(struct un_setup *s)
 	}
 	find_twins(s->ls);
 	return 0;
+}
+
+void un_setup_probe_more(struct un_setup *s, struct un_layer *l)
+{
+	struct un_layer *known = NULL;
+
+	while ((known = un_layers_next(s->ls, known)))
+		if (known != l && known->index > 0 && known->dev == l->dev)
+			break;
+	if (known)
+		same_file_system(l, known);
+	else
+		probe_any(s, l);
+	l->dialect = s->ls->v[s->ls->has_upper ? 0 : 1].dialect;
+	for (known = NULL; (known = un_layers_next(s->ls, known));)
+		if (known != l && known->index > 0 && !known->data_only)
+			are_twins(l, known);
 }
 
 /* ------------------------------------------------------------------------------------------------

@@ -18,16 +18,8 @@
  * The user's paths
  */
 
-static void layer_init(struct un_layer *l, unsigned index)
-{
-	l->index = index;
-	l->root = -1;
-	l->clone = -1;
-	l->ops = &un_layer_posix;
-}
-
 /* The kernel resolves the path, as it would for mount(2). */
-static int open_root(struct un_setup *s, struct un_layer *l, const char *option, const char *path)
+int un_setup_open_root(struct un_setup *s, struct un_layer *l, const char *option, const char *path)
 {
 	struct statx st;
 	int r;
@@ -63,7 +55,7 @@ static int open_roots(struct un_setup *s)
 	int r;
 
 	for (unsigned i = 0; i < req->n_lowers; i++) {
-		r = open_root(s, &ls->v[i + 1], "lowerdir", req->lowers[i]);
+		r = un_setup_open_root(s, &ls->v[i + 1], "lowerdir", req->lowers[i]);
 		if (r < 0)
 			return r;
 	}
@@ -71,13 +63,13 @@ static int open_roots(struct un_setup *s)
 		struct un_layer *l = &ls->v[ls->n + 1 + i];
 
 		l->data_only = true;
-		r = open_root(s, l, "lowerdir (data only)", req->data[i]);
+		r = un_setup_open_root(s, l, "lowerdir (data only)", req->data[i]);
 		if (r < 0)
 			return r;
 	}
 	if (!req->upper)
 		return 0;
-	r = open_root(s, &ls->v[0], "upperdir", req->upper);
+	r = un_setup_open_root(s, &ls->v[0], "upperdir", req->upper);
 	if (r < 0)
 		return r;
 	s->work_parent = open(req->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -131,7 +123,7 @@ static int set_attr(int clone, uint64_t set, uint64_t clr)
 	return un_errno(mount_setattr(clone, "", AT_EMPTY_PATH, &attr, sizeof(attr)));
 }
 
-static int clone_lower(struct un_setup *s, struct un_layer *l)
+int un_setup_clone_lower(struct un_setup *s, struct un_layer *l)
 {
 	un_autofd int clone = clone_mount(l->root);
 
@@ -251,7 +243,7 @@ static int clone_layers(struct un_setup *s)
 	if (s->req->no_clone)
 		return 0;
 	for (unsigned i = 1; i <= s->ls->n + s->ls->n_data && r == 0; i++)
-		r = clone_lower(s, &s->ls->v[i]);
+		r = un_setup_clone_lower(s, &s->ls->v[i]);
 	if (r == 0 && s->ls->has_upper)
 		r = clone_upper(s);
 	return r;
@@ -341,9 +333,14 @@ struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_
 	ls->index = -1;
 	ls->stage_lock = -1;
 	ls->upper_lock = -1;
-	ls->v = g_new0(struct un_layer, ls->n + ls->n_data + 1);
-	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
-		layer_init(&ls->v[i], i);
+	/* Memory that nobody touches is none. */
+	ls->v = g_new0(struct un_layer, UN_LAYERS_EVER);
+	ls->used = ls->n + ls->n_data + 1;
+	for (unsigned i = 0; i < ls->used; i++)
+		un_setup_layer_init(&ls->v[i], i * UN_LAYER_STEP);
+	ls->lowest = ls->n * UN_LAYER_STEP;
+	ls->no_uuid = req->no_uuid;
+	ls->no_clone = req->no_clone;
 
 	r = open_all(&s);
 	un_close(s.work_parent);
@@ -365,11 +362,7 @@ static void layer_done(struct un_layer *l)
 			un_close(inner->handle_fd);
 		g_free(inner);
 	}
-	if (l->handle_fd > 0)
-		un_close(l->handle_fd);
-	if (l->clone != l->root)
-		un_close(l->clone);
-	un_close(l->root);
+	un_setup_layer_close(l);
 	g_free(l->path);
 }
 
@@ -383,8 +376,9 @@ void un_layers_close(struct un_layers *ls)
 	un_close(ls->stage_lock);
 	un_close(ls->upper_lock);
 	g_free(ls->stage_id);
-	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
+	for (unsigned i = 0; i < ls->used; i++)
 		layer_done(&ls->v[i]);
 	g_free(ls->v);
+	g_clear_pointer(&ls->roots, g_ptr_array_unref);
 	g_free(ls);
 }

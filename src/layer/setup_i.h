@@ -15,6 +15,22 @@ struct un_setup {
 	char *sharer; /* where another live mount of the upper or workdir is, or NULL; owned */
 };
 
+/* Between the indices of lowers, for others to come; and how many layers there can be while a mount lives. */
+#define UN_LAYER_STEP (1u << 20)
+#define UN_LAYERS_EVER 4000
+
+/* layers.c */
+void un_setup_layer_init(struct un_layer *l, unsigned index);
+/* Its descriptors, and nothing else. */
+void un_setup_layer_close(struct un_layer *l);
+/* Lowers have come, or gone. */
+void un_layers_find_lowest(struct un_layers *ls);
+
+/* setup.c: for those that come later, too. */
+int un_setup_open_root(struct un_setup *s, struct un_layer *l, const char *option,
+		       const char *path);
+int un_setup_clone_lower(struct un_setup *s, struct un_layer *l);
+
 /* setup-error.c: writes "OPTION: PATH: ERRNO" or "OPTION: PATH: REASON: ERRNO" and returns @r. */
 int un_setup_fail(struct un_setup *s, int r, const char *option, const char *path);
 int un_setup_refuse(struct un_setup *s, int r, const char *option, const char *path,
@@ -25,9 +41,14 @@ int un_setup_refuse(struct un_setup *s, int r, const char *option, const char *p
  * name, not yet clones.
  */
 int un_setup_check(struct un_setup *s);
+/* The same for one more lower; and that one is out again. */
+int un_setup_check_more(struct un_setup *s, struct un_layer *l);
+void un_setup_check_less(struct un_layers *ls, const struct un_layer *l);
 
 /* setup-probe.c: file system by file system for the lowers, then the upper in WORK/work. */
 int un_setup_probe_lowers(struct un_setup *s);
+/* One more lower: as one that is there on the same file system, or by asking. */
+void un_setup_probe_more(struct un_setup *s, struct un_layer *l);
 int un_setup_probe_upper(struct un_setup *s);
 /*
  * setup-numbers.c: set layer.numbers and caps.handles; for an upper, by making @a and @b in work as

@@ -86,10 +86,11 @@ int un_merge_below_roots(struct un_search *s)
 		g_autofree char *path = g_strdup(s->now);
 		struct un_where at;
 
-		r = d->root(d->ctx, ++s->layer, &at);
+		r = d->root(d->ctx, s->layer, &at);
 		if (r == -ENOENT)
-			r = 0;
-		else if (r == 0) {
+			return 0;
+		if (r == 0) {
+			s->layer = at.layer->index;
 			r = walk(s, path, &at);
 			d->leave(d->ctx, &at);
 		}

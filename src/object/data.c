@@ -94,6 +94,7 @@ static int open_data_only(struct un_fs *fs, struct un_data *data, struct un_laye
 {
 	struct un_layers *ls = fs->layers;
 
+	/* They are there from the beginning to the end. */
 	for (unsigned i = ls->n + 1; i <= ls->n + ls->n_data; i++) {
 		struct un_layer *l = &ls->v[i];
 		un_autofd int fd = open_path(fs, l, data->path);

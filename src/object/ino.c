@@ -71,6 +71,13 @@ void un_ino_init(struct un_fs *fs)
 		dev_index_locked(fs, fs->layers->v[i].dev);
 }
 
+void un_ino_add_layer(struct un_fs *fs, const struct un_layer *l)
+{
+	un_inos_lock(fs);
+	dev_index_locked(fs, l->dev);
+	un_inos_unlock(fs);
+}
+
 void un_ino_done(struct un_fs *fs)
 {
 	un_inos_is_ours(fs);
@@ -154,12 +161,12 @@ void un_ino_unkeep(struct un_fs *fs, uint64_t dev, uint64_t rino)
 
 /* ---- files ------------------------------------------------------------------------------------------ */
 
-/* The lower layer that is on the file system of the origin, or NULL. */
+/* The lower layer that is on the file system of the origin, held; or NULL. */
 static struct un_layer *layer_of(struct un_fs *fs, const struct un_origin *o)
 {
-	for (unsigned i = 1; i <= fs->layers->n; i++)
-		if (un_origin_is_of(&fs->layers->v[i], o))
-			return &fs->layers->v[i];
+	for (struct un_layer *l = NULL; (l = un_layers_next(fs->layers, l));)
+		if (l->index > 0 && !l->data_only && un_origin_is_of(l, o) && un_layer_hold(l))
+			return l;
 	return NULL;
 }
 
@@ -171,11 +178,14 @@ void un_ino_of_origin(struct un_fs *fs, const struct un_origin *origin, uint64_t
 
 	*ret_dev = *ret_ino = 0;
 	*ret_nlink = 0;
-	if (!l || un_origin_stat(l, origin, &st) < 0)
+	if (!l)
 		return;
-	*ret_dev = l->dev;
-	*ret_ino = st.stx_ino;
-	*ret_nlink = st.stx_nlink;
+	if (un_origin_stat(l, origin, &st) == 0) {
+		*ret_dev = l->dev;
+		*ret_ino = st.stx_ino;
+		*ret_nlink = st.stx_nlink;
+	}
+	un_layer_release(l);
 }
 
 /*

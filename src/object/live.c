@@ -88,21 +88,32 @@ static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_
 		tell(fs, UN_CHANGE_NAME, dir->id, e->name);
 }
 
+void un_live_all_changed(struct un_fs *fs)
+{
+	atomic_fetch_add(&fs->live_seq, 1);
+	atomic_fetch_add(&fs->all_changed, 1);
+	atomic_fetch_add(&fs->stacks, 1);
+	tell(fs, UN_CHANGE_ALL, 0, NULL);
+}
+
+void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name)
+{
+	tell(fs, UN_CHANGE_GONE, dir, name);
+}
+
 static void on_event(void *data, const struct un_watch_event *e)
 {
 	struct un_fs *fs = data;
 	struct un_inode *dir;
 
-	atomic_fetch_add(&fs->live_seq, 1);
+	if (e->what & UN_WATCH_LOST)
+		un_log(LOG_WARNING,
+		       "too many changes of layers at once: everything is asked again");
 	if (e->what & (UN_WATCH_LOST | UN_WATCH_SOME)) {
-		atomic_fetch_add(&fs->all_changed, 1);
-		atomic_fetch_add(&fs->stacks, 1);
-		if (e->what & UN_WATCH_LOST)
-			un_log(LOG_WARNING,
-			       "too many changes of layers at once: everything is asked again");
-		tell(fs, UN_CHANGE_ALL, 0, NULL);
+		un_live_all_changed(fs);
 		return;
 	}
+	atomic_fetch_add(&fs->live_seq, 1);
 	dir = un_inode_get(fs, e->key);
 	if (!dir)
 		return;
@@ -134,6 +145,15 @@ static void forget(struct un_fs *fs, struct un_inode *inode)
 			un_live_left(fs, inode, inode->d->stack[i]);
 }
 
+void un_live_add_layer(const struct un_layer *l)
+{
+	if (l->remote)
+		un_log(LOG_INFO,
+		       "%s: what others change there need not be told here: it is asked for again after "
+		       "a second",
+		       l->path);
+}
+
 void un_live_init(struct un_fs *fs, unsigned budget)
 {
 	const struct un_watch_config config = { .budget = budget, .fn = on_event, .data = fs };
@@ -143,12 +163,9 @@ void un_live_init(struct un_fs *fs, unsigned budget)
 		un_log(LOG_WARNING,
 		       "layers cannot be watched (%s): what others change in them is seen after a second",
 		       g_strerror(errno));
-	for (unsigned i = fs->upper ? 0 : 1; i <= fs->layers->n; i++)
-		if (fs->layers->v[i].remote)
-			un_log(LOG_INFO,
-			       "%s: what others change there need not be told here: it is asked for "
-			       "again after a second",
-			       fs->layers->v[i].path);
+	for (struct un_layer *l = NULL; (l = un_layers_next(fs->layers, l));)
+		if (!l->data_only)
+			un_live_add_layer(l);
 	fs->live = true;
 	fs->freeing = forget;
 	un_ns_is_ours(fs->root);

@@ -472,8 +472,12 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 		r = -ERESTART;
 	} else {
 		/* Only proof takes the name away, not a question that failed. */
-		if (known && (r == 0 || r == -ENOENT))
+		if (known && (r == 0 || r == -ENOENT)) {
 			un_name_drop(fs, known, dir, name);
+			/* If the answer goes to the kernel, it sees by itself that the name leads elsewhere. */
+			if (!st)
+				un_live_gone(fs, dir->id, name);
+		}
 		if (r == 0)
 			r = inode_from_found(fs, dir, name, &f, &inode);
 		if (r == 0)

@@ -42,6 +42,11 @@ static void find_groups(struct un_fs *fs)
 	fs->n_groups = n < 0 ? 0 : (unsigned)n;
 }
 
+int un_owners_add_layer(struct un_fs *fs, struct un_layer *l)
+{
+	return fs->owners ? un_layer_owner(l, fs->owners, false) : 0;
+}
+
 int un_owners_init(struct un_fs *fs, const struct un_owners *o, char **ret_err)
 {
 	fs->euid = fs->uid;

@@ -34,6 +34,7 @@ struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent,
 		parent && !un_layer_numbers_last(l, true) ? un_stand_in(parent, name) : st->stx_ino;
 	rd->parent = parent ? un_realdir_ref(parent) : NULL;
 	rd->is_root = parent == NULL;
+	rd->holds = !parent && un_layer_hold(l);
 	rd->name = g_strdup(name);
 	rd->hollow = un_stx_is_mountpoint(st);
 	return rd;
@@ -57,6 +58,8 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 			g_free(rd->fd); /* a root's: borrowed from the layer */
 		else
 			un_fdcache_clear(fs->fds, &rd->fd);
+		if (rd->holds)
+			un_layer_release(rd->layer);
 		g_free(rd->name);
 		g_free(rd->redirect);
 		g_free(rd);
@@ -270,24 +273,25 @@ static void merge_close(void *ctx, unsigned pos, struct un_where *w)
 	un_fdcache_put(fs_of(w)->fds, w->pin);
 }
 
-/* The stack of the root never changes but for its first place. */
-static int merge_root(void *ctx, unsigned index, struct un_where *ret)
+static int merge_root(void *ctx, unsigned above, struct un_where *ret)
 {
 	struct un_inode *dir = ctx;
 	struct un_fs *fs = dir->d->stack[0]->layer->owner;
-	struct un_dirinfo *root = fs->root->d;
+	struct un_realdir *rd = NULL;
+	int r;
 
-	for (unsigned i = 0; i < root->n; i++) {
-		int r;
-
-		if (root->stack[i]->layer->index != index)
-			continue;
-		r = where_open(fs, un_realdir_ref(root->stack[i]), ret);
-		if (r < 0)
-			un_realdir_put(fs, root->stack[i]);
-		return r;
-	}
-	return -ENOENT;
+	/* The root's stack changes under this lock, too (un_stack_set_root()). */
+	un_tree_lock(fs);
+	for (unsigned i = 0; i < fs->root->d->n && !rd; i++)
+		if (fs->root->d->stack[i]->layer->index > above)
+			rd = un_realdir_ref(fs->root->d->stack[i]);
+	un_tree_unlock(fs);
+	if (!rd)
+		return -ENOENT;
+	r = where_open(fs, rd, ret);
+	if (r < 0)
+		un_realdir_put(fs, rd);
+	return r;
 }
 
 static int merge_enter(void *ctx, const struct un_where *w, const char *name,
@@ -326,7 +330,7 @@ void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *r
 {
 	*ret = (struct un_merge_dir){
 		.n = dir->d->n,
-		.lowest = fs->layers->n,
+		.lowest = atomic_load(&fs->layers->lowest),
 		.follow = fs->redirect_follow,
 		.metacopy = fs->metacopy_follow,
 		.data_only = fs->layers->n_data > 0,

@@ -52,6 +52,9 @@ void un_fs_refresh(struct un_fs *fs, struct un_inode *inode)
 	if (inode->type != DT_DIR || atomic_load(&inode->d->stack_seen) == now)
 		return;
 	way = way_up(fs, inode, now);
+	/* The root, and what has no path any more. */
+	if (way->len == 0)
+		atomic_store(&inode->d->stack_seen, now);
 	for (guint i = way->len; i-- > 0;) {
 		const struct step *s = &g_array_index(way, struct step, i);
 		struct un_inode *found = NULL;

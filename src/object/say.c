@@ -59,7 +59,7 @@ static void one_line(char *s)
 			*s = '?';
 }
 
-static char *path_of(struct un_fs *fs, struct un_inode *dir, const char *name)
+char *un_say_path(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
 	GString *path = g_string_new(name);
 	struct un_inode *at = un_inode_ref(dir);
@@ -109,7 +109,7 @@ static void say(struct un_fs *fs, int level, char *line)
 void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
 		    const struct un_layer *l, enum un_mark mark)
 {
-	g_autofree char *path = path_of(fs, dir, name);
+	g_autofree char *path = un_say_path(fs, dir, name);
 
 	say(fs, LOG_WARNING,
 	    g_strdup_printf("%s: not permitted: its mark %s in the layer %s is not followed (%s)",
@@ -119,7 +119,7 @@ void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
 
 void un_say_no_data(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
-	g_autofree char *path = path_of(fs, dir, name);
+	g_autofree char *path = un_say_path(fs, dir, name);
 
 	say(fs, LOG_ERR,
 	    g_strdup_printf("%s: a file that has metadata only: no layer below has its data",

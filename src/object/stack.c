@@ -186,6 +186,27 @@ static void forget_locked(struct un_inode *inode, const struct un_found *f) UN_I
 	atomic_store(&inode->changed, true);
 }
 
+/* The real directories that it was made of, and what was known of the names in it; its ns is held for writing. */
+static void let_go(struct un_fs *fs, struct un_inode *inode, struct un_realdir **old,
+		   unsigned n) UN_NS_WRITE
+{
+	struct un_dirinfo *d = inode->d;
+
+	d->listing = un_listing_free(d->listing);
+	atomic_fetch_add(&d->changed, 1);
+	un_live_moved(fs, inode);
+	for (unsigned i = 0; i < n; i++) {
+		bool stays = false;
+
+		for (unsigned j = 0; j < d->n; j++)
+			stays = stays || d->stack[j] == old[i];
+		if (!stays)
+			un_live_left(fs, inode, old[i]);
+		un_realdir_put(fs, old[i]);
+	}
+	g_free(old);
+}
+
 void un_stack_change(struct un_fs *fs, struct un_inode *dir, const char *name,
 		     const struct un_found *f, struct un_inode *inode)
 {
@@ -203,17 +224,26 @@ void un_stack_change(struct un_fs *fs, struct un_inode *dir, const char *name,
 	settle_locked(fs, dir, name, f, inode);
 	forget_locked(inode, f);
 	un_inode_unlock(inode);
-	d->listing = un_listing_free(d->listing);
-	atomic_fetch_add(&d->changed, 1);
-	un_live_moved(fs, inode);
-	for (unsigned i = 0; i < n_old; i++) {
-		bool stays = false;
+	let_go(fs, inode, old, n_old);
+}
 
-		for (unsigned j = 0; j < f->n; j++)
-			stays = stays || stack[j] == old[i];
-		if (!stays)
-			un_live_left(fs, inode, old[i]);
-		un_realdir_put(fs, old[i]);
-	}
-	g_free(old);
+void un_stack_set_root(struct un_fs *fs, struct un_realdir **stack, unsigned n)
+{
+	struct un_inode *root = fs->root;
+	struct un_dirinfo *d = root->d;
+	struct un_realdir **old = d->stack;
+	unsigned n_old = d->n;
+
+	un_inode_lock(root);
+	/* For redirects, which begin here (merge_root()). */
+	un_tree_lock(fs);
+	d->stack = stack;
+	d->n = n;
+	un_tree_unlock(fs);
+	root->dev = stack[0]->dev;
+	root->rino = stack[0]->ino;
+	root->xattrs = UN_XATTR_UNKNOWN;
+	atomic_store(&root->changed, true);
+	un_inode_unlock(root);
+	let_go(fs, root, old, n_old);
 }

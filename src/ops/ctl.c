@@ -22,6 +22,7 @@ static const struct command {
 	{ "log", 1, 1, "one level: error, warning, info or debug", un_ctl_log },
 	{ "drop", 0, 0, "nothing", un_ctl_drop },
 	{ "sync", 0, 0, "nothing", un_ctl_sync },
+	{ "lower", 2, 4, "add PATH [at N], or remove PATH or N", un_ctl_lower },
 };
 
 void un_ctl_log(struct un_ctl_call *call)

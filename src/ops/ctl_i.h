@@ -29,6 +29,8 @@ void un_ctl_kept_free(struct un_ctl_kept *kept);
 void un_ctl_status(struct un_ctl_call *call);
 void un_ctl_log(struct un_ctl_call *call);
 void un_ctl_drop(struct un_ctl_call *call);
+/* ctl-lower.c */
+void un_ctl_lower(struct un_ctl_call *call);
 /* ctl-sync.c */
 void un_ctl_sync(struct un_ctl_call *call);
 

@@ -216,6 +216,11 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		un_ignore(tell_name(ops, item->id, item->name));
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
 		break;
+	case UN_CHANGE_GONE:
+		/* With what is mounted on it, as when the kernel sees by itself that it is gone. */
+		un_ignore(fuse_lowlevel_notify_inval_entry(ops->se, item->id, item->name,
+							   strlen(item->name)));
+		break;
 	case UN_CHANGE_SELF:
 		/* And all below: tell_below(). */
 		un_ignore(tell_inode(ops, item->id));
@@ -301,8 +306,6 @@ int un_notify_start(struct un_ops *ops)
 	struct un_notifier *n;
 	int r;
 
-	if (un_fs_watch_fd(ops->fs) < 0)
-		return 0;
 	n = g_new0(struct un_notifier, 1);
 	n->ops = ops;
 	n->wake = un_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

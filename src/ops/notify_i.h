@@ -4,7 +4,7 @@
 
 #include "ops_i.h"
 
-/* Starts the thread if there is something to watch. 0, or -errno: it cannot be started. */
+/* Starts the thread. 0, or -errno: it cannot be started. */
 int un_notify_start(struct un_ops *ops);
 /* Nobody is told any more. */
 void un_notify_stop(struct un_ops *ops);

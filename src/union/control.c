@@ -39,16 +39,32 @@ static const char *numbers(const struct un_layer *l)
 	}
 }
 
-bool un_fs_layer(const struct un_fs *fs, unsigned n, struct un_layer_status *ret)
+/* From the top down; behind them those that were taken out and are still in use. */
+static GPtrArray *all_layers(const struct un_fs *fs)
 {
 	const struct un_layers *ls = fs->layers;
-	unsigned i = fs->upper ? n : n + 1;
-	const struct un_layer *l = &ls->v[i];
+	GPtrArray *all = un_layers_lowers(ls);
 
-	if (i > ls->n + ls->n_data)
+	if (fs->upper)
+		g_ptr_array_insert(all, 0, fs->upper);
+	for (unsigned i = ls->n + 1; i <= ls->n + ls->n_data; i++)
+		g_ptr_array_add(all, &ls->v[i]);
+	for (unsigned i = 1; i < atomic_load(&ls->used); i++)
+		if (atomic_load(&ls->v[i].gone) && atomic_load(&ls->v[i].users) > 0)
+			g_ptr_array_add(all, &ls->v[i]);
+	return all;
+}
+
+bool un_fs_layer(const struct un_fs *fs, unsigned n, struct un_layer_status *ret)
+{
+	g_autoptr(GPtrArray) all = all_layers(fs);
+	const struct un_layer *l = n < all->len ? all->pdata[n] : NULL;
+
+	if (!l)
 		return false;
 	*ret = (struct un_layer_status){
-		.kind = i == 0         ? "upper"
+		.kind = l == fs->upper ? "upper"
+			: l->gone      ? "removed"
 			: l->data_only ? "data"
 				       : "lower",
 		.path = l->path,
@@ -56,7 +72,7 @@ bool un_fs_layer(const struct un_fs *fs, unsigned n, struct un_layer_status *ret
 	};
 	add(ret, l->caps.acl, "acl");
 	add(ret, l->caps.handles, "handles");
-	if (i > 0)
+	if (l != fs->upper)
 		return true;
 	/* What follows is asked where it is needed. */
 	add(ret, l->caps.xattr, "xattr");

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The union as a whole: built from its layers, its housekeeping, taken down. */
 #include "union/fs.h"
+
+#include "root_i.h"
+
 #include "copyup/alias.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
@@ -86,38 +89,6 @@ static void ensure_uuid(struct un_fs *fs, bool any)
 			      sizeof(uuid)));
 }
 
-/* A layer's root: opaque marks have no effect on it, xattr whiteouts and tar's opaque name do. */
-static int root_dir(struct un_fs *fs, struct un_layer *l, struct un_realdir **ret, bool *ret_opaque)
-{
-	const struct un_where w = { .layer = l, .fd = l->root };
-	struct un_realdir *rd;
-	struct statx st;
-	unsigned marks;
-	int r = l->ops->stat(l, l->root, "", &st);
-
-	if (r == 0)
-		r = un_marks_scan(UN_AT(l, l->root, ""), &marks);
-	if (r == 0)
-		r = un_merge_tar_opaque(&w);
-	if (r < 0)
-		return r;
-	*ret_opaque = r > 0;
-	rd = un_realdir_new(l, NULL, "", &st);
-	rd->fd = g_new0(struct un_fd, 1);
-	rd->fd->layer = l;
-	rd->fd->fd = l->root;
-	rd->fd->users = 1;
-	if (l->index == 0) {
-		rd->impure = marks & UN_HAS(UN_MARK_IMPURE);
-		rd->opaque = un_marks_opaque(UN_AT(l, l->root, ""), marks, &rd->xwhiteouts) > 0;
-		rd->xwhiteouts = false;
-	} else {
-		un_ignore(un_marks_opaque(UN_AT(l, l->root, ""), marks, &rd->xwhiteouts));
-	}
-	*ret = rd;
-	return 0;
-}
-
 /* A directory beside the upper's tree, by its descriptor, which is borrowed. */
 static int beside(struct un_fs *fs, int fd, struct un_realdir **ret, char **ret_err)
 {
@@ -157,20 +128,15 @@ static int make_workdir(struct un_fs *fs, char **ret_err)
 static int make_root(struct un_fs *fs, char **ret_err)
 {
 	struct un_inode *root = un_inode_new(fs, DT_DIR);
-	struct un_layers *ls = fs->layers;
-	bool opaque = false;
+	const struct un_layer *failed;
+	int r;
 
 	fs->root = root;
-	root->d->stack = g_new0(struct un_realdir *, ls->n + 1);
-	for (unsigned i = fs->upper ? 0 : 1; i <= ls->n && !opaque; i++) {
-		int r = root_dir(fs, &ls->v[i], &root->d->stack[root->d->n], &opaque);
-
-		if (r < 0) {
-			*ret_err = g_strdup_printf("%s: %s: %s", i ? "lowerdir" : "upperdir",
-						   ls->v[i].path, g_strerror(-r));
-			return r;
-		}
-		root->d->n++;
+	r = un_root_stack(fs, NULL, &root->d->stack, &root->d->n, &failed);
+	if (r < 0) {
+		*ret_err = g_strdup_printf("%s: %s: %s", failed->index ? "lowerdir" : "upperdir",
+					   failed->path, g_strerror(-r));
+		return r;
 	}
 	root->upper = fs->upper != NULL;
 	root->dev = root->d->stack[0]->dev;
@@ -234,6 +200,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->fds = un_fdcache_new(budget, MIN(budget, FDS_KEPT));
 	un_fd_giver(give_back, fs);
 	un_writeback_init(fs);
+	un_mutex_init(&fs->restacking);
 	un_mutex_init(&fs->tree);
 	pthread_cond_init(&fs->tree_settled, NULL);
 	un_mutex_init(&fs->copying);
@@ -285,6 +252,7 @@ void un_fs_free(struct un_fs *fs)
 	un_mutex_done(&fs->copying);
 	pthread_cond_destroy(&fs->tree_settled);
 	un_mutex_done(&fs->tree);
+	un_mutex_done(&fs->restacking);
 	g_free(fs->groups);
 	g_free(fs->stage_prefix);
 	un_layers_close(fs->layers);
@@ -355,10 +323,16 @@ void un_fs_stats(struct un_fs *fs, struct un_fs_stats *ret)
 
 int un_statfs(struct un_fs *fs, struct statvfs *ret)
 {
-	struct un_layer *l = fs->upper ? fs->upper : &fs->layers->v[1];
+	struct un_layer *l;
+	int r;
 
-	int r = l->ops->statfs(l, ret);
-
+	do {
+		un_inode_lock(fs->root);
+		l = fs->root->d->stack[0]->layer;
+		un_inode_unlock(fs->root);
+	} while (!un_layer_hold(l));
+	r = l->ops->statfs(l, ret);
+	un_layer_release(l);
 	if (r < 0)
 		return r;
 	ret->f_namemax = NAME_MAX;

@@ -178,7 +178,7 @@ def misuse(t):
     u = t.mounted('f d/f 1')
     for words, status, part in [
             ((), 2, 'no mountpoint'),
-            ((u.mnt,), 2, 'no command given: one of status, log, sync, drop'),
+            ((u.mnt,), 2, 'no command given: one of status, log, sync, lower, drop'),
             (('', 'status'), 2, 'empty'),
             ((u.mnt, 'nonsense'), 2, "unknown command 'nonsense'"),
             ((u.mnt, 'status', '--xml'), 2, "'--xml'"),

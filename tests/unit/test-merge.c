@@ -56,7 +56,7 @@ static struct fixture *start(const char *text)
 	f->upper = true;
 	f->d = (struct un_merge_dir){
 		.n = f->ls->n + 1,
-		.lowest = f->ls->n,
+		.lowest = f->ls->lowest,
 		.open = open_pos,
 		.close = close_pos,
 		.ctx = f,
