@@ -25,7 +25,13 @@
 
 #define LATE_NS 10000000000ull
 
-enum kind { EDIT, CREATE, MODE, REMOVE, N_KINDS };
+enum kind {
+	EDIT,
+	CREATE,
+	MODE,
+	REMOVE,
+	N_KINDS
+};
 
 static const char *const names[N_KINDS] = { "edit", "create", "chmod", "remove" };
 
@@ -39,7 +45,8 @@ static uint64_t now_ns(void)
 
 static void pause_ns(uint64_t ns)
 {
-	struct timespec t = { .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u) };
+	struct timespec t = { .tv_sec = (time_t)(ns / 1000000000u),
+			      .tv_nsec = (long)(ns % 1000000000u) };
 
 	if (ns)
 		nanosleep(&t, NULL);
