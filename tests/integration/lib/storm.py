@@ -11,6 +11,7 @@ from .registry import Fail
 
 DIRS, NAMES = 8, 20
 APPEARS = ['d%d/appears' % d for d in range(DIRS)]
+OTHERS = ['d%d/%s' % (d, name) for d in range(DIRS) for name in ('edited', 'moded', 'removed')]
 SYNC = 5                # seconds; some 20 ms as a rule
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -29,17 +30,25 @@ class Storm:
         """Before it is mounted: some of the names in some of the layers, some of them directories."""
         for n, layer in enumerate([u.upper] + u.lowers):
             tree.build(layer, ';'.join('d d%d' % d for d in range(DIRS)))
+            if layer == u.lowers[0]:
+                tree.build(layer, ';'.join('f %s old' % rel for rel in OTHERS))
             tree.build(layer, ';'.join('d d%d/n%d' % (d, i) if (d + i) % 7 == 0 else 'f d%d/n%d %d' % (d, i, n)
                                        for d in range(DIRS) for i in range(NAMES) if (d + i + n) % 3))
 
     def names(self):
         """All that it may make, but for what is in directories, and some that it does not."""
-        return ['d%d/n%d' % (d, i) for d in range(DIRS) for i in range(NAMES)] + APPEARS
+        return ['d%d/n%d' % (d, i) for d in range(DIRS) for i in range(NAMES)] + APPEARS + OTHERS
 
-    def appear(self):
-        """Names that were missing until now, when what is told of them is lost: first of many, or last."""
+    def change_others(self):
+        """What the storm does not touch is changed once, when what is told of that is lost: first of many, or last."""
         for rel in APPEARS:
             tree.write(self.u.low(rel), 'here')
+        for d in range(DIRS):
+            at = self.u.low('d%d/' % d)
+            tree.write(at + 'edited', 'new')
+            os.chmod(at + 'moded', 0o600)
+            os.unlink(at + 'removed')
+            tree.write(at + 'only-listed', '')
 
     def warm(self):
         for rel in self.names():
