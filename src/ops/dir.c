@@ -5,6 +5,8 @@
 #include "ops_i.h"
 #include "reply_i.h"
 
+#include "util/err.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <linux/fuse.h>
@@ -82,23 +84,39 @@ static void answer(const struct filling *f)
 	un_notify_leave(f->ops, turn);
 }
 
+/*
+ * The kernel keeps a listing when it is told that there is no more of it, and looks for changes at the directory's own
+ * times only, which need not move when something comes into one of several layers. Of what is not watched it may not
+ * keep it: what it has of it so far goes before it is told. That takes no lock of the directory's
+ * (src/transport/README.md, Notifications).
+ */
+static void end_of_listing(const struct filling *f, fuse_ino_t ino, bool watched)
+{
+	if (f->used == 0 && !watched)
+		un_ignore(fuse_lowlevel_notify_inval_inode(f->ops->se, ino, 0, 0));
+}
+
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	struct un_ops *ops = un_ops_of(req);
 	struct filling f = { .ops = ops, .req = req, .size = size, .plus = plus };
 	struct un_inode *dir = un_node(req, ino);
+	bool watched;
 	int r;
 
 	if (!dir)
 		return;
 	f.buf = un_ops_buffer(size);
 	r = f.buf ? un_readdir(ops->fs, dir, (uint64_t)off, plus, add, &f) : -ENOMEM;
+	watched = un_fs_dir_is_watched(ops->fs, dir);
 	un_inode_put(ops->fs, dir);
 	un_ops_opened(ops);
-	if (r < 0)
+	if (r < 0) {
 		fuse_reply_err(req, -r);
-	else
+	} else {
+		end_of_listing(&f, ino, watched);
 		answer(&f);
+	}
 	/* The kernel keeps the names, too, and cannot be told not to. */
 	if (!un_ops_is_current(ops))
 		un_notify_again(ops, ino);

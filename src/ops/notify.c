@@ -55,6 +55,8 @@ struct un_notifier {
 	int wake; /* eventfd */
 	struct un_mutex lock;
 	GQueue queue UN_GUARDED_BY(notifier_role);
+	/* That all has changed, which takes long to tell, is in it. */
+	bool all_queued UN_GUARDED_BY(notifier_role);
 	bool stopping UN_GUARDED_BY(notifier_role);
 	/* Answers on their way, by turns. */
 	atomic_uint turn;
@@ -83,12 +85,14 @@ static void collapse_locked(struct un_notifier *n) UN_REQUIRES(notifier_role)
 			g_free(item);
 	}
 	n->queue = calls;
+	n->all_queued = true;
 	g_queue_push_head(&n->queue, all);
 }
 
 static void enqueue(struct un_notifier *n, struct item *item)
 {
 	notifier_lock(n);
+	n->all_queued |= !item->fn && item->what == UN_CHANGE_ALL;
 	g_queue_push_tail(&n->queue, item);
 	if (g_queue_get_length(&n->queue) > QUEUE_MAX)
 		collapse_locked(n);
@@ -96,7 +100,10 @@ static void enqueue(struct un_notifier *n, struct item *item)
 	wake(n);
 }
 
-/* Is that what is told next to last anyway, as for a file that is written to again and again? */
+/*
+ * Is that what is told next to last anyway, as for a file that is written to again and again? That everything has
+ * changed is told once, however often it did before that.
+ */
 static bool is_queued(struct un_notifier *n, enum un_change_what what, uint64_t id,
 		      const char *name)
 {
@@ -107,6 +114,7 @@ static bool is_queued(struct un_notifier *n, enum un_change_what what, uint64_t 
 	last = g_queue_peek_tail(&n->queue);
 	same = last && !last->fn && last->what == what && last->id == id &&
 	       strcmp(last->name, name) == 0;
+	same |= what == UN_CHANGE_ALL && n->all_queued;
 	notifier_unlock(n);
 	return same;
 }
@@ -247,6 +255,7 @@ static void tell_queued(struct un_notifier *n)
 	notifier_lock(n);
 	mine = n->queue;
 	g_queue_init(&n->queue);
+	n->all_queued = false;
 	notifier_unlock(n);
 	if (g_queue_is_empty(&mine))
 		return;

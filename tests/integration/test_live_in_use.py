@@ -197,6 +197,28 @@ def moved_from_layer_to_layer(t):
     os.close(fd)
 
 
+@test()
+def listing_of_what_is_not_watched(t):
+    """After a second it is what the layers hold, also if the directory's own times have not moved."""
+    u = t.union(lowers=2)
+    u.check_lowers = False
+    for i in range(2):
+        u.put('f m/a 1; f m/a%d 1' % i, i=i)
+    u.put('f one/a 1', i=1)
+    u.mount('watches=1')
+    names = {'m': ['a', 'a0', 'a1'], 'one': ['a']}
+    for layer, n in ((1, 'm'), (0, 'm'), (1, 'one')):
+        t.eq(tree.names(u.m(n)), names[n])
+        for new in ('x', 'y'):
+            new += str(layer)
+            tree.write(u.low('%s/%s' % (n, new), layer), '')
+            names[n] = sorted(names[n] + [new])
+            tree.names(u.m(n))      # in the same second, with the new times or without them
+            time.sleep(1.1)
+            t.eq(tree.names(u.m(n)), names[n], 'lower %d' % layer)
+    u.umount()
+
+
 # ---- what must not change
 
 @live('f f above; f g g; o d; f d/x 1', below='f f below; f d/hidden 1; f g below')
