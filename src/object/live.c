@@ -85,8 +85,8 @@ static void on_event(void *data, const struct un_watch_event *e)
 	struct un_fs *fs = data;
 	struct un_inode *dir;
 
-	atomic_fetch_add(&fs->live_seq, 1);
 	if (e->what & (UN_WATCH_LOST | UN_WATCH_SOME)) {
+		atomic_fetch_add(&fs->live_seq, 1);
 		atomic_fetch_add(&fs->all_changed, 1);
 		if (e->what & UN_WATCH_LOST)
 			un_log(LOG_WARNING,
@@ -97,6 +97,7 @@ static void on_event(void *data, const struct un_watch_event *e)
 	dir = un_inode_get(fs, e->key);
 	if (!dir)
 		return;
+	atomic_fetch_add(&fs->live_seq, 1);
 	if (dir->d)
 		dir_changed(fs, dir, e);
 	un_inode_put(fs, dir);
