@@ -23,11 +23,13 @@ UN_ROLE(un_tree_role);
 UN_ROLE(un_copying_role);
 UN_ROLE(un_inos_role);
 UN_ROLE(un_shard_role);
+UN_ROLE(un_children_role);
 
 struct un_fdcache;
 struct un_layer;
 struct un_layers;
 struct un_listing;
+struct un_live_budget;
 struct un_owners;
 struct un_watch;
 struct un_whiteout_pool;
@@ -62,6 +64,8 @@ struct un_name {
 	struct un_inode *dir; /* a reference */
 	struct un_inode *inode;
 	struct un_name *next UN_GUARDED_BY(un_inode_role); /* of the same inode */
+	struct un_name *sibling UN_GUARDED_BY(un_children_role);     /* in the same directory */
+	struct un_name **sibling_at UN_GUARDED_BY(un_children_role); /* what points to this one */
 	atomic_uint stamp; /* un_live_stamp() of the directory when it was last seen to be so */
 	/* The name is gone from the layer, and about to be dropped here. */
 	bool gone UN_GUARDED_BY(un_inode_role);
@@ -82,7 +86,12 @@ struct un_dirinfo {
 	atomic_uint changed; /* how often others changed what is in it (live.c) */
 	atomic_int watched;  /* enum un_watched */
 	atomic_bool doubted; /* others changed its own marks: is it still what its name means? */
-	atomic_uint tried;   /* when that was last tried; monotonic seconds */
+	atomic_uint tried;   /* when that was last tried; monotonic seconds; 0: not yet */
+	atomic_uint used;    /* when a request last needed it; seconds of CLOCK_MONOTONIC_COARSE */
+	guint budget_at;     /* guarded by the lock in live-budget.c */
+	struct un_mutex children_lock;
+	struct un_name *
+		children UN_GUARDED_BY(un_children_role); /* all names that are known in it */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
 	/*
@@ -238,6 +247,9 @@ struct un_fs {
 	atomic_uint all_changed; /* how often anything may have changed */
 	atomic_uint live_seq;    /* counts changes by others */
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
+	struct un_live_budget *budget;
+	bool gives_up;        /* directories may lose their watch to others */
+	atomic_uint given_up; /* how often that was so */
 	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */
 	un_change_fn change;
 	void *change_data;

@@ -68,6 +68,7 @@ enum un_change_what {
 	UN_CHANGE_ATTRS, /* attributes and extended attributes of the inode @dir */
 	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
 	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
+	UN_CHANGE_LEFT, /* of all names in the directory, and the attributes behind them: nobody watches it any more */
 	UN_CHANGE_ALL,  /* of everything */
 };
 struct un_change {

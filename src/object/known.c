@@ -43,13 +43,21 @@ bool un_known_each(struct un_fs *fs, bool (*fn)(void *data, uint64_t id), void *
 }
 
 struct known_name {
-	uint64_t dir;
+	uint64_t dir, id;
 	char *name;
 };
 
 static void name_free(void *p)
 {
 	g_free(((struct known_name *)p)->name);
+}
+
+static GArray *new_names(void)
+{
+	GArray *names = g_array_new(FALSE, FALSE, sizeof(struct known_name));
+
+	g_array_set_clear_func(names, name_free);
+	return names;
 }
 
 bool un_known_names(struct un_fs *fs, uint64_t id,
@@ -60,11 +68,10 @@ bool un_known_names(struct un_fs *fs, uint64_t id,
 
 	if (!inode)
 		return true;
-	names = g_array_new(FALSE, FALSE, sizeof(struct known_name));
-	g_array_set_clear_func(names, name_free);
+	names = new_names();
 	un_inode_lock(inode);
 	for (struct un_name *n = inode->names; n; n = n->next) {
-		struct known_name k = { n->dir->id, g_strdup(n->name) };
+		struct known_name k = { n->dir->id, id, g_strdup(n->name) };
 
 		g_array_append_val(names, k);
 	}
@@ -74,6 +81,32 @@ bool un_known_names(struct un_fs *fs, uint64_t id,
 		const struct known_name *k = &g_array_index(names, struct known_name, i);
 
 		if (!fn(data, k->dir, k->name))
+			return false;
+	}
+	return true;
+}
+
+bool un_known_children(struct un_fs *fs, uint64_t dir,
+		       bool (*fn)(void *data, uint64_t dir, const char *name, uint64_t id),
+		       void *data)
+{
+	struct un_inode *inode = un_inode_get(fs, dir);
+	g_autoptr(GArray) names = new_names();
+
+	if (inode && inode->d) {
+		un_children_lock(inode->d);
+		for (struct un_name *n = inode->d->children; n; n = n->sibling) {
+			struct known_name k = { dir, n->inode->id, g_strdup(n->name) };
+
+			g_array_append_val(names, k);
+		}
+		un_children_unlock(inode->d);
+	}
+	un_inode_put(fs, inode);
+	for (guint i = 0; i < names->len; i++) {
+		const struct known_name *k = &g_array_index(names, struct known_name, i);
+
+		if (!fn(data, k->dir, k->name, k->id))
 			return false;
 	}
 	return true;

@@ -189,6 +189,15 @@ static bool tell_inode(void *data, uint64_t id)
 	return fuse_lowlevel_notify_inval_inode(ops->se, id, 0, 0) != -ENODEV;
 }
 
+static bool tell_child(void *data, uint64_t dir, const char *name, uint64_t id)
+{
+	struct un_ops *ops = data;
+
+	un_ignore(tell_name(ops, dir, name));
+	/* For who has it open: its time tells then whether its data is another. */
+	return fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0) != -ENODEV;
+}
+
 /*
  * Everything the kernel knows; but for names that it remembers as missing, which only the kernel knows. (To have it
  * forget all entries at once, FUSE_NOTIFY_INC_EPOCH, takes away what is mounted on them.)
@@ -219,6 +228,10 @@ static void tell(struct un_notifier *n, const struct item *item)
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, -1, 0));
 		break;
 	case UN_CHANGE_DATA:
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_LEFT:
+		un_ignore(un_known_children(ops->fs, item->id, tell_child, ops));
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
 		break;
 	case UN_CHANGE_ALL:
@@ -301,7 +314,7 @@ int un_notify_start(struct un_ops *ops)
 	ops->notifier = n;
 	r = n->wake < 0 ? n->wake : un_process_thread(&n->thread, notifier_main, n);
 	n->started = r == 0;
-	un_fs_on_change(ops->fs, changed, ops);
+	un_fs_on_change(ops->fs, changed, ops, un_transport_can_expire(ops->transport));
 	return r;
 }
 
@@ -311,7 +324,7 @@ void un_notify_stop(struct un_ops *ops)
 
 	if (!n)
 		return;
-	un_fs_on_change(ops->fs, NULL, NULL);
+	un_fs_on_change(ops->fs, NULL, NULL, false);
 	notifier_lock(n);
 	n->stopping = true;
 	notifier_unlock(n);

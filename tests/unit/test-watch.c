@@ -336,7 +336,9 @@ static void keys_of_several_threads(void **state)
 		assert_int_equal(un_watch_add(f->w, f->fd, 2), 0);
 		ask_helper(&h);
 		un_watch_process(f->w);
-		missed += strstr(f->told->str, "2 name: dir t\n") == NULL;
+		/* So many watches that come and go may be too many for the queue: that is told. */
+		missed +=
+			!strstr(f->told->str, "2 name: dir t\n") && !strstr(f->told->str, " lost");
 		g_string_truncate(f->told, 0);
 		f->last[0] = '\0';
 		un_watch_remove(f->w, f->fd, 2);
