@@ -9,7 +9,8 @@
  *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
  *   4. fs->tree, which whoever waits for a rename of real directories lets go (tree_settled)
  *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
- *      said; the whiteout pool; the children of a directory; and which directories are watched. None of these encloses another one, but for two: the cache closes
+ *      said; the whiteout pool; the children of a directory; which directories are watched; and which
+ *      names are told as missing. None of these encloses another one, but for two: the cache closes
  *      descriptors without its lock, by way of which fs->tree encloses the failures of write-back.
  *
  * What may be held over a system call on a layer: ns, while names in that very directory are looked up,

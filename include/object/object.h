@@ -30,6 +30,8 @@ struct un_layer;
 struct un_layers;
 struct un_listing;
 struct un_live_budget;
+struct un_missing;
+struct un_missing_table;
 struct un_owners;
 struct un_watch;
 struct un_whiteout_pool;
@@ -92,6 +94,8 @@ struct un_dirinfo {
 	struct un_mutex children_lock;
 	struct un_name *
 		children UN_GUARDED_BY(un_children_role); /* all names that are known in it */
+	struct un_missing *missing; /* names told as missing; guarded by the lock in missing.c */
+	atomic_uint n_missing;      /* of them */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
 	/*
@@ -248,6 +252,7 @@ struct un_fs {
 	atomic_uint live_seq;    /* counts changes by others */
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
 	struct un_live_budget *budget;
+	struct un_missing_table *missing; /* NULL: none is remembered */
 	bool gives_up;        /* directories may lose their watch to others */
 	atomic_uint given_up; /* how often that was so */
 	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */

@@ -69,7 +69,8 @@ enum un_change_what {
 	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
 	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
 	UN_CHANGE_LEFT, /* of all names in the directory, and the attributes behind them: nobody watches it any more */
-	UN_CHANGE_ALL,  /* of everything */
+	UN_CHANGE_MISSING, /* there are names for un_known_missing_take() */
+	UN_CHANGE_ALL,     /* of everything, but for what un_known_missing() has */
 };
 struct un_change {
 	enum un_change_what what;

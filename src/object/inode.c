@@ -14,6 +14,7 @@
 #include "object/fdcache.h"
 #include "object/ino.h"
 #include "object/lock.h"
+#include "object/missing.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"
@@ -420,6 +421,8 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 			atomic_store(&inode->timed, atomic_load(&dir->d->watched) != UN_WATCHED);
 	}
 	un_inode_unlock(inode);
+	if (added)
+		un_missing_found(fs, dir, name);
 	if (!added) {
 		un_inode_put(fs, n->dir);
 		g_free(n);

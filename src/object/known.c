@@ -2,6 +2,7 @@
 /* What the kernel knows, one after the other. */
 #include "object/known.h"
 #include "object/lock.h"
+#include "object/missing.h"
 #include "object/node.h"
 #include "object/object.h"
 #include "util/lock.h"
@@ -110,4 +111,14 @@ bool un_known_children(struct un_fs *fs, uint64_t dir,
 			return false;
 	}
 	return true;
+}
+
+void un_known_missing(struct un_fs *fs, uint64_t dir,
+		      bool (*fn)(void *data, uint64_t dir, const char *name), void *data)
+{
+	struct un_inode *inode = dir ? un_inode_get(fs, dir) : NULL;
+
+	if (!dir || (inode && inode->d))
+		un_known_missing_tell(un_missing_copy(fs, inode), fn, data);
+	un_inode_put(fs, inode);
 }

@@ -19,6 +19,7 @@
 #include "object/changes.h"
 #include "object/fdcache.h"
 #include "object/inode.h"
+#include "object/missing.h"
 #include "object/object.h"
 #include "object/realdir.h"
 #include "util/err.h"
@@ -105,7 +106,10 @@ void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdi
 /* @inode is being freed. */
 static void forget(struct un_fs *fs, struct un_inode *inode)
 {
-	if (!inode->d || atomic_load(&inode->d->tried) == 0)
+	if (!inode->d)
+		return;
+	un_missing_forget(fs, inode);
+	if (atomic_load(&inode->d->tried) == 0)
 		return;
 	un_live_set(fs, inode, UN_WATCHED_NOT_YET);
 	/* What was removed has taken its watch with it; what is only hidden from now on has not. */
@@ -130,6 +134,8 @@ void un_live_init(struct un_fs *fs, unsigned budget)
 			       "again after a second",
 			       fs->layers->v[i].path);
 	un_live_budget_init(fs);
+	if (fs->watch)
+		un_missing_init(fs);
 	fs->live = true;
 	fs->freeing = forget;
 	un_ns_is_ours(fs->root);
@@ -144,6 +150,7 @@ void un_live_done(struct un_fs *fs)
 	un_watch_free(fs->watch);
 	fs->watch = NULL;
 	un_live_budget_done(fs);
+	un_missing_done(fs);
 }
 
 unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir)

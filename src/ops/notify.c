@@ -32,8 +32,8 @@
 #define OWN_ROUNDS 8
 #define OWN_PAUSE 2000
 /*
- * More changes than these that wait to be told are told as one: that everything has changed. Names remembered as
- * missing are then not told, so they are many; the kernel itself keeps 16,384 events.
+ * More changes than these that wait to be told are told as one: that everything has changed. They are many, for that
+ * costs more than most of them; the kernel itself keeps 16,384 events.
  */
 #define QUEUE_MAX 65536
 
@@ -198,13 +198,11 @@ static bool tell_child(void *data, uint64_t dir, const char *name, uint64_t id)
 	return fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0) != -ENODEV;
 }
 
-/*
- * Everything the kernel knows; but for names that it remembers as missing, which only the kernel knows. (To have it
- * forget all entries at once, FUSE_NOTIFY_INC_EPOCH, takes away what is mounted on them.)
- */
+/* Everything the kernel knows. */
 static void tell_all(struct un_notifier *n)
 {
 	un_ignore(un_known_each(n->ops->fs, tell_inode, n->ops));
+	un_known_missing(n->ops->fs, 0, tell_name, n->ops);
 }
 
 static void tell(struct un_notifier *n, const struct item *item)
@@ -232,7 +230,11 @@ static void tell(struct un_notifier *n, const struct item *item)
 		break;
 	case UN_CHANGE_LEFT:
 		un_ignore(un_known_children(ops->fs, item->id, tell_child, ops));
+		un_known_missing(ops->fs, item->id, tell_name, ops);
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_MISSING:
+		/* Has been told, see tell_queued(). */
 		break;
 	case UN_CHANGE_ALL:
 		tell_all(n);
@@ -243,6 +245,7 @@ static void tell(struct un_notifier *n, const struct item *item)
 static void tell_queued(struct un_notifier *n)
 {
 	GQueue mine = G_QUEUE_INIT;
+	struct un_missing *missing;
 	struct item *item;
 
 	notifier_lock(n);
@@ -251,7 +254,10 @@ static void tell_queued(struct un_notifier *n)
 	notifier_unlock(n);
 	if (g_queue_is_empty(&mine))
 		return;
+	/* Taken before the wait: whose answer is still on its way is not told yet. */
+	missing = un_known_missing_take(n->ops->fs);
 	wait_for_answers(n);
+	un_known_missing_tell(missing, tell_name, n->ops);
 	while ((item = g_queue_pop_head(&mine))) {
 		if (item->fn)
 			item->fn(item->data);

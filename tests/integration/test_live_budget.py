@@ -46,7 +46,9 @@ def _view(u, i):
     # So that the kernel forgets none, and the numbers are known.
     if i not in _held:
         _held[i] = os.open(d, os.O_PATH)
-    return (tree.names(d), result(tree.text, d + '/f'), result(tree.text, d + '/g'), result(tree.text, d + '/new'),
+    # Before the listing, which would tell the kernel of it.
+    new = result(tree.text, d + '/new')
+    return (tree.names(d), result(tree.text, d + '/f'), result(tree.text, d + '/g'), new,
             result(lambda: os.lstat(d + '/h').st_mode & 0o777))
 
 
