@@ -15,8 +15,12 @@
 
 #include <string.h>
 
-/* About 2 MiB when it is full of names of 30 bytes: 100 bytes for each, and 12 twice in the hash table. */
-#define MOST 16384u
+/*
+ * 8 MiB when it is full of names of 30 bytes: 96 bytes for each, and 24 in the hash table; 20 MiB at most, with names of
+ * 255. Fewer would do for what they are there for. But whoever goes over more names than these again and again, as
+ * compilers do in search paths, finds none of them warm.
+ */
+#define MOST 65536u
 /* So many are told at once when it is full: to wake who tells them costs more than to tell one. */
 #define AT_ONCE 256u
 

@@ -9,7 +9,7 @@ import signal
 from lib import test, tree
 from lib.live import KERNEL, OPTIONS, result, see, sync, warm
 
-REMEMBERED = 16384
+REMEMBERED = 65536
 
 
 def _mounted(t, text):
