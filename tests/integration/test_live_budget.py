@@ -196,7 +196,7 @@ def made_where_nothing_is_watched(t):
     """What was made, linked or renamed there is as little believed as what was found there."""
     u = _union(t, 5, opts=('watches=1',))
     for i in range(5):
-        tree.names(u.m('d%d' % i))
+        t.eq(_view(u, i), OLD)
     # The root has two layers: too many. The first of the others takes the only place.
     t.eq(_watches(t, u)['timed'], 5)
     d = u.m('d1/')
