@@ -23,7 +23,7 @@
 
 /* Not given up: what was used in the last seconds. */
 #define IN_USE 2
-/* Of the budget, at a time; the one who needs room waits while it is made (10 us for each). */
+/* Of those that are watched, at a time; the one who needs room waits while it is made (10 us for each). */
 #define PART 16
 #define AT_LEAST 4
 #define AT_MOST 256

@@ -226,7 +226,8 @@ static bool wants_watch(struct un_inode *dir)
 
 unsigned un_live_look(struct un_fs *fs, struct un_inode *dir)
 {
-	un_live_used(dir);
+	if (fs->live)
+		un_live_used(dir);
 	if (fs->live && wants_watch(dir)) {
 		watch(fs, dir);
 		/* What was known before nobody watched. */
