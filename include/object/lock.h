@@ -14,8 +14,8 @@
  *      descriptors without its lock, by way of which fs->tree encloses the failures of write-back.
  *
  * What may be held over a system call on a layer: ns, while names in that very directory are looked up,
- * listed or changed; inode.lock, while that very inode's location is used or changes; the whiteout pool's,
- * while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
+ * listed or changed, or it gets its watch, be it that another directory loses one for it; inode.lock, while that
+ * very inode's location is used or changes; the whiteout pool's, while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
  * Neither is any held while data is copied: `copying` is a flag, and its mutex is held to look at it.
  *
  * The compiler checks who holds what (util/lock.h); the thread sanitizer the order, in tests under load.

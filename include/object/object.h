@@ -253,8 +253,8 @@ struct un_fs {
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
 	struct un_live_budget *budget;
 	struct un_missing_table *missing; /* NULL: none is remembered */
-	bool gives_up;        /* directories may lose their watch to others */
-	atomic_uint given_up; /* how often that was so */
+	bool gives_up;                    /* directories may lose their watch to others */
+	atomic_uint given_up;             /* how often that was so */
 	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */
 	un_change_fn change;
 	void *change_data;

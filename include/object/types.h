@@ -61,7 +61,7 @@ struct un_setattr {
 
 /*
  * Told when others have changed a layer, after the union knows: what the kernel has is to be dropped. Called
- * without locks, from any thread; must not wait for a request.
+ * from any thread, without locks but for the ns of directories; must not wait for a request.
  */
 enum un_change_what {
 	UN_CHANGE_NAME,  /* @name in the directory @dir may be another object, or none */

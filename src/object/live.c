@@ -202,6 +202,9 @@ static int watch_once(struct un_fs *fs, struct un_inode *dir)
 		/* Of no use to it, and others need the room. */
 		for (unsigned i = 0; r == -ENOSPC && i < dir->d->n; i++)
 			un_live_unwatch(fs, dir, dir->d->stack[i]);
+		/* What was known before nobody watched: before anybody sees that it is watched. */
+		atomic_fetch_add(&dir->d->changed, 1);
+		atomic_store(&dir->changed, true);
 		un_live_set(fs, dir, r == 0 ? UN_WATCHED : UN_WATCHED_TIMED);
 	}
 	un_inode_unlock(dir);
@@ -228,12 +231,8 @@ unsigned un_live_look(struct un_fs *fs, struct un_inode *dir)
 {
 	if (fs->live)
 		un_live_used(dir);
-	if (fs->live && wants_watch(dir)) {
+	if (fs->live && wants_watch(dir))
 		watch(fs, dir);
-		/* What was known before nobody watched. */
-		atomic_fetch_add(&dir->d->changed, 1);
-		atomic_store(&dir->changed, true);
-	}
 	return un_live_stamp(fs, dir);
 }
 
