@@ -38,8 +38,11 @@ void un_fs_refresh(struct un_fs *fs, struct un_inode *inode);
 bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
 /* A name of the inode, and the id of the directory that has it: true if there is one. @ret_name: NAME_MAX + 1 bytes. */
 bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name);
-void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data);
+/* @give_up: directories may lose their watch to others, for what is told of names does no harm to what is mounted there. */
+void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data, bool give_up);
 /* Directories that cannot be watched, and are asked again after a second. */
 unsigned un_fs_timed(const struct un_fs *fs);
+/* How often one was given up for others that were looked into. */
+unsigned un_fs_given_up(const struct un_fs *fs);
 /* false: nothing is watched. */
 bool un_fs_watch_stats(struct un_fs *fs, struct un_watch_stats *ret);

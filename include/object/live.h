@@ -34,6 +34,8 @@ void un_live_all_changed(struct un_fs *fs);
 void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name);
 /* @dir has other real directories from now on; its ns is held for writing. */
 void un_live_moved(struct un_fs *fs, struct un_inode *dir);
+/* @name has come to @dir from another one, with all that the kernel believes of it. */
+void un_live_arrived(struct un_fs *fs, struct un_inode *dir, const char *name);
 /* @dir has a copy in the upper from now on, published just now, with the times of @st; its ns is held for writing. */
 void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
 	UN_INODE_LOCKED(dir);

@@ -5,16 +5,18 @@
  *   0. restacking (union/lowers.c): nobody who holds another takes it
  *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
  *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
- *      their node ids. (Parent before child would be no order: a rename turns it round.)
+ *      their node ids. (Parent before child would be no order: a rename turns it round.) Or by un_ns_try_write(),
+ *      which waits for nobody: for a directory that is given up (live-budget.c)
  *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
  *   4. fs->tree, which whoever waits for a rename of real directories lets go (tree_settled)
  *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
- *      said; and the whiteout pool. None of these encloses another one, but for two: the cache closes
+ *      said; the whiteout pool; the children of a directory; which directories are watched; and which
+ *      names are told as missing. None of these encloses another one, but for two: the cache closes
  *      descriptors without its lock, by way of which fs->tree encloses the failures of write-back.
  *
  * What may be held over a system call on a layer: ns, while names in that very directory are looked up,
- * listed or changed; inode.lock, while that very inode's location is used or changes; the whiteout pool's,
- * while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
+ * listed or changed, or it gets its watch, be it that another directory loses one for it; inode.lock, while that
+ * very inode's location is used or changes; the whiteout pool's, while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
  * Neither is any held while data is copied: `copying` is a flag, and its mutex is held to look at it.
  *
  * The compiler checks who holds what (util/lock.h); the thread sanitizer the order, in tests under load.
@@ -43,6 +45,7 @@ static inline uint32_t un_monotonic_seconds(void)
 }
 
 UN_LOCKS(struct un_inode, lock, un_inode, un_inode_role);
+UN_LOCKS(struct un_dirinfo, children_lock, un_children, un_children_role);
 UN_LOCKS(struct un_fs, tree, un_tree, un_tree_role);
 UN_LOCKS(struct un_fs, copying, un_copying, un_copying_role);
 UN_LOCKS(struct un_fs, ino_lock, un_inos, un_inos_role);
@@ -55,6 +58,12 @@ static inline void un_ns_read(struct un_inode *dir) UN_ACQUIRES_SHARED(un_ns_rol
 static inline void un_ns_write(struct un_inode *dir) UN_ACQUIRES(un_ns_role) UN_NO_TSA
 {
 	pthread_rwlock_wrlock(&dir->d->ns);
+}
+
+/* True: it is held, without a wait; so it may be asked for whatever else is held. */
+static inline bool un_ns_try_write(struct un_inode *dir) UN_TRIES(true, un_ns_role) UN_NO_TSA
+{
+	return pthread_rwlock_trywrlock(&dir->d->ns) == 0;
 }
 
 static inline void un_ns_unlock(struct un_inode *dir) UN_RELEASES_ANY(un_ns_role) UN_NO_TSA

@@ -23,11 +23,15 @@ UN_ROLE(un_tree_role);
 UN_ROLE(un_copying_role);
 UN_ROLE(un_inos_role);
 UN_ROLE(un_shard_role);
+UN_ROLE(un_children_role);
 
 struct un_fdcache;
 struct un_layer;
 struct un_layers;
 struct un_listing;
+struct un_live_budget;
+struct un_missing;
+struct un_missing_table;
 struct un_owners;
 struct un_watch;
 struct un_whiteout_pool;
@@ -63,6 +67,8 @@ struct un_name {
 	struct un_inode *dir; /* a reference */
 	struct un_inode *inode;
 	struct un_name *next UN_GUARDED_BY(un_inode_role); /* of the same inode */
+	struct un_name *sibling UN_GUARDED_BY(un_children_role);     /* in the same directory */
+	struct un_name **sibling_at UN_GUARDED_BY(un_children_role); /* what points to this one */
 	atomic_uint stamp; /* un_live_stamp() of the directory when it was last seen to be so */
 	/* The name is gone from the layer, and about to be dropped here. */
 	bool gone UN_GUARDED_BY(un_inode_role);
@@ -85,7 +91,14 @@ struct un_dirinfo {
 	atomic_bool doubted; /* others changed it, or its marks: is it still what its name means? */
 	atomic_uint
 		stack_seen; /* un_fs.stacks when the stack was last seen to be what its path leads to */
-	atomic_uint tried;   /* when that was last tried; monotonic seconds */
+	atomic_uint tried;  /* when that was last tried; monotonic seconds; 0: not yet */
+	atomic_uint used;   /* when a request last needed it; seconds of CLOCK_MONOTONIC_COARSE */
+	guint budget_at;    /* guarded by the lock in live-budget.c */
+	struct un_mutex children_lock;
+	struct un_name *
+		children UN_GUARDED_BY(un_children_role); /* all names that are known in it */
+	struct un_missing *missing; /* names told as missing; guarded by the lock in missing.c */
+	atomic_uint n_missing;      /* of them */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
 	/*
@@ -243,6 +256,10 @@ struct un_fs {
 	atomic_uint live_seq;    /* counts changes by others */
 	atomic_uint stacks;      /* how often a directory may have got another stack (refresh.c) */
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
+	struct un_live_budget *budget;
+	struct un_missing_table *missing; /* NULL: none is remembered */
+	bool gives_up;                    /* directories may lose their watch to others */
+	atomic_uint given_up;             /* how often that was so */
 	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */
 	un_change_fn change;
 	void *change_data;

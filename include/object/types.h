@@ -61,7 +61,7 @@ struct un_setattr {
 
 /*
  * Told when others have changed a layer, after the union knows: what the kernel has is to be dropped. Called
- * without locks, from any thread; must not wait for a request.
+ * from any thread, without locks but for the ns of directories; must not wait for a request.
  */
 enum un_change_what {
 	UN_CHANGE_NAME,  /* @name in the directory @dir may be another object, or none */
@@ -69,7 +69,9 @@ enum un_change_what {
 	UN_CHANGE_ATTRS, /* attributes and extended attributes of the inode @dir */
 	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
 	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
-	UN_CHANGE_ALL,  /* of everything */
+	UN_CHANGE_LEFT, /* of all names in the directory, and the attributes behind them: nobody watches it any more */
+	UN_CHANGE_MISSING, /* there are names for un_known_missing_take() */
+	UN_CHANGE_ALL,     /* of everything, but for what un_known_missing() has */
 };
 struct un_change {
 	enum un_change_what what;

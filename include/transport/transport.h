@@ -107,6 +107,8 @@ void un_transport_use_device(int device);
  * the directory. Only where un_transport_defer_waiting() leads.
  */
 int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name);
+/* Will it be done? Known once the kernel has said INIT. */
+bool un_transport_can_expire(const struct un_transport *t);
 
 /* Requests received so far by opcode (0..63), for the statistics. */
 #define UN_TRANSPORT_OPCODES 64

@@ -20,6 +20,8 @@
 #define UN_REQUIRES_SHARED(...) UN_TSA(requires_shared_capability(__VA_ARGS__))
 #define UN_ACQUIRES(...) UN_TSA(acquire_capability(__VA_ARGS__))
 #define UN_ACQUIRES_SHARED(...) UN_TSA(acquire_shared_capability(__VA_ARGS__))
+/* If it returns @ok. */
+#define UN_TRIES(ok, ...) UN_TSA(try_acquire_capability(ok, __VA_ARGS__))
 #define UN_RELEASES(...) UN_TSA(release_capability(__VA_ARGS__))
 /* However it was taken. */
 #define UN_RELEASES_ANY(...) UN_TSA(release_generic_capability(__VA_ARGS__))

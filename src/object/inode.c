@@ -7,12 +7,14 @@
  * Finding in a table takes a reference only if the count is not zero yet; the dying take themselves
  * out of the tables, if they are still what is found there.
  */
+#include "object/inode.h"
 #include "layer/layer.h"
 #include "merge/merge.h"
+#include "object/children.h"
 #include "object/fdcache.h"
 #include "object/ino.h"
-#include "object/inode.h"
 #include "object/lock.h"
+#include "object/missing.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"
@@ -142,6 +144,7 @@ struct un_inode *un_inode_new(struct un_fs *fs, uint8_t type)
 	if (type == DT_DIR) {
 		inode->d = g_new0(struct un_dirinfo, 1);
 		pthread_rwlock_init(&inode->d->ns, NULL);
+		un_mutex_init(&inode->d->children_lock);
 	}
 	s = shard(fs->ids, id_hash(inode));
 	shard_lock(s);
@@ -187,6 +190,7 @@ static void dir_free(struct un_fs *fs, struct un_inode *dir)
 	un_listing_free(d->listing);
 	g_free(d->last);
 	pthread_rwlock_destroy(&d->ns);
+	un_mutex_done(&d->children_lock);
 	g_free(d);
 }
 
@@ -201,6 +205,7 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	for (struct un_name *n = inode->names, *next; n; n = next) {
 		next = n->next;
 		remove_if_same(shard(fs->names, name_hash(n)), n);
+		un_child_remove(n);
 		if (atomic_fetch_sub(&n->dir->refs, 1) == 1)
 			g_ptr_array_add(more, n->dir);
 		g_free(n);
@@ -212,8 +217,10 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	un_place_free(fs, inode);
 	if (fs->freeing)
 		fs->freeing(fs, inode);
-	if (inode->d)
+	if (inode->d) {
+		un_missing_forget(fs, inode);
 		dir_free(fs, inode);
+	}
 	un_mutex_done(&inode->lock);
 	g_free(inode);
 	atomic_fetch_sub(&fs->n_inodes, 1);
@@ -409,7 +416,15 @@ struct un_inode *un_name_add(struct un_fs *fs, struct un_inode *inode, struct un
 		list_name_locked(inode, n);
 	}
 	shard_unlock(s);
+	if (added) {
+		un_child_add(n);
+		/* What is watched where it is now. */
+		if (fs->live)
+			atomic_store(&inode->timed, atomic_load(&dir->d->watched) != UN_WATCHED);
+	}
 	un_inode_unlock(inode);
+	if (added)
+		un_missing_found(fs, dir, name);
 	if (!added) {
 		un_inode_put(fs, n->dir);
 		g_free(n);
@@ -434,6 +449,8 @@ bool un_name_drop(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir
 		atomic_fetch_sub(&inode->n_names, 1);
 	if (n)
 		remove_if_same(shard(fs->names, name_hash(n)), n);
+	if (n)
+		un_child_remove(n);
 	last = inode->names == NULL;
 	un_inode_unlock(inode);
 	if (n) {

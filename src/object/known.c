@@ -3,6 +3,7 @@
 #include "object/known.h"
 #include "object/changes.h"
 #include "object/lock.h"
+#include "object/missing.h"
 #include "object/node.h"
 #include "object/object.h"
 #include "util/lock.h"
@@ -45,13 +46,21 @@ bool un_known_each(struct un_fs *fs, bool (*fn)(void *data, uint64_t id), void *
 }
 
 struct known_name {
-	uint64_t dir;
+	uint64_t dir, id;
 	char *name;
 };
 
 static void name_free(void *p)
 {
 	g_free(((struct known_name *)p)->name);
+}
+
+static GArray *new_names(void)
+{
+	GArray *names = g_array_new(FALSE, FALSE, sizeof(struct known_name));
+
+	g_array_set_clear_func(names, name_free);
+	return names;
 }
 
 bool un_known_names(struct un_fs *fs, uint64_t id,
@@ -62,11 +71,10 @@ bool un_known_names(struct un_fs *fs, uint64_t id,
 
 	if (!inode)
 		return true;
-	names = g_array_new(FALSE, FALSE, sizeof(struct known_name));
-	g_array_set_clear_func(names, name_free);
+	names = new_names();
 	un_inode_lock(inode);
 	for (struct un_name *n = inode->names; n; n = n->next) {
-		struct known_name k = { n->dir->id, g_strdup(n->name) };
+		struct known_name k = { n->dir->id, id, g_strdup(n->name) };
 
 		g_array_append_val(names, k);
 	}
@@ -81,57 +89,64 @@ bool un_known_names(struct un_fs *fs, uint64_t id,
 	return true;
 }
 
+bool un_known_children(struct un_fs *fs, uint64_t dir,
+		       bool (*fn)(void *data, uint64_t dir, const char *name, uint64_t id),
+		       void *data)
+{
+	struct un_inode *inode = un_inode_get(fs, dir);
+	g_autoptr(GArray) names = new_names();
+
+	if (inode && inode->d) {
+		un_children_lock(inode->d);
+		for (struct un_name *n = inode->d->children; n; n = n->sibling) {
+			struct known_name k = { dir, n->inode->id, g_strdup(n->name) };
+
+			g_array_append_val(names, k);
+		}
+		un_children_unlock(inode->d);
+	}
+	un_inode_put(fs, inode);
+	for (guint i = 0; i < names->len; i++) {
+		const struct known_name *k = &g_array_index(names, struct known_name, i);
+
+		if (!fn(data, k->dir, k->name, k->id))
+			return false;
+	}
+	return true;
+}
+
+void un_known_missing(struct un_fs *fs, uint64_t dir,
+		      bool (*fn)(void *data, uint64_t dir, const char *name), void *data)
+{
+	struct un_inode *inode = dir ? un_inode_get(fs, dir) : NULL;
+
+	if (!dir || (inode && inode->d))
+		un_known_missing_tell(un_missing_copy(fs, inode), fn, data);
+	un_inode_put(fs, inode);
+}
+
 struct below {
 	struct un_fs *fs;
-	GHashTable *dirs;
-	GHashTable *seen; /* id of a directory: is it one of them, or below one? */
-	bool is;
+	GQueue dirs; /* node ids still to be looked into, borrowed from: */
+	GHashTable *seen;
 	bool (*fn)(void *data, uint64_t id);
 	void *data;
 };
 
-static bool is_below(struct below *b, uint64_t dir)
-{
-	g_autoptr(GArray) way = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-	char name[NAME_MAX + 1];
-	gpointer known = NULL;
-	bool is, more = true;
-
-	do {
-		is = g_hash_table_contains(b->dirs, &dir);
-		if (is)
-			break;
-		if (g_hash_table_lookup_extended(b->seen, &dir, NULL, &known)) {
-			is = GPOINTER_TO_INT(known);
-			break;
-		}
-		g_array_append_val(way, dir);
-		more = un_fs_name_of(b->fs, dir, &dir, name);
-	} while (more);
-	for (guint i = 0; i < way->len; i++)
-		g_hash_table_insert(b->seen,
-				    g_memdup2(&g_array_index(way, uint64_t, i), sizeof(uint64_t)),
-				    GINT_TO_POINTER(is));
-	return is;
-}
-
-/* A file may have names elsewhere, too. */
-static bool look_at_name(void *data, uint64_t dir, const char *name)
+static bool one_below(void *data, uint64_t dir, const char *name, uint64_t id)
 {
 	struct below *b = data;
+	uint64_t *own;
 
+	(void)dir;
 	(void)name;
-	b->is = is_below(b, dir);
-	return !b->is;
-}
-
-static bool if_below(void *data, uint64_t id)
-{
-	struct below *b = data;
-
-	b->is = false;
-	(void)un_known_names(b->fs, id, look_at_name, b);
-	return !b->is || b->fn(b->data, id);
+	/* A file may have several names. */
+	if (g_hash_table_contains(b->seen, &id))
+		return true;
+	own = g_memdup2(&id, sizeof(id));
+	g_hash_table_add(b->seen, own);
+	g_queue_push_tail(&b->dirs, own);
+	return b->fn(b->data, id);
 }
 
 bool un_known_below(struct un_fs *fs, GHashTable *dirs, bool (*fn)(void *data, uint64_t id),
@@ -139,7 +154,22 @@ bool un_known_below(struct un_fs *fs, GHashTable *dirs, bool (*fn)(void *data, u
 {
 	g_autoptr(GHashTable) seen =
 		g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-	struct below b = { .fs = fs, .dirs = dirs, .seen = seen, .fn = fn, .data = data };
+	struct below b = { .fs = fs, .seen = seen, .fn = fn, .data = data };
+	const uint64_t *dir;
+	GHashTableIter it;
+	gpointer p;
+	bool more = true;
 
-	return un_known_each(fs, if_below, &b);
+	g_queue_init(&b.dirs);
+	g_hash_table_iter_init(&it, dirs);
+	while (g_hash_table_iter_next(&it, &p, NULL)) {
+		uint64_t *own = g_memdup2(p, sizeof(*own));
+
+		g_hash_table_add(seen, own);
+		g_queue_push_tail(&b.dirs, own);
+	}
+	while (more && (dir = g_queue_pop_head(&b.dirs)))
+		more = un_known_children(fs, *dir, one_below, &b);
+	g_queue_clear(&b.dirs);
+	return more;
 }

@@ -12,6 +12,7 @@
  * news of another.
  */
 #include "object/live.h"
+#include "live_i.h"
 
 #include "layer/layer.h"
 #include "layer/setup.h"
@@ -29,20 +30,12 @@
 /* Seconds. */
 #define TRY_AGAIN 10
 
-static void tell(struct un_fs *fs, enum un_change_what what, uint64_t id, const char *name)
-{
-	const struct un_change c = { .what = what, .id = id, .name = name };
-
-	if (fs->change)
-		fs->change(fs->change_data, &c);
-}
-
 /* @dir may be made of other directories from now on, by what came or went under its name, or by a mark. */
 static void stack_changed(struct un_fs *fs, struct un_inode *dir)
 {
 	atomic_store(&dir->d->doubted, true);
 	atomic_fetch_add(&fs->stacks, 1);
-	tell(fs, UN_CHANGE_SELF, dir->id, NULL);
+	un_live_tell(fs, UN_CHANGE_SELF, dir->id, NULL);
 }
 
 /*
@@ -62,9 +55,9 @@ static void child_changed(struct un_fs *fs, struct un_inode *dir, const struct u
 	atomic_store(&inode->changed, true);
 	inode->maybe_setid = true;
 	if (e->what & UN_WATCH_DATA)
-		tell(fs, UN_CHANGE_DATA, inode->id, NULL);
+		un_live_tell(fs, UN_CHANGE_DATA, inode->id, NULL);
 	else if ((e->what & UN_WATCH_ATTR) || atomic_load(&inode->n_names) > 1)
-		tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
+		un_live_tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
 	un_inode_put(fs, inode);
 }
 
@@ -85,7 +78,7 @@ static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_
 	}
 	child_changed(fs, dir, e);
 	if (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR))
-		tell(fs, UN_CHANGE_NAME, dir->id, e->name);
+		un_live_tell(fs, UN_CHANGE_NAME, dir->id, e->name);
 }
 
 void un_live_all_changed(struct un_fs *fs)
@@ -93,12 +86,12 @@ void un_live_all_changed(struct un_fs *fs)
 	atomic_fetch_add(&fs->live_seq, 1);
 	atomic_fetch_add(&fs->all_changed, 1);
 	atomic_fetch_add(&fs->stacks, 1);
-	tell(fs, UN_CHANGE_ALL, 0, NULL);
+	un_live_tell(fs, UN_CHANGE_ALL, 0, NULL);
 }
 
 void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name)
 {
-	tell(fs, UN_CHANGE_GONE, dir, name);
+	un_live_tell(fs, UN_CHANGE_GONE, dir, name);
 }
 
 static void on_event(void *data, const struct un_watch_event *e)
@@ -113,10 +106,10 @@ static void on_event(void *data, const struct un_watch_event *e)
 		un_live_all_changed(fs);
 		return;
 	}
-	atomic_fetch_add(&fs->live_seq, 1);
 	dir = un_inode_get(fs, e->key);
 	if (!dir)
 		return;
+	atomic_fetch_add(&fs->live_seq, 1);
 	if (dir->d)
 		dir_changed(fs, dir, e);
 	un_inode_put(fs, dir);
@@ -124,25 +117,20 @@ static void on_event(void *data, const struct un_watch_event *e)
 
 void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd)
 {
-	struct un_fd *fd;
-
-	if (!fs->live || !fs->watch || rd->hollow || un_realdir_open(fs, rd, &fd) < 0)
-		return;
-	un_watch_remove(fs->watch, fd->fd, dir->id);
-	un_fdcache_put(fs->fds, fd);
+	if (fs->live)
+		un_live_unwatch(fs, dir, rd);
 }
 
 /* @inode is being freed. */
 static void forget(struct un_fs *fs, struct un_inode *inode)
 {
-	if (!inode->d || atomic_load(&inode->d->watched) == UN_WATCHED_NOT_YET)
+	if (!inode->d || atomic_load(&inode->d->tried) == 0)
 		return;
-	if (atomic_load(&inode->d->watched) == UN_WATCHED_TIMED)
-		atomic_fetch_sub(&fs->timed_dirs, 1);
+	un_live_set(fs, inode, UN_WATCHED_NOT_YET);
 	/* What was removed has taken its watch with it; what is only hidden from now on has not. */
 	for (unsigned i = 0; i < inode->d->n; i++)
 		if (!inode->d->dead || inode->d->stack[i]->layer != fs->upper)
-			un_live_left(fs, inode, inode->d->stack[i]);
+			un_live_unwatch(fs, inode, inode->d->stack[i]);
 }
 
 void un_live_add_layer(const struct un_layer *l)
@@ -166,6 +154,7 @@ void un_live_init(struct un_fs *fs, unsigned budget)
 	for (struct un_layer *l = NULL; (l = un_layers_next(fs->layers, l));)
 		if (!l->data_only)
 			un_live_add_layer(l);
+	un_live_budget_init(fs);
 	fs->live = true;
 	fs->freeing = forget;
 	un_ns_is_ours(fs->root);
@@ -176,8 +165,10 @@ void un_live_done(struct un_fs *fs)
 {
 	/* All watches go at once. */
 	fs->freeing = NULL;
+	fs->live = false;
 	un_watch_free(fs->watch);
 	fs->watch = NULL;
+	un_live_budget_done(fs);
 }
 
 unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir)
@@ -190,49 +181,58 @@ unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir)
 	return stamp;
 }
 
-/* True if all that is to be watched is. */
-static bool watch_all(struct un_fs *fs, struct un_inode *dir)
+/* 0, or why not all that is to be watched is; -ENOSPC: there is no room for more. */
+static int watch_all(struct un_fs *fs, struct un_inode *dir)
 {
-	bool all = true;
+	int r = fs->watch ? 0 : -ENOSYS;
 
-	for (unsigned i = 0; i < dir->d->n; i++) {
+	for (unsigned i = 0; fs->watch && i < dir->d->n; i++) {
 		struct un_realdir *rd = dir->d->stack[i];
 		struct un_fd *fd;
+		int one;
 
 		/* A mountpoint is not entered. */
 		if (rd->hollow)
 			continue;
-		if (un_realdir_open(fs, rd, &fd) < 0) {
-			all = false;
-			continue;
+		one = un_realdir_open(fs, rd, &fd);
+		if (one == 0) {
+			one = un_watch_add(fs->watch, fd->fd, dir->id);
+			un_fdcache_put(fs->fds, fd);
 		}
-		all = un_watch_add(fs->watch, fd->fd, dir->id) == 0 && !rd->layer->remote && all;
-		un_fdcache_put(fs->fds, fd);
+		if (one == -ENOSPC)
+			return one;
+		/* It is told of in part, which no one may rely on. */
+		if (one < 0 || rd->layer->remote)
+			r = one < 0 ? one : -EREMOTE;
 	}
-	return all;
+	return r;
 }
 
-/* The seconds stay in its stamp, which only grows. */
-static void not_timed(struct un_fs *fs, struct un_inode *dir)
+/* Under its lock, one at a time: who gives back what he got must not give back another's. */
+static int watch_once(struct un_fs *fs, struct un_inode *dir)
 {
-	atomic_fetch_sub(&fs->timed_dirs, 1);
-	atomic_fetch_add(&dir->d->changed, un_monotonic_seconds());
+	int r = 0;
+
+	un_inode_lock(dir);
+	atomic_store(&dir->d->tried, un_monotonic_seconds());
+	if (atomic_load(&dir->d->watched) != UN_WATCHED) {
+		r = watch_all(fs, dir);
+		/* Of no use to it, and others need the room. */
+		for (unsigned i = 0; r == -ENOSPC && i < dir->d->n; i++)
+			un_live_unwatch(fs, dir, dir->d->stack[i]);
+		/* What was known before nobody watched: before anybody sees that it is watched. */
+		atomic_fetch_add(&dir->d->changed, 1);
+		atomic_store(&dir->changed, true);
+		un_live_set(fs, dir, r == 0 ? UN_WATCHED : UN_WATCHED_TIMED);
+	}
+	un_inode_unlock(dir);
+	return r;
 }
 
 static void watch(struct un_fs *fs, struct un_inode *dir)
 {
-	bool all = fs->watch && watch_all(fs, dir);
-
-	int now = all ? UN_WATCHED : UN_WATCHED_TIMED, was;
-
-	atomic_store(&dir->d->tried, un_monotonic_seconds());
-	was = atomic_exchange(&dir->d->watched, now);
-	if (was == now)
-		return;
-	if (now == UN_WATCHED_TIMED)
-		atomic_fetch_add(&fs->timed_dirs, 1);
-	else if (was == UN_WATCHED_TIMED)
-		not_timed(fs, dir);
+	if (watch_once(fs, dir) == -ENOSPC && un_live_make_room(fs))
+		un_ignore(watch_once(fs, dir));
 }
 
 /* Not yet, or it could not be a while ago: others may have been forgotten since. */
@@ -247,19 +247,23 @@ static bool wants_watch(struct un_inode *dir)
 
 unsigned un_live_look(struct un_fs *fs, struct un_inode *dir)
 {
-	if (fs->live && wants_watch(dir)) {
+	if (fs->live)
+		un_live_used(dir);
+	if (fs->live && wants_watch(dir))
 		watch(fs, dir);
-		/* What was known before nobody watched. */
-		atomic_fetch_add(&dir->d->changed, 1);
-		atomic_store(&dir->changed, true);
-	}
 	return un_live_stamp(fs, dir);
 }
 
 void un_live_moved(struct un_fs *fs, struct un_inode *dir)
 {
-	if (atomic_exchange(&dir->d->watched, UN_WATCHED_NOT_YET) == UN_WATCHED_TIMED)
-		not_timed(fs, dir);
+	if (fs->live)
+		un_live_set(fs, dir, UN_WATCHED_NOT_YET);
+}
+
+void un_live_arrived(struct un_fs *fs, struct un_inode *dir, const char *name)
+{
+	if (fs->live && atomic_load(&dir->d->watched) != UN_WATCHED)
+		un_live_tell(fs, UN_CHANGE_NAME, dir->id, name);
 }
 
 /* Has anything been put into the upper directory of @dir since its times were those of @st? 0, or -errno. */
@@ -368,7 +372,10 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir)
 {
 	bool new;
 
-	if (!fs->live || dir->type != DT_DIR || atomic_load(&dir->d->watched) != UN_WATCHED_NOT_YET)
+	if (!fs->live || dir->type != DT_DIR)
+		return false;
+	un_live_used(dir);
+	if (atomic_load(&dir->d->watched) != UN_WATCHED_NOT_YET)
 		return false;
 	un_ns_read(dir);
 	new = !dir->d->dead;
@@ -391,15 +398,21 @@ bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_n
 	return has;
 }
 
-void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data)
+void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data, bool give_up)
 {
 	fs->change_data = data;
 	fs->change = fn;
+	fs->gives_up = give_up;
 }
 
 unsigned un_fs_timed(const struct un_fs *fs)
 {
 	return atomic_load(&fs->timed_dirs);
+}
+
+unsigned un_fs_given_up(const struct un_fs *fs)
+{
+	return atomic_load(&fs->given_up);
 }
 
 bool un_fs_watch_stats(struct un_fs *fs, struct un_watch_stats *ret)

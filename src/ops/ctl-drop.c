@@ -40,6 +40,7 @@ static void drop(void *data)
 
 	un_transport_use_device(call->device);
 	un_ignore(un_known_each(d.ops->fs, drop_inode, &d));
+	un_known_missing(d.ops->fs, 0, drop_name, &d);
 	un_fs_drop(d.ops->fs);
 	un_ctl_reply(call, UN_CTL_DONE,
 		     d.names_stay ? g_strdup("all but the names that the kernel remembers: it "

@@ -116,6 +116,7 @@ static void report_watches(struct un_ops *ops, struct un_report *r)
 	un_report_number(r, "inotify", s.by_inotify);
 	un_report_number(r, "at_most", s.budget);
 	un_report_number(r, "timed", un_fs_timed(ops->fs));
+	un_report_number(r, "given_up", un_fs_given_up(ops->fs));
 	un_report_number(r, "changes", s.events);
 	un_report_number(r, "own_changes", s.own);
 	un_report_number(r, "overflows", s.lost);

@@ -18,12 +18,15 @@ static int again(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 }
 
 /* Node 0: the kernel keeps the absence and does not ask again. */
-static void absent(fuse_req_t req, bool watched)
+static void absent(fuse_req_t req, const struct un_inode *dir, const char *name, bool watched)
 {
 	struct un_ops *ops = un_ops_of(req);
 	unsigned turn = un_notify_enter(ops);
 	struct fuse_entry_param none = { .entry_timeout = un_ops_keep(ops, watched) };
 
+	/* Before the answer: it has to be told of later. */
+	if (none.entry_timeout > UN_UNWATCHED)
+		un_known_missing_add(ops->fs, dir, name);
 	if (none.entry_timeout > 0)
 		fuse_reply_entry(req, &none);
 	else
@@ -45,12 +48,12 @@ void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	watched = un_fs_dir_is_watched(ops->fs, dir);
 	if (r == 0 && un_fs_watch_dir(ops->fs, inode))
 		r = again(ops->fs, inode, &st);
-	un_inode_put(ops->fs, dir);
 	un_ops_opened(ops);
 	if (r == -ENOENT && ops->timeout > 0)
-		absent(req, watched);
+		absent(req, dir, name, watched);
 	else
 		un_reply_entry(req, r, inode, &st);
+	un_inode_put(ops->fs, dir);
 }
 
 static void after_forgetting(struct un_ops *ops)

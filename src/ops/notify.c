@@ -32,8 +32,8 @@
 #define OWN_ROUNDS 8
 #define OWN_PAUSE 2000
 /*
- * More changes than these that wait to be told are told as one: that everything has changed. Names remembered as
- * missing are then not told, so they are many; the kernel itself keeps 16,384 events.
+ * More changes than these that wait to be told are told as one: that everything has changed. They are many, for that
+ * costs more than most of them; the kernel itself keeps 16,384 events.
  */
 #define QUEUE_MAX 65536
 
@@ -197,20 +197,36 @@ static bool tell_inode(void *data, uint64_t id)
 	return fuse_lowlevel_notify_inval_inode(ops->se, id, 0, 0) != -ENODEV;
 }
 
-/*
- * Everything the kernel knows; but for names that it remembers as missing, which only the kernel knows. (To have it
- * forget all entries at once, FUSE_NOTIFY_INC_EPOCH, takes away what is mounted on them.)
- */
+static bool tell_child(void *data, uint64_t dir, const char *name, uint64_t id)
+{
+	struct un_ops *ops = data;
+
+	un_ignore(tell_name(ops, dir, name));
+	/* For who has it open: its time tells then whether its data is another. */
+	return fuse_lowlevel_notify_inval_inode(ops->se, id, -1, 0) != -ENODEV;
+}
+
+/* Everything the kernel knows. */
 static void tell_all(struct un_notifier *n)
 {
 	un_ignore(un_known_each(n->ops->fs, tell_inode, n->ops));
+	un_known_missing(n->ops->fs, 0, tell_name, n->ops);
+}
+
+/* And what it remembers as missing there. */
+static bool tell_tree(void *data, uint64_t id)
+{
+	struct un_ops *ops = data;
+
+	un_known_missing(ops->fs, id, tell_name, ops);
+	return tell_inode(ops, id);
 }
 
 /* What is below directories that may be made of others now: for all of them at once. */
 static void tell_below(struct un_notifier *n, GHashTable *below)
 {
 	if (g_hash_table_size(below) > 0)
-		un_ignore(un_known_below(n->ops->fs, below, tell_inode, n->ops));
+		un_ignore(un_known_below(n->ops->fs, below, tell_tree, n->ops));
 	g_hash_table_remove_all(below);
 }
 
@@ -231,7 +247,7 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		break;
 	case UN_CHANGE_SELF:
 		/* And all below: tell_below(). */
-		un_ignore(tell_inode(ops, item->id));
+		un_ignore(tell_tree(ops, item->id));
 		g_hash_table_add(below, g_memdup2(&item->id, sizeof(item->id)));
 		break;
 	case UN_CHANGE_ATTRS:
@@ -239,6 +255,14 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		break;
 	case UN_CHANGE_DATA:
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_LEFT:
+		un_ignore(un_known_children(ops->fs, item->id, tell_child, ops));
+		un_known_missing(ops->fs, item->id, tell_name, ops);
+		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		break;
+	case UN_CHANGE_MISSING:
+		/* Has been told, see tell_queued(). */
 		break;
 	case UN_CHANGE_ALL:
 		tell_all(n);
@@ -250,6 +274,7 @@ static void tell_queued(struct un_notifier *n)
 {
 	g_autoptr(GHashTable) below = NULL;
 	GQueue mine = G_QUEUE_INIT;
+	struct un_missing *missing;
 	struct item *item;
 
 	notifier_lock(n);
@@ -259,8 +284,11 @@ static void tell_queued(struct un_notifier *n)
 	notifier_unlock(n);
 	if (g_queue_is_empty(&mine))
 		return;
+	/* Taken before the wait: whose answer is still on its way is not told yet. */
+	missing = un_known_missing_take(n->ops->fs);
 	wait_for_answers(n);
 	below = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	un_known_missing_tell(missing, tell_name, n->ops);
 	while ((item = g_queue_pop_head(&mine))) {
 		if (item->fn) {
 			tell_below(n, below);
@@ -324,7 +352,7 @@ int un_notify_start(struct un_ops *ops)
 	ops->notifier = n;
 	r = n->wake < 0 ? n->wake : un_process_thread(&n->thread, notifier_main, n);
 	n->started = r == 0;
-	un_fs_on_change(ops->fs, changed, ops);
+	un_fs_on_change(ops->fs, changed, ops, un_transport_can_expire(ops->transport));
 	return r;
 }
 
@@ -334,7 +362,7 @@ void un_notify_stop(struct un_ops *ops)
 
 	if (!n)
 		return;
-	un_fs_on_change(ops->fs, NULL, NULL);
+	un_fs_on_change(ops->fs, NULL, NULL, false);
 	notifier_lock(n);
 	n->stopping = true;
 	notifier_unlock(n);

@@ -36,14 +36,11 @@ bool un_ops_is_current(const struct un_ops *ops)
 	return un_fs_live_seq(ops->fs) == begun;
 }
 
-/* What is not watched is true for a second. */
-#define UNWATCHED 1.0
-
 double un_ops_keep(const struct un_ops *ops, bool watched)
 {
 	if (!un_ops_is_current(ops))
 		return 0;
-	return watched ? ops->timeout : MIN(ops->timeout, UNWATCHED);
+	return watched ? ops->timeout : MIN(ops->timeout, UN_UNWATCHED);
 }
 
 struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino)

@@ -15,6 +15,8 @@ struct un_inode *un_node(fuse_req_t req, fuse_ino_t ino);
 void un_ops_begin(struct un_ops *ops);
 /* Has nobody changed a layer since the request in hand began? */
 bool un_ops_is_current(const struct un_ops *ops);
+/* What is not watched is true for a second. */
+#define UN_UNWATCHED 1.0
 /* Seconds that the kernel may keep an answer; to be asked between un_notify_enter() and un_notify_leave(). */
 double un_ops_keep(const struct un_ops *ops, bool watched);
 

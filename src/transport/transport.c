@@ -498,6 +498,11 @@ int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name)
 	return un_device_writev(t->fd, iov, 3) < 0 ? -errno : 0;
 }
 
+bool un_transport_can_expire(const struct un_transport *t)
+{
+	return t->can_expire;
+}
+
 void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data), void *data)
 {
 	un_helper_tick(t->helper, seconds, fn, data);

@@ -15,6 +15,7 @@
 #include "object/ino.h"
 #include "object/inode.h"
 #include "object/live.h"
+#include "object/missing.h"
 #include "object/object.h"
 #include "object/owner.h"
 #include "object/pending.h"
@@ -206,6 +207,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_mutex_init(&fs->copying);
 	pthread_cond_init(&fs->copied, NULL);
 	un_table_init(fs);
+	un_missing_init(fs);
 	un_say_init(fs, config->shown_at);
 	un_pending_init(fs);
 	for (unsigned i = 0; i <= ls->n + ls->n_data; i++)
@@ -243,6 +245,7 @@ void un_fs_free(struct un_fs *fs)
 	un_realdir_put(fs, fs->indexdir);
 	un_whiteout_pool_free(fs->whiteouts);
 	un_table_done(fs);
+	un_missing_done(fs);
 	un_say_done(fs);
 	un_ino_done(fs);
 	un_fd_giver(NULL, NULL);

@@ -52,7 +52,27 @@ static bool has_key(const struct un_watch_dir *d, uint64_t key, guint *ret_at)
 	return false;
 }
 
-int un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key)
+bool un_watch_reserve(struct un_watch *w, const struct un_fid *fid)
+{
+	bool room;
+
+	watch_lock(w);
+	room = (fid && g_hash_table_contains(w->dirs, fid)) ||
+	       w->by_fanotify + w->by_inotify + w->adding < w->config.budget;
+	if (room)
+		w->adding++;
+	watch_unlock(w);
+	return room;
+}
+
+void un_watch_unreserve(struct un_watch *w)
+{
+	watch_lock(w);
+	w->adding--;
+	watch_unlock(w);
+}
+
+void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key)
 {
 	struct un_watch_dir *d;
 	guint at;
@@ -73,30 +93,35 @@ int un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, u
 			atomic_fetch_add(&w->shared, 1);
 	}
 	watch_unlock(w);
-	return 0;
 }
 
-bool un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key, bool *ret_inotify)
+static void drop_locked(struct un_watch *w, struct un_watch_dir *d) UN_REQUIRES(watch_role)
 {
+	*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
+	g_hash_table_remove(w->dirs, &d->fid);
+}
+
+enum un_watch_left un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key)
+{
+	enum un_watch_left left = UN_WATCH_STAYS;
 	struct un_watch_dir *d;
-	bool last = false;
 	guint at;
 
 	watch_lock(w);
 	d = g_hash_table_lookup(w->dirs, fid);
-	if (d && has_key(d, key, &at)) {
+	if (!d) {
+		left = UN_WATCH_UNKNOWN;
+	} else if (has_key(d, key, &at)) {
 		g_array_remove_index_fast(d->keys, at);
-		last = d->keys->len == 0;
 		if (d->keys->len == 1)
 			atomic_fetch_sub(&w->shared, 1);
-		*ret_inotify = d->inotify;
-		if (last) {
-			*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
-			g_hash_table_remove(w->dirs, fid);
+		if (d->keys->len == 0) {
+			left = UN_WATCH_LAST;
+			drop_locked(w, d);
 		}
 	}
 	watch_unlock(w);
-	return last;
+	return left;
 }
 
 void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *name, unsigned what,
@@ -107,13 +132,12 @@ void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *nam
 
 	watch_lock(w);
 	d = g_hash_table_lookup(w->dirs, fid);
-	if (d && (!own || d->keys->len > 1))
+	if (d && (!own || gone || d->keys->len > 1))
 		keys = g_array_copy(d->keys);
 	if (d && gone) {
 		if (d->keys->len > 1)
 			atomic_fetch_sub(&w->shared, 1);
-		*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
-		g_hash_table_remove(w->dirs, fid);
+		drop_locked(w, d);
 	}
 	watch_unlock(w);
 	if (!keys && !own && !name && (what & UN_WATCH_ATTR)) {
@@ -124,7 +148,8 @@ void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *nam
 	}
 	if (!keys || !what)
 		return;
-	atomic_fetch_add(&w->events, 1);
+	if (!own || keys->len > 1)
+		atomic_fetch_add(&w->events, 1);
 	for (guint i = 0; i < keys->len; i++) {
 		const struct un_watch_event e = {
 			.key = g_array_index(keys, uint64_t, i),

@@ -6,10 +6,12 @@
 #include "util/fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUDGET_MIN 1024u
@@ -67,6 +69,8 @@ struct un_watch *un_watch_new(const struct un_watch_config *c)
 	join(w);
 	un_mutex_init(&w->reading);
 	un_mutex_init(&w->lock);
+	for (unsigned i = 0; i < UN_WATCH_STRIPES; i++)
+		un_mutex_init(&w->changing[i]);
 	un_watch_table_init(w);
 	return w;
 }
@@ -79,55 +83,93 @@ void un_watch_free(struct un_watch *w)
 	un_close(w->fanotify);
 	un_close(w->inotify);
 	un_watch_table_done(w);
+	for (unsigned i = 0; i < UN_WATCH_STRIPES; i++)
+		un_mutex_done(&w->changing[i]);
 	un_mutex_done(&w->lock);
 	un_mutex_done(&w->reading);
 	g_free(w);
 }
 
-static bool is_full(struct un_watch *w)
+/* The kernel's own number of the directory, whoever opened it; nobody is asked for it. */
+static struct un_mutex *stripe_of(struct un_watch *w, int dirfd)
 {
-	bool full;
+	struct statx st = { 0 };
+	uint64_t n;
 
-	watch_lock(w);
-	full = w->by_fanotify + w->by_inotify >= w->config.budget;
-	watch_unlock(w);
-	return full;
+	un_ignore(statx(dirfd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st));
+	n = (st.stx_ino ^ (uint64_t)st.stx_dev_minor << 32) * 0x9e3779b97f4a7c15ull;
+	return &w->changing[(n >> 40) % UN_WATCH_STRIPES];
 }
 
-int un_watch_add(struct un_watch *w, int dirfd, uint64_t key)
+/* By fanotify, or -errno. */
+static int add_marked(struct un_watch *w, int dirfd, const struct un_fid *fid, uint64_t key)
+{
+	int r;
+
+	if (!un_watch_reserve(w, fid))
+		return -ENOSPC;
+	r = un_fanotify_mark(w->fanotify, dirfd, true);
+	if (r == 0)
+		un_watch_enter(w, fid, false, key);
+	un_watch_unreserve(w);
+	return r;
+}
+
+static int add_by_inotify(struct un_watch *w, int dirfd, uint64_t key)
 {
 	struct un_fid fid;
 	int r;
 
-	if (is_full(w))
+	if (!un_watch_reserve(w, NULL))
 		return -ENOSPC;
-	r = w->fanotify >= 0 ? un_fanotify_fid(dirfd, &fid) : -ENOSYS;
-	if (r == 0)
-		r = un_fanotify_mark(w->fanotify, dirfd, true);
-	if (r == 0)
-		return un_watch_enter(w, &fid, false, key);
-	/* What may not be read may not be watched, in neither way. */
-	if (r == -EACCES || r == -ENOSPC || w->inotify < 0)
-		return r;
 	atomic_store(&w->has_inotify, true);
 	r = un_inotify_add(w->inotify, dirfd, &fid);
-	return r < 0 ? r : un_watch_enter(w, &fid, true, key);
+	if (r == 0)
+		un_watch_enter(w, &fid, true, key);
+	un_watch_unreserve(w);
+	return r;
+}
+
+int un_watch_add(struct un_watch *w, int dirfd, uint64_t key)
+{
+	struct un_mutex *changing = stripe_of(w, dirfd);
+	struct un_fid fid;
+	int r = w->fanotify >= 0 ? un_fanotify_fid(dirfd, &fid) : -ENOSYS;
+
+	un_mutex_lock(changing);
+	if (r == 0)
+		r = add_marked(w, dirfd, &fid, key);
+	/* What may not be read may not be watched, in neither way. */
+	if (r < 0 && r != -EACCES && r != -ENOSPC && w->inotify >= 0)
+		r = add_by_inotify(w, dirfd, key);
+	un_mutex_unlock(changing);
+	return r;
+}
+
+static void remove_locked(struct un_watch *w, int dirfd, uint64_t key)
+{
+	enum un_watch_left left = UN_WATCH_UNKNOWN;
+	struct un_fid fid;
+
+	if (w->fanotify >= 0 && un_fanotify_fid(dirfd, &fid) == 0)
+		left = un_watch_leave(w, &fid, key);
+	if (left == UN_WATCH_LAST)
+		un_ignore(un_fanotify_mark(w->fanotify, dirfd, false));
+	if (left != UN_WATCH_UNKNOWN || !atomic_load(&w->has_inotify))
+		return;
+	/* To be told the number of a watch is to set it. */
+	if (un_inotify_add(w->inotify, dirfd, &fid) == 0 &&
+	    un_watch_leave(w, &fid, key) != UN_WATCH_STAYS)
+		un_inotify_remove(w->inotify, &fid);
 }
 
 void un_watch_remove(struct un_watch *w, int dirfd, uint64_t key)
 {
-	struct un_fid fid;
-	bool inotify;
+	struct un_mutex *changing = stripe_of(w, dirfd);
 
-	if (w->fanotify >= 0 && un_fanotify_fid(dirfd, &fid) == 0 &&
-	    un_watch_leave(w, &fid, key, &inotify)) {
-		un_ignore(un_fanotify_mark(w->fanotify, dirfd, false));
-		return;
-	}
-	/* To be told the number of a watch is to set it. */
-	if (w->inotify >= 0 && un_inotify_add(w->inotify, dirfd, &fid) == 0 &&
-	    un_watch_leave(w, &fid, key, &inotify))
-		un_inotify_remove(w->inotify, &fid);
+	un_mutex_lock(changing);
+	remove_locked(w, dirfd, key);
+	un_mutex_unlock(changing);
 }
 
 static bool has_events(int fd)

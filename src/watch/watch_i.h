@@ -14,6 +14,9 @@
 /* Of one event at most: its head, two handles of directories and a name. */
 #define UN_EVENT_MAX 1024
 
+/* More than there are threads that change watches at the same time. */
+#define UN_WATCH_STRIPES 64
+
 /* What a kernel's interface calls a directory: a file system and a handle, or a watch descriptor. */
 struct un_fid {
 	uint32_t len;
@@ -34,10 +37,17 @@ struct un_watch {
 	int inotify;             /* -1 */
 	int poll;                /* epoll(7) of both */
 	struct un_mutex reading; /* one thread reads and tells at a time; outside of: */
+	/*
+	 * One change of a directory's watch at a time, in the kernel and in the table: else a mark that one thread
+	 * takes off might be what another has just relied on. By number of the directory, for setting a mark may have to
+	 * wait for its file system. Who reads events does not need them, and has them outside of:
+	 */
+	struct un_mutex changing[UN_WATCH_STRIPES];
 	struct un_mutex lock;
 	GHashTable *dirs UN_GUARDED_BY(watch_role); /* struct un_watch_dir by fid */
 	unsigned by_fanotify UN_GUARDED_BY(watch_role);
 	unsigned by_inotify UN_GUARDED_BY(watch_role);
+	unsigned adding UN_GUARDED_BY(watch_role); /* about to be one of those */
 	atomic_bool telling;     /* what was read is being told */
 	atomic_uint shared;      /* directories with several keys */
 	atomic_bool has_inotify; /* something is, or was, watched by inotify */
@@ -48,13 +58,24 @@ UN_LOCKS(struct un_watch, lock, watch, watch_role);
 /* table.c */
 void un_watch_table_init(struct un_watch *w);
 void un_watch_table_done(struct un_watch *w);
-/* The kernel watches it already, so that no event is lost between. 0. */
-int un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key);
-/* Takes @key off. True and *ret_inotify: it was the last one of that directory. */
-bool un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key, bool *ret_inotify);
+/*
+ * Is there room for one more, or is it there already (@fid; NULL: not known)? True: it is kept until
+ * un_watch_unreserve().
+ */
+bool un_watch_reserve(struct un_watch *w, const struct un_fid *fid);
+void un_watch_unreserve(struct un_watch *w);
+/* The kernel watches it already, so that no event is lost between. */
+void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key);
+enum un_watch_left {
+	UN_WATCH_UNKNOWN, /* there is no such directory */
+	UN_WATCH_STAYS,   /* it has other keys, or never had this one */
+	UN_WATCH_LAST,    /* it has none any more: the kernel need not watch it */
+};
+/* Takes @key off. */
+enum un_watch_left un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key);
 /*
  * Tell of an event to all who have a key of @fid; @own: only if there are several, for what was done under one of them
- * is news to the others. @gone: it is watched no more.
+ * is news to the others. @gone: it is watched no more, which is always told: it may be another directory by now.
  */
 void un_watch_tell(struct un_watch *w, const struct un_fid *fid, const char *name, unsigned what,
 		   bool dir, bool own, bool gone);

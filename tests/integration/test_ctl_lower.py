@@ -58,7 +58,7 @@ def added_and_removed_anywhere(t):
         tree.build(u.upper, 'f up x; f d/up x', t.ns)
         more = _lower(t, 'more-%d' % len(t.unions), 'f more x; f hidden more; f d/more x; f d/s/more x; f new/s/x x')
         for at in (1, 2, 3):
-            warm(u)
+            warm(u, ('more', 'd/more', 'd/s/more', 'new', 'd/none'))
             _add(u, more, at)
             t.eq(result(lambda: os.stat(u.m('d/s/more')).st_size), 1)
             t.eq(result(lambda: os.stat(u.m('more')).st_size), 1)

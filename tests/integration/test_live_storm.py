@@ -17,7 +17,7 @@ from lib.storm import Storm
 CHANGES = 120000
 # A name that was looked for and missing may stay so for whoever has looked for it (CHANGES OF LAYERS in
 # fuse-unionfs(1)). To be False as soon as that is no more so.
-MAY_STAY_MISSING = True
+MAY_STAY_MISSING = False
 
 
 def _storm(t, *opts):

@@ -263,6 +263,143 @@ static void several_threads(void **state)
 	}
 }
 
+/* Another process that makes a directory and removes it again each time it is asked. */
+struct helper {
+	pid_t pid;
+	int ask, answer;
+};
+
+static struct helper start_helper(struct fixture *f)
+{
+	struct helper h;
+	int in[2], out[2];
+	char c;
+
+	assert_int_equal(pipe(in), 0);
+	assert_int_equal(pipe(out), 0);
+	h.pid = fork();
+	if (h.pid == 0) {
+		close(in[1]);
+		while (chdir(f->dir) == 0 && read(in[0], &c, 1) == 1)
+			if (mkdir("t", 0700) < 0 || rmdir("t") < 0 || write(out[1], &c, 1) < 0)
+				break;
+		_exit(0);
+	}
+	close(in[0]);
+	close(out[1]);
+	h.ask = in[1];
+	h.answer = out[0];
+	return h;
+}
+
+static void ask_helper(struct helper *h)
+{
+	char c = 0;
+
+	assert_int_equal(write(h->ask, &c, 1), 1);
+	assert_int_equal(read(h->answer, &c, 1), 1);
+}
+
+static void stop_helper(struct helper *h)
+{
+	close(h->ask);
+	close(h->answer);
+	waitpid(h->pid, NULL, 0);
+}
+
+static gint stop_churning;
+
+static void *churn(void *data)
+{
+	struct fixture *f = data;
+
+	while (!g_atomic_int_get(&stop_churning)) {
+		un_watch_add(f->w, f->fd, 1);
+		un_watch_remove(f->w, f->fd, 1);
+	}
+	return NULL;
+}
+
+/* Under one key it comes and goes all the time; under another it stays watched for as long as that is wanted. */
+static void keys_of_several_threads(void **state)
+{
+	struct fixture *f = *state;
+	struct helper h = start_helper(f);
+	struct un_watch_stats stats;
+	int missed = 0;
+	GThread *t[2];
+
+	stop_churning = 0;
+	for (int i = 0; i < 2; i++)
+		t[i] = g_thread_new("churn", churn, f);
+	for (int i = 0; i < 3000; i++) {
+		assert_int_equal(un_watch_add(f->w, f->fd, 2), 0);
+		ask_helper(&h);
+		un_watch_process(f->w);
+		/* So many watches that come and go may be too many for the queue: that is told. */
+		missed +=
+			!strstr(f->told->str, "2 name: dir t\n") && !strstr(f->told->str, " lost");
+		g_string_truncate(f->told, 0);
+		f->last[0] = '\0';
+		un_watch_remove(f->w, f->fd, 2);
+	}
+	g_atomic_int_set(&stop_churning, 1);
+	for (int i = 0; i < 2; i++)
+		g_thread_join(t[i]);
+	stop_helper(&h);
+	assert_int_equal(missed, 0);
+	un_watch_process(f->w);
+	un_watch_stats(f->w, &stats);
+	assert_int_equal(stats.by_fanotify + stats.by_inotify, 0);
+}
+
+/* How many watches the kernel has for inotify descriptors of this process. */
+static int inotify_watches(void)
+{
+	FILE *p = popen("grep -h '^inotify' /proc/$PPID/fdinfo/* | wc -l", "r");
+	int n = -1;
+
+	assert_non_null(p);
+	assert_int_equal(fscanf(p, "%d", &n), 1);
+	pclose(p);
+	return n;
+}
+
+/* Neither a key of several, nor a directory that is not watched, leaves a watch behind that nobody asked for. */
+static void removed_leaves_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	un_watch_remove(f->w, f->fd, 1);
+	assert_int_equal(un_watch_add(f->w, f->fd, 1), 0);
+	assert_int_equal(un_watch_add(f->w, f->fd, 2), 0);
+	un_watch_remove(f->w, f->fd, 1);
+	un_watch_remove(f->w, f->fd, 1);
+	others(f, "mkdir d");
+	assert_string_equal(told(f), "2 name: dir d\n");
+	un_watch_remove(f->w, f->fd, 2);
+	un_watch_remove(f->w, f->fd, 2);
+	assert_int_equal(inotify_watches(), 0);
+}
+
+/* A watch that went with its directory is told to who relied on it, for another may have come to be called like it. */
+static void own_removal_is_told(void **state)
+{
+	struct fixture *f = *state;
+	g_autofree char *path = g_strdup_printf("%s/sub", f->dir);
+	struct un_watch_stats stats;
+	int fd;
+
+	assert_int_equal(mkdir(path, 0755), 0);
+	fd = open(path, O_PATH | O_CLOEXEC);
+	assert_int_equal(un_watch_add(f->w, fd, 3), 0);
+	close(fd);
+	assert_int_equal(rmdir(path), 0);
+	assert_string_equal(told(f), "3 gone .\n");
+	un_watch_stats(f->w, &stats);
+	assert_int_equal(stats.by_fanotify + stats.events, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +413,13 @@ int main(void)
 		cmocka_unit_test(budget_is_kept),
 		cmocka_unit_test_setup_teardown(storm_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(several_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(keys_of_several_threads, setup, teardown),
+		{ "keys_of_several_threads (inotify)", keys_of_several_threads, setup_inotify,
+		  teardown, NULL },
+		cmocka_unit_test_setup_teardown(removed_leaves_nothing, setup, teardown),
+		{ "removed_leaves_nothing (inotify)", removed_leaves_nothing, setup_inotify,
+		  teardown, NULL },
+		cmocka_unit_test_setup_teardown(own_removal_is_told, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
