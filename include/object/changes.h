@@ -31,8 +31,6 @@ bool un_fs_dir_is_watched(const struct un_fs *fs, const struct un_inode *dir);
  * if it were looked into. True: it was not before, and attributes asked for earlier may not be true any more.
  */
 bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
-/* A name of the inode, and the id of the directory that has it: true if there is one. @ret_name: NAME_MAX + 1 bytes. */
-bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name);
 void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data);
 /* Directories that cannot be watched, and are asked again after a second. */
 unsigned un_fs_timed(const struct un_fs *fs);

@@ -81,7 +81,7 @@ struct un_dirinfo {
 	unsigned listing_stamp UN_GUARDED_BY(un_ns_role); /* un_live_stamp() before it was read */
 	atomic_uint changed; /* how often others changed what is in it (live.c) */
 	atomic_int watched;  /* enum un_watched */
-	atomic_bool doubted; /* others changed its own marks: is it still what its name means? */
+	atomic_bool blind;   /* a redirect from here leads by a directory that cannot be watched */
 	atomic_uint tried;   /* when that was last tried; monotonic seconds */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
@@ -127,6 +127,8 @@ struct un_data {
 	char *redirect;          /* the redirect mark of the upper file, or NULL */
 	uint64_t dev, rino;
 	uint64_t blocks;  /* shown, of 512 bytes */
+	uint64_t size;    /* of the file with the data, and ... */
+	struct statx_timestamp mtime; /* ... when it was written to, as found */
 	bool lower_links; /* the lower file has several names */
 	bool said;        /* the log was told that the data is missing */
 	bool filling;     /* the data is being copied up: attributes shown are ... */
@@ -175,6 +177,8 @@ struct un_inode {
 	bool tmpfile UN_GUARDED_BY(un_inode_role);            /* it never had one */
 	atomic_bool timed;   /* it was found in a directory that is not watched */
 	atomic_bool changed; /* by others: xattrs and prot are to be asked again */
+	/* Others changed its own marks, or what a redirect leads to: is it still what its name means? */
+	atomic_bool doubted;
 	unsigned all_seen
 		UN_GUARDED_BY(un_inode_role); /* un_fs.all_changed when they were last asked */
 	uint32_t settled UN_GUARDED_BY(un_inode_role); /* when; monotonic seconds */
@@ -235,6 +239,7 @@ struct un_fs {
 	bool revalidate;
 	bool live;               /* layers may change while they are mounted */
 	struct un_watch *watch;  /* NULL: that cannot be told, if so */
+	struct un_followed *followed; /* follow.c; NULL with watch */
 	atomic_uint all_changed; /* how often anything may have changed */
 	atomic_uint live_seq;    /* counts changes by others */
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */

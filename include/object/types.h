@@ -66,7 +66,7 @@ struct un_setattr {
 enum un_change_what {
 	UN_CHANGE_NAME,  /* @name in the directory @dir may be another object, or none */
 	UN_CHANGE_ATTRS, /* attributes and extended attributes of the inode @dir */
-	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
+	UN_CHANGE_SELF, /* what the names of the inode mean may be another one, and all the below */
 	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
 	UN_CHANGE_ALL,  /* of everything */
 };

@@ -15,11 +15,14 @@
 
 #include "layer/layer.h"
 #include "layer/setup.h"
+#include "merge/merge.h"
 #include "object/changes.h"
 #include "object/fdcache.h"
+#include "object/follow.h"
 #include "object/inode.h"
 #include "object/object.h"
 #include "object/realdir.h"
+#include "object/tell.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "watch/watch.h"
@@ -28,14 +31,6 @@
 
 /* Seconds. */
 #define TRY_AGAIN 10
-
-static void tell(struct un_fs *fs, enum un_change_what what, uint64_t id, const char *name)
-{
-	const struct un_change c = { .what = what, .id = id, .name = name };
-
-	if (fs->change)
-		fs->change(fs->change_data, &c);
-}
 
 /*
  * Others changed the object that is known under the name: what was remembered of it is asked again. If only the name
@@ -51,10 +46,13 @@ static void child_changed(struct un_fs *fs, struct un_inode *dir, const struct u
 	/* Not under its lock, which somebody may hold for long (un_live_settle_locked()). */
 	atomic_store(&inode->changed, true);
 	inode->maybe_setid = true;
-	if (e->what & UN_WATCH_DATA)
-		tell(fs, UN_CHANGE_DATA, inode->id, NULL);
+	/* It may be its data below that was changed, or replaced. */
+	if (atomic_load(&inode->metacopy))
+		un_tell_doubt(fs, inode);
+	else if (e->what & UN_WATCH_DATA)
+		un_tell(fs, UN_CHANGE_DATA, inode->id, NULL);
 	else if ((e->what & UN_WATCH_ATTR) || atomic_load(&inode->n_names) > 1)
-		tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
+		un_tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
 	un_inode_put(fs, inode);
 }
 
@@ -68,16 +66,12 @@ static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_
 		if (e->what & UN_WATCH_GONE)
 			un_live_moved(fs, dir);
 		/* Told with the directory's own name, and not with its name in the one above. */
-		if (e->what & UN_WATCH_ATTR) {
-			atomic_store(&dir->d->doubted, true);
-			atomic_store(&dir->changed, true);
-		}
-		tell(fs, UN_CHANGE_SELF, dir->id, NULL);
+		un_tell_doubt(fs, dir);
 		return;
 	}
 	child_changed(fs, dir, e);
 	if (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR))
-		tell(fs, UN_CHANGE_NAME, dir->id, e->name);
+		un_tell(fs, UN_CHANGE_NAME, dir->id, e->name);
 }
 
 static void on_event(void *data, const struct un_watch_event *e)
@@ -86,12 +80,15 @@ static void on_event(void *data, const struct un_watch_event *e)
 	struct un_inode *dir;
 
 	atomic_fetch_add(&fs->live_seq, 1);
+	un_follow_changed(fs, e);
+	if (e->key == UN_FOLLOWED)
+		return;
 	if (e->what & (UN_WATCH_LOST | UN_WATCH_SOME)) {
 		atomic_fetch_add(&fs->all_changed, 1);
 		if (e->what & UN_WATCH_LOST)
 			un_log(LOG_WARNING,
 			       "too many changes of layers at once: everything is asked again");
-		tell(fs, UN_CHANGE_ALL, 0, NULL);
+		un_tell(fs, UN_CHANGE_ALL, 0, NULL);
 		return;
 	}
 	dir = un_inode_get(fs, e->key);
@@ -115,6 +112,7 @@ void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdi
 /* @inode is being freed. */
 static void forget(struct un_fs *fs, struct un_inode *inode)
 {
+	un_follow_forget(fs, inode);
 	if (!inode->d || atomic_load(&inode->d->watched) == UN_WATCHED_NOT_YET)
 		return;
 	if (atomic_load(&inode->d->watched) == UN_WATCHED_TIMED)
@@ -130,7 +128,9 @@ void un_live_init(struct un_fs *fs, unsigned budget)
 	const struct un_watch_config config = { .budget = budget, .fn = on_event, .data = fs };
 
 	fs->watch = un_watch_new(&config);
-	if (!fs->watch)
+	if (fs->watch)
+		un_follow_init(fs);
+	else
 		un_log(LOG_WARNING,
 		       "layers cannot be watched (%s): what others change in them is seen after a second",
 		       g_strerror(errno));
@@ -152,6 +152,7 @@ void un_live_done(struct un_fs *fs)
 	fs->freeing = NULL;
 	un_watch_free(fs->watch);
 	fs->watch = NULL;
+	un_follow_done(fs);
 }
 
 unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir)
@@ -193,10 +194,8 @@ static void not_timed(struct un_fs *fs, struct un_inode *dir)
 	atomic_fetch_add(&dir->d->changed, un_monotonic_seconds());
 }
 
-static void watch(struct un_fs *fs, struct un_inode *dir)
+static void set_watched(struct un_fs *fs, struct un_inode *dir, bool all)
 {
-	bool all = fs->watch && watch_all(fs, dir);
-
 	int now = all ? UN_WATCHED : UN_WATCHED_TIMED, was;
 
 	atomic_store(&dir->d->tried, un_monotonic_seconds());
@@ -207,6 +206,12 @@ static void watch(struct un_fs *fs, struct un_inode *dir)
 		atomic_fetch_add(&fs->timed_dirs, 1);
 	else if (was == UN_WATCHED_TIMED)
 		not_timed(fs, dir);
+}
+
+static void watch(struct un_fs *fs, struct un_inode *dir)
+{
+	atomic_store(&dir->d->blind, false);
+	set_watched(fs, dir, fs->watch && watch_all(fs, dir));
 }
 
 /* Not yet, or it could not be a while ago: others may have been forgotten since. */
@@ -271,6 +276,19 @@ void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct 
 	if (!fs->live || atomic_load(&dir->d->watched) != UN_WATCHED ||
 	    is_untouched(fs, dir, st, true) < 0)
 		un_live_moved(fs, dir);
+}
+
+void un_live_led(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
+		 const struct un_found *f, unsigned since)
+{
+	if (!un_follow_found(fs, inode, f, since) || (f->followed && atomic_load(&dir->d->blind)))
+		set_watched(fs, dir, false);
+}
+
+void un_live_redirected(struct un_fs *fs, struct un_inode *inode)
+{
+	if (fs->live)
+		un_tell_doubt(fs, inode);
 }
 
 void un_live_found(struct un_fs *fs, const struct un_inode *dir, struct un_inode *inode)
@@ -350,19 +368,6 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir)
 		un_ignore((int)un_live_look(fs, dir));
 	un_ns_unlock(dir);
 	return new;
-}
-
-bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name)
-{
-	struct un_inode *inode = un_inode_get(fs, id), *dir;
-	bool has = inode && un_name_any(inode, &dir, ret_name);
-
-	if (has) {
-		*ret_dir = dir->id;
-		un_inode_put(fs, dir);
-	}
-	un_inode_put(fs, inode);
-	return has;
 }
 
 void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data)

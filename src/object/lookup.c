@@ -6,13 +6,12 @@
 #include "object/lookup.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
-#include "layer/origin.h"
 #include "merge/merge.h"
 #include "object/attr.h"
 #include "object/data.h"
 #include "object/dir.h"
 #include "object/fdcache.h"
-#include "object/impure.h"
+#include "object/found.h"
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
@@ -21,7 +20,6 @@
 #include "object/object.h"
 #include "object/pending.h"
 #include "object/place.h"
-#include "object/prot.h"
 #include "object/realdir.h"
 #include "object/same.h"
 #include "object/say.h"
@@ -36,115 +34,6 @@
  */
 #define ASKED_ENOUGH 48
 
-/*
- * An upper directory over a lower one that was made elsewhere gets its origin, as the kernel gives it
- * one when it is looked up. Failure costs nothing but that.
- */
-static void give_origin(struct un_fs *fs, struct un_inode *dir, const char *name,
-			const struct un_found *f)
-{
-	struct un_realdir *up = f->hits[0].dir, *low = f->hits[1].dir;
-	const char *low_name = f->hits[1].name ? f->hits[1].name : name;
-	uint8_t value[UN_ORIGIN_MAX];
-	struct un_fd *ufd, *lfd;
-	ssize_t n = -1;
-
-	if (fs->read_only || !fs->upper->caps.xattr || up->hollow || low->hollow)
-		return;
-	if (un_realdir_open(fs, low, &lfd) == 0) {
-		n = un_origin_format(UN_AT(low->layer, lfd->fd, low_name), value);
-		un_fdcache_put(fs->fds, lfd);
-	}
-	if (n <= 0 || un_realdir_open(fs, up, &ufd) < 0)
-		return;
-	if (un_dir_mark_impure(fs, up, ufd->fd) == 0)
-		un_ignore(un_mark_set(UN_AT(fs->upper, ufd->fd, name), UN_MARK_ORIGIN, value,
-				      (size_t)n));
-	un_fdcache_put(fs->fds, ufd);
-	/* The mark has moved its time of change. */
-	if (fs->stale)
-		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
-}
-
-/* The stack of a directory that was found; its number is that of the topmost lower, if any. */
-static void fill_directory(struct un_fs *fs, struct un_inode *dir, const char *name,
-			   const struct un_found *f, struct un_inode *inode)
-{
-	struct un_dirinfo *d = inode->d;
-
-	d->stack = g_new(struct un_realdir *, f->n + 1); /* + 1: an upper may come by copy-up */
-	for (unsigned i = 0; i < f->n; i++) {
-		const struct un_hit *h = &f->hits[i];
-		struct un_realdir *rd =
-			un_realdir_new(h->layer, h->dir, h->name ? h->name : name, &h->st);
-
-		rd->opaque = h->opaque;
-		rd->xwhiteouts = h->xwhiteouts;
-		rd->impure = h->impure;
-		d->stack[d->n++] = rd;
-	}
-	un_realdir_is_ours(d->stack[0]);
-	if (inode->upper)
-		d->stack[0]->redirect = g_strdup(f->redirect);
-	inode->dev = d->stack[0]->dev;
-	inode->rino = d->stack[0]->ino;
-	inode->origin = inode->upper && (f->n > 1 || f->hits[0].origin);
-	if (inode->upper && f->n > 1 && !f->hits[0].origin)
-		give_origin(fs, dir, name, f);
-	un_ino_of_dir(fs, dir, name, f, inode);
-	if (inode->upper)
-		un_ino_own_dir(fs, inode);
-}
-
-static void fill_prot(struct un_inode *inode, const struct statx *st) UN_REQUIRES(un_inode_role)
-{
-	inode->prot |= (uint8_t)un_prot_of_stat(st);
-	inode->prot_known = !inode->upper;
-}
-
-static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     const struct un_found *f, struct un_inode *inode) UN_INODE_LOCKED(inode)
-{
-	const struct un_hit *h = &f->hits[0];
-	struct un_realdir *rd = h->dir;
-	struct un_fd *fd;
-	bool look;
-	int r;
-
-	inode->dev = un_stx_dev(&h->st);
-	inode->rino = h->st.stx_ino;
-	inode->seen_ino = h->real_ino;
-	inode->born = un_born(&h->st);
-	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
-	inode->covered = un_stx_is_covered(&h->st);
-	un_place_set_locked(fs, inode, rd, name);
-	inode->data = un_data_new(f, name);
-	inode->metacopy = inode->data != NULL;
-	if (h->no_xattrs && !fs->revalidate)
-		inode->xattrs = UN_XATTR_NONE;
-	if (!inode->upper) {
-		/* What an index keeps together is one, wherever it is found. */
-		inode->ino =
-			un_ino_natural(fs, inode->dev, inode->rino,
-				       un_index_wanted(fs, h->layer, &h->st) ? 0 : dir->d->salt);
-		return 0;
-	}
-	r = un_realdir_open(fs, rd, &fd);
-	if (r < 0)
-		return r;
-	look = inode->type == DT_REG ? h->origin : rd->impure;
-	if (look && h->st.stx_nlink > 1)
-		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
-	if (inode->ix && inode->ix->ino)
-		inode->ino = un_ino_natural(fs, inode->ix->dev, inode->ix->ino, 0);
-	else
-		inode->ino = un_ino_of_upper(fs, rd, fd->fd, name, &h->st, look, &inode->origin);
-	if (!inode->ino)
-		un_ino_own(fs, inode, rd, name);
-	un_fdcache_put(fs->fds, fd);
-	return 0;
-}
-
 /* By another name, or after a change of its directory: others may have changed it meanwhile. */
 static void found_again(struct un_inode *inode)
 {
@@ -152,8 +41,10 @@ static void found_again(struct un_inode *inode)
 }
 
 /* One more name of an upper file that is known already; NULL if it is not. */
-static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *h)
+static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_found *f,
+					 const char *name)
 {
+	const struct un_hit *h = &f->hits[0];
 	struct un_inode *inode = un_key_find(fs, un_stx_dev(&h->st), h->st.stx_ino);
 
 	if (inode && (inode->type != IFTODT(h->st.stx_mode) || !un_is_as_old(inode, &h->st))) {
@@ -162,8 +53,10 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *
 		un_inode_put(fs, inode);
 		inode = NULL;
 	}
-	if (inode)
+	if (inode) {
 		found_again(inode);
+		un_data_found(fs, inode, f, name);
+	}
 	return inode;
 }
 
@@ -184,29 +77,6 @@ static bool is_trap(struct un_fs *fs, const struct un_found *f)
 				return true;
 	}
 	return false;
-}
-
-/* A new inode for what was found, in no table yet. */
-static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
-			  const struct un_found *f, struct un_inode **ret)
-{
-	const struct un_hit *top = &f->hits[0];
-	struct un_inode *inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
-	int r = 0;
-
-	un_inode_is_ours(inode);
-	inode->upper = top->layer == fs->upper;
-	fill_prot(inode, &top->st);
-	if (S_ISDIR(top->st.stx_mode))
-		fill_directory(fs, dir, name, f, inode);
-	else
-		r = fill_file(fs, dir, name, f, inode);
-	if (r < 0) {
-		un_inode_put(fs, inode);
-		return r;
-	}
-	*ret = inode;
-	return 0;
 }
 
 /* @inode is new: into the tables with it, or take the one somebody else put there meanwhile. */
@@ -257,7 +127,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 	inode = un_inode_new(fs, IFTODT(st->stx_mode));
 	un_inode_is_ours(inode);
 	inode->upper = true;
-	fill_prot(inode, st);
+	un_found_prot(inode, st);
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
 	inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
@@ -332,7 +202,7 @@ again:
 	r = 0;
 	seq = atomic_load(&fs->index_seq);
 	if (top->layer == fs->upper && !S_ISDIR(top->st.stx_mode))
-		inode = known_upper_file(fs, top);
+		inode = known_upper_file(fs, f, name);
 	if (inode) {
 		*ret = inode;
 		return 0;
@@ -343,7 +213,7 @@ again:
 		r = find_linked(fs, name, f, ret, &ix);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = new_from_found(fs, dir, name, f, &inode);
+	r = un_found_inode(fs, dir, name, f, &inode);
 	if (r < 0) {
 		g_free(ix);
 		return r;
@@ -482,8 +352,7 @@ static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un
 /* Once: who asks finds it out. */
 static bool is_doubted(struct un_inode *inode)
 {
-	return inode->type == DT_DIR && atomic_load(&inode->d->doubted) &&
-	       atomic_exchange(&inode->d->doubted, false);
+	return atomic_load(&inode->doubted) && atomic_exchange(&inode->doubted, false);
 }
 
 #define STALE_TRIES 3
@@ -495,11 +364,12 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	struct un_merge_dir md;
 	struct un_found f = { .n = 0 };
 	bool asked, told = false;
-	unsigned stamp, seen = 0;
+	unsigned stamp, seen = 0, since;
 	int r;
 
 	if (dir->d->dead)
 		return -ENOENT;
+	since = atomic_load(&fs->live_seq);
 	stamp = un_live_look(fs, dir);
 	known = un_name_find_at(fs, dir, name, &seen);
 	if (known && !fs->revalidate && seen == stamp && !is_doubted(known)) {
@@ -517,6 +387,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r == 0 && known && un_is_still(fs, known, &f)) {
 		inode = un_inode_ref(known);
 		seen_again(fs, inode, &f.hits[0]);
+		un_data_found(fs, inode, &f, name);
 		place(fs, dir, name, inode);
 		found_again(inode);
 		un_name_confirm(fs, inode, dir, name, stamp);
@@ -532,9 +403,11 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
-	if (r < 0 && r != -ENOENT && known && known->type == DT_DIR && seen == stamp)
-		atomic_store(&known->d->doubted, true);
+	if (r < 0 && r != -ENOENT && known && seen == stamp)
+		atomic_store(&known->doubted, true);
 	un_inode_put(fs, known);
+	if (r == 0)
+		un_live_led(fs, dir, inode, &f, since);
 	if (r == -EPERM && f.refused)
 		un_say_refused(fs, dir, name, f.refused, f.refused_mark);
 	if (asked)
@@ -592,4 +465,20 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 		atomic_fetch_add(&dir->d->looked_up, 1);
 	un_ns_unlock(dir);
 	return r;
+}
+
+int un_lookup_data(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_inode *dir, *found;
+	char name[NAME_MAX + 1];
+	int r;
+
+	if (!atomic_load(&inode->metacopy) || !atomic_load(&inode->doubted) ||
+	    !un_name_any(inode, &dir, name))
+		return 0;
+	r = un_lookup(fs, dir, name, &found, NULL);
+	un_inode_put(fs, dir);
+	if (r == 0)
+		un_inode_put(fs, found);
+	return r == -EIO ? r : 0;
 }

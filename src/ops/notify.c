@@ -201,8 +201,6 @@ static void tell_all(struct un_notifier *n)
 static void tell(struct un_notifier *n, const struct item *item)
 {
 	struct un_ops *ops = n->ops;
-	char name[NAME_MAX + 1];
-	uint64_t dir;
 
 	switch (item->what) {
 	case UN_CHANGE_NAME:
@@ -211,9 +209,7 @@ static void tell(struct un_notifier *n, const struct item *item)
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
 		break;
 	case UN_CHANGE_SELF:
-		if (un_fs_name_of(ops->fs, item->id, &dir, name))
-			un_ignore(tell_name(ops, dir, name));
-		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		un_ignore(tell_inode(ops, item->id));
 		break;
 	case UN_CHANGE_ATTRS:
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, -1, 0));

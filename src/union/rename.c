@@ -378,6 +378,8 @@ static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, st
 		un_ino_keep_dir(fs, child);
 	un_name_add(fs, child, to->dir, to->name, true, to->stamp);
 	un_name_drop(fs, child, old->dir, old->name);
+	if (child->type == DT_DIR ? child->d->n > 1 : atomic_load(&child->metacopy))
+		un_live_redirected(fs, child);
 }
 
 static void note_replaced(struct renaming *v) UN_NS_WRITE
