@@ -31,6 +31,8 @@ bool un_fs_dir_is_watched(const struct un_fs *fs, const struct un_inode *dir);
  * if it were looked into. True: it was not before, and attributes asked for earlier may not be true any more.
  */
 bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
+/* The kernel is told to ask again for the attributes of all directories that are not watched. */
+void un_fs_doubt_unwatched(struct un_fs *fs);
 void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data);
 /* Directories that cannot be watched, and are asked again after a second. */
 unsigned un_fs_timed(const struct un_fs *fs);

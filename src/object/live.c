@@ -20,6 +20,7 @@
 #include "object/fdcache.h"
 #include "object/follow.h"
 #include "object/inode.h"
+#include "object/known.h"
 #include "object/object.h"
 #include "object/realdir.h"
 #include "object/tell.h"
@@ -368,6 +369,24 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir)
 		un_ignore((int)un_live_look(fs, dir));
 	un_ns_unlock(dir);
 	return new;
+}
+
+/* Of a directory that was only listed: the kernel has its attributes for a second. */
+static bool tell_unwatched(void *data, uint64_t id)
+{
+	struct un_fs *fs = data;
+	struct un_inode *dir = un_inode_get(fs, id);
+
+	if (dir && dir->d && atomic_load(&dir->d->watched) != UN_WATCHED)
+		un_tell(fs, UN_CHANGE_ATTRS, id, NULL);
+	un_inode_put(fs, dir);
+	return true;
+}
+
+void un_fs_doubt_unwatched(struct un_fs *fs)
+{
+	if (fs->live)
+		un_ignore(un_known_each(fs, tell_unwatched, fs));
 }
 
 void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data)

@@ -332,6 +332,7 @@ void un_notify_sync(struct un_ops *ops, void (*fn)(void *data), void *data)
 		fn(data);
 		return;
 	}
+	un_fs_doubt_unwatched(ops->fs);
 	item = g_malloc0(sizeof(*item) + 1);
 	item->fn = fn;
 	item->data = data;
