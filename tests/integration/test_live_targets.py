@@ -4,9 +4,12 @@ Others change, while it is mounted, what a redirect or a metacopy file leads to:
 that are part of no directory looked into, and those of layers with data only. And index entries.
 """
 import os
+import random
+import signal
 import time
 
 from lib import test, tree
+from lib.edits import edit
 from lib.live import KERNEL, Mapped, fresh, result, see, view
 
 ON = ('metacopy=on', 'redirect_dir=on')
@@ -260,6 +263,49 @@ def index_entry_goes_away(t):
     u.remount()
     t.eq(tree.text(u.m('d/a')), '1++')
     u.umount()
+
+
+# ---- at once
+
+def _until(end, fn):
+    """In another process, again and again."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            while time.monotonic() < end:
+                result(fn)
+        finally:
+            os._exit(0)
+    return pid
+
+
+@test(timeout=90, alone=True)
+def readers_and_writers(t):
+    """Two look at everything and one changes attributes and names in the mount while the layers are edited."""
+    u = t.union(lowers=2)
+    u.data = [t.plain('data')]
+    layers = [u.upper] + u.lowers + u.data
+    seed = random.SystemRandom().randrange(10**6)
+    print('seed %d' % seed)
+    r, mine = random.Random(seed), random.Random(seed + 1)
+    for _ in range(100):
+        edit(r, layers, t.ns, True)
+    _mount(u, 'index=off')
+
+    def change():
+        a, b = [os.path.join(u.mnt, mine.choice(('', 'd0', 'd1')), mine.choice(('f0', 'f1', 'd0', 'd1'))) for _ in 'ab']
+        result(os.chmod, a, 0o700 | mine.randrange(8))
+        result(os.rename, a, b)
+        if mine.random() < 0.2:
+            result(tree.append, b, 'm')
+    end = time.monotonic() + 5
+    pids = [_until(end, lambda: view(u.mnt)), _until(end, lambda: view(u.mnt)), _until(end, change)]
+    while time.monotonic() < end:
+        result(edit, r, layers, t.ns, True)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    _end(u)
 
 
 # ---- where nothing can be watched
