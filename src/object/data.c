@@ -62,12 +62,19 @@ struct un_data *un_data_new(const struct un_found *f, const char *name)
 
 /* ---- found again ----------------------------------------------------------------------------------- */
 
-/* May what was read of @a be read of @b, so that nobody need be told? */
-static bool is_unchanged(const struct un_data *a, const struct un_data *b)
+/*
+ * May what was read of @a be read of @b, so that nobody need be told? In layers with data only it was not looked for;
+ * where these are watched a change was told (follow.c).
+ */
+static bool is_unchanged(const struct un_inode *inode, const struct un_data *a,
+			 const struct un_data *b)
 {
-	return a && b && !a->path && !b->path && a->layer == b->layer && a->dev == b->dev &&
-	       a->rino == b->rino && a->size == b->size &&
-	       memcmp(&a->mtime, &b->mtime, sizeof(a->mtime)) == 0;
+	if (!a || !b || !a->path != !b->path)
+		return false;
+	if (a->path)
+		return strcmp(a->path, b->path) == 0 && !atomic_load(&inode->timed);
+	return a->layer == b->layer && a->dev == b->dev && a->rino == b->rino &&
+	       a->size == b->size && memcmp(&a->mtime, &b->mtime, sizeof(a->mtime)) == 0;
 }
 
 /* Has the file in the upper the mark? Asked under its lock: our own changes of marks are made there. */
@@ -105,7 +112,7 @@ static bool found_locked(struct un_fs *fs, struct un_inode *inode, const struct 
 	    has_mark(fs, inode, UN_MARK_METACOPY, &value) != f->metacopy)
 		return false;
 	now = un_data_new(f, name);
-	same = is_unchanged(old, now);
+	same = is_unchanged(inode, old, now);
 	if (old && now) {
 		now->said = old->said;
 		now->before = old->before;
