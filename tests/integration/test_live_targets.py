@@ -243,11 +243,13 @@ def target_goes_away(t):
 
 @test()
 def index_entry_goes_away(t):
-    """The names that are in the upper go on; what is made of the others is as on a fresh mount."""
+    """The names that are in the upper go on. One that is not yet there shows the file or the old one; that is said once."""
     u = t.union(lowers=1, text='f g other')
-    u.put('f d/a 1')
-    os.link(u.low('d/a'), u.low('d/b'))
+    u.put('f d/a 1; d e')
+    for n in ('d/b', 'e/later'):
+        os.link(u.low('d/a'), u.low(n))
     _mount(u)
+    t.eq([tree.text(u.m('d/' + n)) for n in 'ab'], ['1', '1'])
     tree.append(u.m('d/a'), '+')
     t.eq([tree.text(u.m('d/' + n)) for n in 'ab'], ['1+', '1+'])
     if not os.path.isdir(u.work + '/index') or not os.listdir(u.work + '/index'):
@@ -260,9 +262,18 @@ def index_entry_goes_away(t):
     _file(u, 'd/a', '1++')
     tree.append(u.m('g'), '+')
     _file(u, 'g', 'other+')
+    t.run(t.binary, 'ctl', u.mnt, 'drop')
+    _file(u, 'd/a', '1++')
+    _file(u, 'd/b', '1++')
+    t.ok(tree.text(u.m('e/later')) in ('1', '1++'))
+    os.rename(u.m('d/a'), u.m('d/c'))
+    tree.append(u.m('d/c'), '+')
+    _file(u, 'd/c', '1+++')
     u.remount()
-    t.eq(tree.text(u.m('d/a')), '1++')
+    t.eq([tree.text(u.m('d/' + n)) for n in 'bc'], ['1+++', '1+++'])
+    t.eq(tree.text(u.m('e/later')), '1')
     u.umount()
+    t.ok(len(u.log_text().splitlines()) <= 1, u.log_text())
 
 
 # ---- at once
