@@ -192,7 +192,7 @@ struct un_inode {
 	/* A lower file that something is mounted on: that is shown instead. */
 	bool covered;
 	uint8_t prot UN_GUARDED_BY(un_inode_role);            /* UN_PROT_* */
-	atomic_uchar xattrs; /* enum un_xattr_state; set with the lock held, a copy-up asks without */
+	atomic_uchar xattrs; /* enum un_xattr_state; a copy-up asks without the lock */
 	atomic_uint
 		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
 	/*

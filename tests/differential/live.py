@@ -8,7 +8,8 @@ is seen (names, types, modes, owners, times, sizes, contents, xattrs, link targe
 
 Every other seed has index=off: then the layers as lowers of a second mount are the fresh one, each 40 operations.
 The others have the defaults, and are unmounted and mounted again at the end. In a user namespace (unshare -Urm)
-marks and whiteouts are user xattrs, and so are marks with `--options userxattr`. Inode and link numbers are not compared.
+marks and whiteouts are user xattrs, and so are marks with `--options userxattr`. Inode and link numbers are not
+compared.
 Of each four seeds two have metacopy=on, in which others make redirects and metacopy files, too; one of these has a
 layer with data only, which others change as well. LIVE_OPTIONS as for the integration tests: timeout=0 for a program
 that cannot tell what has changed.

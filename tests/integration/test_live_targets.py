@@ -243,7 +243,7 @@ def target_goes_away(t):
 
 @test()
 def index_entry_goes_away(t):
-    """The names that are in the upper go on. One that is not yet there shows the file or the old one; that is said once."""
+    """The names that are in the upper go on. One that is not there shows it or the old file; said once."""
     u = t.union(lowers=1, text='f g other')
     u.put('f d/a 1; d e')
     for n in ('d/b', 'e/later'):
