@@ -204,7 +204,7 @@ struct un_inode {
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
 	/* Of a lower file with a stand-in: the number that the layer told last. */
-	uint64_t born; /* when the real object was made, as found; 0: not known, as of what was made or copied up here */
+	uint64_t born; /* when the real object was made; 0: not known */
 	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);
 	bool stand_in;      /* ino is in fs->stand_ins */
 	struct un_name *names UN_GUARDED_BY(un_inode_role);
