@@ -9,6 +9,7 @@
 
 #include "layer/marks.h"
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -73,6 +74,7 @@ struct un_found {
 	bool metacopy;                  /* hits[0] is a file without data, which is ... */
 	struct un_hit *data;            /* ... here; NULL: */
 	char *data_path;                /* ... at this path in one of the data-only layers */
+	GPtrArray *followed; /* where redirects led, names and paths; NULL: there was none */
 	const struct un_layer *refused; /* -EPERM: it has a mark that is not followed, ... */
 	enum un_mark refused_mark;      /* ... this one */
 	const struct un_merge_dir *d;   /* what was asked; for un_found_done() */

@@ -36,8 +36,8 @@ void un_fs_refresh(struct un_fs *fs, struct un_inode *inode);
  * if it were looked into. True: it was not before, and attributes asked for earlier may not be true any more.
  */
 bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
-/* A name of the inode, and the id of the directory that has it: true if there is one. @ret_name: NAME_MAX + 1 bytes. */
-bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name);
+/* The kernel is told to ask again for the attributes of all directories that are not watched. */
+void un_fs_doubt_unwatched(struct un_fs *fs);
 /* @give_up: directories may lose their watch to others, for what is told of names does no harm to what is mounted there. */
 void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data, bool give_up);
 /* Directories that cannot be watched, and are asked again after a second. */

@@ -15,7 +15,13 @@ struct un_inode;
 
 /* Where the data of the object is that a lookup found; NULL if the object has its data itself. */
 struct un_data *un_data_new(const struct un_found *f, const char *name);
-/* The real file with the data, open for reading; @inode's lock is held. -EIO: that file is gone. */
+/* @inode was found again, as @f: its data may be elsewhere by now, by the hand of others, or here. */
+void un_data_found(struct un_fs *fs, struct un_inode *inode, const struct un_found *f,
+		   const char *name);
+/*
+ * The real file with the data, open for reading; @inode's lock is held. -EIO: that file is gone; -ESTALE: it is to be
+ * looked for first (un_file_get_data()).
+ */
 int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
 	UN_INODE_LOCKED(inode);
 /*

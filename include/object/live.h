@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 struct statx;
+struct un_found;
 struct un_layer;
 
 /* @budget: directories to watch, 0: as many as are fair. Nothing is watched if it cannot be; the log says so. */
@@ -39,6 +40,11 @@ void un_live_arrived(struct un_fs *fs, struct un_inode *dir, const char *name);
 /* @dir has a copy in the upper from now on, published just now, with the times of @st; its ns is held for writing. */
 void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
 	UN_INODE_LOCKED(dir);
+/* @inode was found in @dir as @f says, before un_live_found(); @since: un_fs.live_seq before it was looked for. */
+void un_live_led(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
+		 const struct un_found *f, unsigned since);
+/* @inode has a new name, and a redirect to what is below: it is looked for by that, to be watched from then on. */
+void un_live_redirected(struct un_fs *fs, struct un_inode *inode);
 /* @inode was found in @dir just now. */
 void un_live_found(struct un_fs *fs, const struct un_inode *dir, struct un_inode *inode);
 /* Before xattrs and prot of @inode are believed: others may have changed it. */

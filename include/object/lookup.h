@@ -16,3 +16,8 @@ struct un_inode;
 int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 		     struct un_inode **ret, struct statx *st)
 	UN_NS_READ;
+/*
+ * Before the data of @inode is read: if others may have changed where it is, that is looked for. No lock is held. 0, or
+ * -EIO: nowhere.
+ */
+int un_lookup_data(struct un_fs *fs, struct un_inode *inode);

@@ -88,7 +88,6 @@ struct un_dirinfo {
 	unsigned listing_stamp UN_GUARDED_BY(un_ns_role); /* un_live_stamp() before it was read */
 	atomic_uint changed; /* how often others changed what is in it (live.c) */
 	atomic_int watched;  /* enum un_watched */
-	atomic_bool doubted; /* others changed it, or its marks: is it still what its name means? */
 	atomic_uint
 		stack_seen; /* un_fs.stacks when the stack was last seen to be what its path leads to */
 	atomic_uint tried;  /* when that was last tried; monotonic seconds; 0: not yet */
@@ -99,6 +98,7 @@ struct un_dirinfo {
 		children UN_GUARDED_BY(un_children_role); /* all names that are known in it */
 	struct un_missing *missing; /* names told as missing; guarded by the lock in missing.c */
 	atomic_uint n_missing;      /* of them */
+	atomic_bool blind; /* a redirect from here leads by a directory that cannot be watched */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
 	/*
@@ -143,6 +143,8 @@ struct un_data {
 	char *redirect;          /* the redirect mark of the upper file, or NULL */
 	uint64_t dev, rino;
 	uint64_t blocks;  /* shown, of 512 bytes */
+	uint64_t size;    /* of the file with the data, and ... */
+	struct statx_timestamp mtime; /* ... when it was written to, as found */
 	bool lower_links; /* the lower file has several names */
 	bool said;        /* the log was told that the data is missing */
 	bool filling;     /* the data is being copied up: attributes shown are ... */
@@ -191,6 +193,8 @@ struct un_inode {
 	bool tmpfile UN_GUARDED_BY(un_inode_role);            /* it never had one */
 	atomic_bool timed;   /* it was found in a directory that is not watched */
 	atomic_bool changed; /* by others: xattrs and prot are to be asked again */
+	/* Others changed its own marks, or what a redirect leads to: is it still what its name means? */
+	atomic_bool doubted;
 	unsigned all_seen
 		UN_GUARDED_BY(un_inode_role); /* un_fs.all_changed when they were last asked */
 	uint32_t settled UN_GUARDED_BY(un_inode_role); /* when; monotonic seconds */
@@ -204,7 +208,7 @@ struct un_inode {
 	/* A lower file that something is mounted on: that is shown instead. */
 	bool covered;
 	uint8_t prot UN_GUARDED_BY(un_inode_role);            /* UN_PROT_* */
-	uint8_t xattrs;          /* enum un_xattr_state */
+	atomic_uchar xattrs; /* enum un_xattr_state; a copy-up asks without the lock */
 	atomic_uint
 		mtime_set; /* when mtime was last set by hand (monotonic seconds), 0: written since */
 	/*
@@ -217,7 +221,7 @@ struct un_inode {
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
 	/* Of a lower file with a stand-in: the number that the layer told last. */
-	uint64_t born; /* when the real object was made, as found; 0: not known, as of what was made or copied up here */
+	uint64_t born; /* when the real object was made; 0: not known */
 	uint64_t seen_ino UN_GUARDED_BY(un_inode_role);
 	bool stand_in;      /* ino is in fs->stand_ins */
 	struct un_name *names UN_GUARDED_BY(un_inode_role);
@@ -252,6 +256,7 @@ struct un_fs {
 	bool revalidate;
 	bool live;               /* layers may change while they are mounted */
 	struct un_watch *watch;  /* NULL: that cannot be told, if so */
+	struct un_followed *followed; /* follow.c; NULL with watch */
 	atomic_uint all_changed; /* how often anything may have changed */
 	atomic_uint live_seq;    /* counts changes by others */
 	atomic_uint stacks;      /* how often a directory may have got another stack (refresh.c) */

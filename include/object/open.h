@@ -19,3 +19,5 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
  */
 int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)
 	UN_INODE_LOCKED(inode);
+/* For reading, from where its data is by now: if others have changed that, it is looked for. No lock is held. */
+int un_file_get_data(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret);

@@ -67,7 +67,8 @@ enum un_change_what {
 	UN_CHANGE_NAME,  /* @name in the directory @dir may be another object, or none */
 	UN_CHANGE_GONE, /* the same, and it will not be what it was again: the kernel is to let that go */
 	UN_CHANGE_ATTRS, /* attributes and extended attributes of the inode @dir */
-	UN_CHANGE_SELF, /* of a directory: what its name means may be another one, and all the below */
+	UN_CHANGE_SELF, /* what the names of the inode mean may be another one, and all of the below */
+	UN_CHANGE_TREE, /* the same of a directory, and of all that is in it, at any depth */
 	UN_CHANGE_DATA, /* the same, and its data, or the listing of a directory */
 	UN_CHANGE_LEFT, /* of all names in the directory, and the attributes behind them: nobody watches it any more */
 	UN_CHANGE_MISSING, /* there are names for un_known_missing_take() */

@@ -102,6 +102,11 @@ int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
 	int r;
 
 	un_inode_lock(inode);
+	/* Others have taken the mark off: what is in the file is its data. */
+	if (!inode->data) {
+		un_inode_unlock(inode);
+		return 0;
+	}
 	dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
 	r = dst < 0 ? dst : u->ops->stat(u, dst, "", &before);
 	if (r == 0) {

@@ -8,9 +8,11 @@
 
 #include "copyup/copyup-path.h"
 #include "copyup/copyup.h"
+#include "object/fdcache.h"
 #include "object/inode.h"
 #include "object/lock.h"
 #include "object/object.h"
+#include "object/open.h"
 #include "object/prot.h"
 #include "object/realdir.h"
 
@@ -84,6 +86,20 @@ static struct un_inode *parent_of(struct un_inode *at)
 	return un_name_any(at, &dir, name) ? dir : NULL;
 }
 
+/* Of a metacopy file, before it is copied: it may be elsewhere by now. */
+static int find_data(struct un_fs *fs, struct un_inode *inode, off_t size)
+{
+	struct un_fd *f;
+	int r;
+
+	if (!atomic_load(&inode->metacopy) || size == UN_COPY_META || size == 0)
+		return 0;
+	r = un_file_get_data(fs, inode, &f);
+	if (r == 0)
+		un_fdcache_put(fs->fds, f);
+	return r == -ENOENT ? -EIO : r;
+}
+
 int un_copyup_path(struct un_fs *fs, struct un_inode *inode, off_t size, struct un_inode *hint_dir,
 		   const char *hint, bool *ret_indexed)
 {
@@ -101,6 +117,9 @@ int un_copyup_path(struct un_fs *fs, struct un_inode *inode, off_t size, struct 
 	/* Nobody knows what a directory made in its place would hide, or show. */
 	if (inode->type == DT_DIR && un_dir_is_mountpoint(inode, true))
 		return -EXDEV;
+	r = find_data(fs, inode, size);
+	if (r < 0)
+		return r;
 	/* The object and its ancestors that are not in the upper, the topmost last. */
 	todo = g_ptr_array_new();
 	for (struct un_inode *at = un_inode_ref(inode); at;) {

@@ -143,7 +143,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 	inode->dev = un_stx_dev(&c->ust);
 	inode->rino = c->ust.stx_ino;
 	inode->prot_known = true;
-	inode->born = 0;
+	inode->born = un_born(&c->ust);
 	if (!c->origin)
 		un_ino_own(fs, inode, parent, parent ? name : "");
 	/* A directory is found with what is below, an indexed file by the index, if its mark can be read. */

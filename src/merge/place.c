@@ -29,6 +29,7 @@ void un_found_done(struct un_found *f)
 		g_free(f->hits);
 	g_clear_pointer(&f->redirect, g_free);
 	g_clear_pointer(&f->data_path, g_free);
+	g_clear_pointer(&f->followed, g_ptr_array_unref);
 	f->hits = NULL;
 	f->n = 0;
 }

@@ -79,5 +79,8 @@ int un_merge_redirect(struct un_search *s, const struct un_where *w, const char 
 	} else {
 		s->now = g_strdup_printf("%.*s%s%s", (int)prefix, old ? old : "", value, post);
 	}
+	if (!s->f->followed)
+		s->f->followed = g_ptr_array_new_with_free_func(g_free);
+	g_ptr_array_add(s->f->followed, g_strdup(s->now));
 	return 0;
 }

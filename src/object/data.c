@@ -8,17 +8,19 @@
  * After a crash between, the mark is there and the data below is what counts; time of modification and
  * capabilities, which the first write takes, are lost then.
  */
+#include "object/data.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "layer/setup.h"
 #include "merge/merge.h"
-#include "object/data.h"
 #include "object/fdcache.h"
+#include "object/inode.h"
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"
 #include "object/stand-in.h"
+#include "object/tell.h"
 #include "util/copy.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -53,7 +55,96 @@ struct un_data *un_data_new(const struct un_found *f, const char *name)
 	data->dev = un_stx_dev(&h->st);
 	data->rino = h->st.stx_ino;
 	data->blocks = h->st.stx_blocks;
+	data->size = h->st.stx_size;
+	data->mtime = h->st.stx_mtime;
 	return data;
+}
+
+/* ---- found again ----------------------------------------------------------------------------------- */
+
+/*
+ * May what was read of @a be read of @b, so that nobody need be told? In layers with data only it was not looked for;
+ * where these are watched a change was told (follow.c).
+ */
+static bool is_unchanged(const struct un_inode *inode, const struct un_data *a,
+			 const struct un_data *b)
+{
+	if (!a || !b || !a->path != !b->path)
+		return false;
+	if (a->path)
+		return strcmp(a->path, b->path) == 0 && !atomic_load(&inode->timed);
+	return a->layer == b->layer && a->dev == b->dev && a->rino == b->rino &&
+	       a->size == b->size && memcmp(&a->mtime, &b->mtime, sizeof(a->mtime)) == 0;
+}
+
+/* Has the file in the upper the mark? Asked under its lock: our own changes of marks are made there. */
+static bool has_mark(struct un_fs *fs, struct un_inode *inode, enum un_mark mark, char **ret_value)
+	UN_INODE_LOCKED(inode)
+{
+	char value[PATH_MAX];
+	struct un_at at;
+	ssize_t n;
+
+	*ret_value = NULL;
+	if (un_at_locked(fs, inode, &at) < 0)
+		return false;
+	n = un_mark_get(&at, mark, value, sizeof(value));
+	un_at_done(fs, &at);
+	if (n >= 0)
+		*ret_value = g_strndup(value, (size_t)n);
+	return n >= 0;
+}
+
+/*
+ * What was found may be older than a change of our own, which is told apart by the marks as they are now.
+ * The data is another one, or may be: true.
+ */
+static bool found_locked(struct un_fs *fs, struct un_inode *inode, const struct un_found *f,
+			 const char *name) UN_INODE_LOCKED(inode)
+{
+	struct un_data *old = inode->data, *now;
+	g_autofree char *value = NULL;
+	bool same;
+
+	if ((old && old->filling) || inode->upper != (f->hits[0].layer == fs->upper))
+		return false;
+	if (inode->upper && f->metacopy != (old != NULL) &&
+	    has_mark(fs, inode, UN_MARK_METACOPY, &value) != f->metacopy)
+		return false;
+	now = un_data_new(f, name);
+	same = is_unchanged(inode, old, now);
+	if (old && now) {
+		now->said = old->said;
+		now->before = old->before;
+		now->lower_links = now->lower_links || old->lower_links;
+		g_free(now->redirect);
+		now->redirect = g_steal_pointer(&old->redirect);
+		if (inode->upper && g_strcmp0(now->redirect, f->redirect) != 0) {
+			g_free(now->redirect);
+			has_mark(fs, inode, UN_MARK_REDIRECT, &now->redirect);
+		}
+	}
+	/* What is open has what was in the file before, or nothing. */
+	if (!old)
+		un_fdcache_clear(fs->fds, &inode->io);
+	inode->metacopy = now != NULL;
+	inode->data = now;
+	un_data_free(fs, old);
+	return !same;
+}
+
+void un_data_found(struct un_fs *fs, struct un_inode *inode, const struct un_found *f,
+		   const char *name)
+{
+	bool other;
+
+	if (inode->type != DT_REG || (!f->metacopy && !atomic_load(&inode->metacopy)))
+		return;
+	un_inode_lock(inode);
+	other = found_locked(fs, inode, f, name);
+	un_inode_unlock(inode);
+	if (other)
+		un_tell(fs, UN_CHANGE_DATA, inode->id, NULL);
 }
 
 /* ---- where it is ---------------------------------------------------------------------------------- */
@@ -117,8 +208,10 @@ static int open_data_only(struct un_fs *fs, struct un_data *data, struct un_laye
 	return -ENOENT;
 }
 
-static int open_data(struct un_fs *fs, struct un_data *data, struct un_layer **ret_layer)
+static int open_data(struct un_fs *fs, struct un_inode *inode, struct un_layer **ret_layer)
+	UN_INODE_LOCKED(inode)
 {
+	struct un_data *data = inode->data;
 	struct un_layer *l = data->layer;
 	struct un_fd *dir;
 	struct statx st;
@@ -139,6 +232,9 @@ static int open_data(struct un_fs *fs, struct un_data *data, struct un_layer **r
 		return un_take_fd(&fd);
 	if (r < 0 && !is_missing(r))
 		return r;
+	/* It may be elsewhere by now, which whoever can does look for (un_file_get_data()). */
+	if (fs->live && !atomic_exchange(&inode->doubted, true))
+		return -ESTALE;
 	if (!data->said)
 		un_log(LOG_ERR, "data of a file is not in its lower layer any more: %s: .../%s",
 		       l->path, data->rname);
@@ -203,7 +299,7 @@ int un_data_get_locked(struct un_fs *fs, struct un_inode *inode, struct un_fd **
 	*ret = un_fdcache_get(fs->fds, &data->io, UN_FD_READ);
 	if (*ret)
 		return 0;
-	fd = open_data(fs, data, &l);
+	fd = open_data(fs, inode, &l);
 	r = fd >= 0 && fs->verity != UN_VERITY_OFF ? check_digest(fs, inode, l, fd) : 0;
 	if (r < 0)
 		un_close(fd);

@@ -17,6 +17,7 @@
 #include "object/inode.h"
 #include "object/live.h"
 #include "object/realdir.h"
+#include "object/tell.h"
 #include "watch/watch.h"
 
 #include <string.h>
@@ -192,7 +193,7 @@ static void leave(struct un_fs *fs, struct un_inode *dir) UN_NS_WRITE
 	 */
 	atomic_fetch_add(&fs->live_seq, 1);
 	atomic_fetch_add(&fs->given_up, 1);
-	un_live_tell(fs, UN_CHANGE_LEFT, dir->id, NULL);
+	un_tell(fs, UN_CHANGE_LEFT, dir->id, NULL);
 }
 
 /* Whoever is busy in it uses it. */

@@ -16,11 +16,15 @@
 
 #include "layer/layer.h"
 #include "layer/setup.h"
+#include "merge/merge.h"
 #include "object/changes.h"
 #include "object/fdcache.h"
+#include "object/follow.h"
 #include "object/inode.h"
+#include "object/known.h"
 #include "object/object.h"
 #include "object/realdir.h"
+#include "object/tell.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "watch/watch.h"
@@ -29,14 +33,6 @@
 
 /* Seconds. */
 #define TRY_AGAIN 10
-
-/* @dir may be made of other directories from now on, by what came or went under its name, or by a mark. */
-static void stack_changed(struct un_fs *fs, struct un_inode *dir)
-{
-	atomic_store(&dir->d->doubted, true);
-	atomic_fetch_add(&fs->stacks, 1);
-	un_live_tell(fs, UN_CHANGE_SELF, dir->id, NULL);
-}
 
 /*
  * Others changed the object that is known under the name: what was remembered of it is asked again. If only the name
@@ -49,15 +45,19 @@ static void child_changed(struct un_fs *fs, struct un_inode *dir, const struct u
 
 	if (!inode)
 		return;
+	/* It may be made of other directories from now on, by what came or went under its name, or by a mark. */
 	if (inode->d && (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR)))
-		stack_changed(fs, inode);
+		un_tell_doubt(fs, inode);
 	/* Not under its lock, which somebody may hold for long (un_live_settle_locked()). */
 	atomic_store(&inode->changed, true);
 	inode->maybe_setid = true;
-	if (e->what & UN_WATCH_DATA)
-		un_live_tell(fs, UN_CHANGE_DATA, inode->id, NULL);
+	/* It may be its data below that was changed, or replaced. */
+	if (atomic_load(&inode->metacopy))
+		un_tell_doubt(fs, inode);
+	else if (e->what & UN_WATCH_DATA)
+		un_tell(fs, UN_CHANGE_DATA, inode->id, NULL);
 	else if ((e->what & UN_WATCH_ATTR) || atomic_load(&inode->n_names) > 1)
-		un_live_tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
+		un_tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
 	un_inode_put(fs, inode);
 }
 
@@ -71,14 +71,12 @@ static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_
 		if (e->what & UN_WATCH_GONE)
 			un_live_moved(fs, dir);
 		/* Told with the directory's own name, and not with its name in the one above. */
-		if (e->what & UN_WATCH_ATTR)
-			atomic_store(&dir->changed, true);
-		stack_changed(fs, dir);
+		un_tell_doubt(fs, dir);
 		return;
 	}
 	child_changed(fs, dir, e);
 	if (e->what & (UN_WATCH_NAME | UN_WATCH_ATTR))
-		un_live_tell(fs, UN_CHANGE_NAME, dir->id, e->name);
+		un_tell(fs, UN_CHANGE_NAME, dir->id, e->name);
 }
 
 void un_live_all_changed(struct un_fs *fs)
@@ -86,12 +84,12 @@ void un_live_all_changed(struct un_fs *fs)
 	atomic_fetch_add(&fs->live_seq, 1);
 	atomic_fetch_add(&fs->all_changed, 1);
 	atomic_fetch_add(&fs->stacks, 1);
-	un_live_tell(fs, UN_CHANGE_ALL, 0, NULL);
+	un_tell(fs, UN_CHANGE_ALL, 0, NULL);
 }
 
 void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name)
 {
-	un_live_tell(fs, UN_CHANGE_GONE, dir, name);
+	un_tell(fs, UN_CHANGE_GONE, dir, name);
 }
 
 static void on_event(void *data, const struct un_watch_event *e)
@@ -99,6 +97,9 @@ static void on_event(void *data, const struct un_watch_event *e)
 	struct un_fs *fs = data;
 	struct un_inode *dir;
 
+	un_follow_changed(fs, e);
+	if (e->key == UN_FOLLOWED)
+		return;
 	if (e->what & UN_WATCH_LOST)
 		un_log(LOG_WARNING,
 		       "too many changes of layers at once: everything is asked again");
@@ -124,6 +125,7 @@ void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdi
 /* @inode is being freed. */
 static void forget(struct un_fs *fs, struct un_inode *inode)
 {
+	un_follow_forget(fs, inode);
 	if (!inode->d || atomic_load(&inode->d->tried) == 0)
 		return;
 	un_live_set(fs, inode, UN_WATCHED_NOT_YET);
@@ -147,7 +149,9 @@ void un_live_init(struct un_fs *fs, unsigned budget)
 	const struct un_watch_config config = { .budget = budget, .fn = on_event, .data = fs };
 
 	fs->watch = un_watch_new(&config);
-	if (!fs->watch)
+	if (fs->watch)
+		un_follow_init(fs);
+	else
 		un_log(LOG_WARNING,
 		       "layers cannot be watched (%s): what others change in them is seen after a second",
 		       g_strerror(errno));
@@ -169,6 +173,7 @@ void un_live_done(struct un_fs *fs)
 	un_watch_free(fs->watch);
 	fs->watch = NULL;
 	un_live_budget_done(fs);
+	un_follow_done(fs);
 }
 
 unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir)
@@ -231,6 +236,7 @@ static int watch_once(struct un_fs *fs, struct un_inode *dir)
 
 static void watch(struct un_fs *fs, struct un_inode *dir)
 {
+	atomic_store(&dir->d->blind, false);
 	if (watch_once(fs, dir) == -ENOSPC && un_live_make_room(fs))
 		un_ignore(watch_once(fs, dir));
 }
@@ -263,7 +269,7 @@ void un_live_moved(struct un_fs *fs, struct un_inode *dir)
 void un_live_arrived(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
 	if (fs->live && atomic_load(&dir->d->watched) != UN_WATCHED)
-		un_live_tell(fs, UN_CHANGE_NAME, dir->id, name);
+		un_tell(fs, UN_CHANGE_NAME, dir->id, name);
 }
 
 /* Has anything been put into the upper directory of @dir since its times were those of @st? 0, or -errno. */
@@ -301,6 +307,24 @@ void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct 
 	if (!fs->live || atomic_load(&dir->d->watched) != UN_WATCHED ||
 	    is_untouched(fs, dir, st, true) < 0)
 		un_live_moved(fs, dir);
+}
+
+void un_live_led(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
+		 const struct un_found *f, unsigned since)
+{
+	if (un_follow_found(fs, inode, f, since) && !(f->followed && atomic_load(&dir->d->blind)))
+		return;
+	atomic_store(&dir->d->tried, un_monotonic_seconds());
+	un_live_set(fs, dir, UN_WATCHED_TIMED);
+}
+
+void un_live_redirected(struct un_fs *fs, struct un_inode *inode)
+{
+	if (!fs->live)
+		return;
+	/* By our own hand: all below goes on being known. */
+	atomic_store(&inode->doubted, true);
+	un_tell(fs, UN_CHANGE_SELF, inode->id, NULL);
 }
 
 void un_live_found(struct un_fs *fs, const struct un_inode *dir, struct un_inode *inode)
@@ -385,17 +409,22 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir)
 	return new;
 }
 
-bool un_fs_name_of(struct un_fs *fs, uint64_t id, uint64_t *ret_dir, char *ret_name)
+/* Of a directory that was only listed: the kernel has its attributes for a second. */
+static bool tell_unwatched(void *data, uint64_t id)
 {
-	struct un_inode *inode = un_inode_get(fs, id), *dir;
-	bool has = inode && un_name_any(inode, &dir, ret_name);
+	struct un_fs *fs = data;
+	struct un_inode *dir = un_inode_get(fs, id);
 
-	if (has) {
-		*ret_dir = dir->id;
-		un_inode_put(fs, dir);
-	}
-	un_inode_put(fs, inode);
-	return has;
+	if (dir && dir->d && atomic_load(&dir->d->watched) != UN_WATCHED)
+		un_tell(fs, UN_CHANGE_ATTRS, id, NULL);
+	un_inode_put(fs, dir);
+	return true;
+}
+
+void un_fs_doubt_unwatched(struct un_fs *fs)
+{
+	if (fs->live)
+		un_ignore(un_known_each(fs, tell_unwatched, fs));
 }
 
 void un_fs_on_change(struct un_fs *fs, un_change_fn fn, void *data, bool give_up)

@@ -9,16 +9,6 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Tells whoever wants to know (un_fs_on_change()). */
-static inline void un_live_tell(struct un_fs *fs, enum un_change_what what, uint64_t id,
-				const char *name)
-{
-	const struct un_change c = { .what = what, .id = id, .name = name };
-
-	if (fs->change)
-		fs->change(fs->change_data, &c);
-}
-
 /* A request needs @dir. To the second, and of a clock that costs nothing to read: this is done for each request. */
 static inline void un_live_used(struct un_inode *dir)
 {

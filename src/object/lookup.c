@@ -11,7 +11,7 @@
 #include "object/data.h"
 #include "object/dir.h"
 #include "object/fdcache.h"
-#include "object/impure.h"
+#include "object/found.h"
 #include "object/index.h"
 #include "object/ino.h"
 #include "object/inode.h"
@@ -20,7 +20,6 @@
 #include "object/object.h"
 #include "object/pending.h"
 #include "object/place.h"
-#include "object/prot.h"
 #include "object/realdir.h"
 #include "object/same.h"
 #include "object/say.h"
@@ -36,55 +35,6 @@
  */
 #define ASKED_ENOUGH 48
 
-static void fill_prot(struct un_inode *inode, const struct statx *st) UN_REQUIRES(un_inode_role)
-{
-	inode->prot |= (uint8_t)un_prot_of_stat(st);
-	inode->prot_known = !inode->upper;
-}
-
-static int fill_file(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     const struct un_found *f, struct un_inode *inode) UN_INODE_LOCKED(inode)
-{
-	const struct un_hit *h = &f->hits[0];
-	struct un_realdir *rd = h->dir;
-	struct un_fd *fd;
-	bool look;
-	int r;
-
-	inode->dev = un_stx_dev(&h->st);
-	inode->rino = h->st.stx_ino;
-	inode->seen_ino = h->real_ino;
-	inode->born = un_born(&h->st);
-	inode->maybe_setid = h->st.stx_mode & (S_ISUID | S_ISGID);
-	inode->covered = un_stx_is_covered(&h->st);
-	un_place_set_locked(fs, inode, rd, name);
-	inode->data = un_data_new(f, name);
-	inode->metacopy = inode->data != NULL;
-	if (h->no_xattrs && !fs->revalidate)
-		inode->xattrs = UN_XATTR_NONE;
-	if (!inode->upper) {
-		/* What an index keeps together is one, wherever it is found. */
-		inode->ino =
-			un_ino_natural(fs, inode->dev, inode->rino,
-				       un_index_wanted(fs, h->layer, &h->st) ? 0 : dir->d->salt);
-		return 0;
-	}
-	r = un_realdir_open(fs, rd, &fd);
-	if (r < 0)
-		return r;
-	look = inode->type == DT_REG ? h->origin : rd->impure;
-	if (look && h->st.stx_nlink > 1)
-		un_index_of_upper(fs, inode, fd->fd, name, &h->st);
-	if (inode->ix && inode->ix->ino)
-		inode->ino = un_ino_natural(fs, inode->ix->dev, inode->ix->ino, 0);
-	else
-		inode->ino = un_ino_of_upper(fs, rd, fd->fd, name, &h->st, look, &inode->origin);
-	if (!inode->ino)
-		un_ino_own(fs, inode, rd, name);
-	un_fdcache_put(fs->fds, fd);
-	return 0;
-}
-
 /* By another name, or after a change of its directory: others may have changed it meanwhile. */
 static void found_again(struct un_inode *inode)
 {
@@ -92,8 +42,10 @@ static void found_again(struct un_inode *inode)
 }
 
 /* One more name of an upper file that is known already; NULL if it is not. */
-static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *h)
+static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_found *f,
+					 const char *name)
 {
+	const struct un_hit *h = &f->hits[0];
 	struct un_inode *inode = un_key_find(fs, un_stx_dev(&h->st), h->st.stx_ino);
 
 	if (inode && (inode->type != IFTODT(h->st.stx_mode) || !un_is_as_old(inode, &h->st))) {
@@ -102,8 +54,10 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_hit *
 		un_inode_put(fs, inode);
 		inode = NULL;
 	}
-	if (inode)
+	if (inode) {
 		found_again(inode);
+		un_data_found(fs, inode, f, name);
+	}
 	return inode;
 }
 
@@ -124,29 +78,6 @@ static bool is_trap(struct un_fs *fs, const struct un_found *f)
 				return true;
 	}
 	return false;
-}
-
-/* A new inode for what was found, in no table yet. */
-static int new_from_found(struct un_fs *fs, struct un_inode *dir, const char *name,
-			  const struct un_found *f, struct un_inode **ret)
-{
-	const struct un_hit *top = &f->hits[0];
-	struct un_inode *inode = un_inode_new(fs, IFTODT(top->st.stx_mode));
-	int r = 0;
-
-	un_inode_is_ours(inode);
-	inode->upper = top->layer == fs->upper;
-	fill_prot(inode, &top->st);
-	if (S_ISDIR(top->st.stx_mode))
-		un_stack_fill(fs, dir, name, f, inode);
-	else
-		r = fill_file(fs, dir, name, f, inode);
-	if (r < 0) {
-		un_inode_put(fs, inode);
-		return r;
-	}
-	*ret = inode;
-	return 0;
 }
 
 /* @inode is new: into the tables with it, or take the one somebody else put there meanwhile. */
@@ -197,7 +128,7 @@ static int inode_in_index(struct un_fs *fs, const char *name, struct un_found *f
 	inode = un_inode_new(fs, IFTODT(st->stx_mode));
 	un_inode_is_ours(inode);
 	inode->upper = true;
-	fill_prot(inode, st);
+	un_found_prot(inode, st);
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
 	inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
@@ -272,7 +203,7 @@ again:
 	r = 0;
 	seq = atomic_load(&fs->index_seq);
 	if (top->layer == fs->upper && !S_ISDIR(top->st.stx_mode))
-		inode = known_upper_file(fs, top);
+		inode = known_upper_file(fs, f, name);
 	if (inode) {
 		*ret = inode;
 		return 0;
@@ -283,7 +214,7 @@ again:
 		r = find_linked(fs, name, f, ret, &ix);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = new_from_found(fs, dir, name, f, &inode);
+	r = un_found_inode(fs, dir, name, f, &inode);
 	if (r < 0) {
 		g_free(ix);
 		return r;
@@ -430,8 +361,7 @@ static bool attrs_told(struct un_fs *fs, struct un_inode *inode, const struct un
 /* Once: who asks finds it out. */
 static bool is_doubted(struct un_inode *inode)
 {
-	return inode->type == DT_DIR && atomic_load(&inode->d->doubted) &&
-	       atomic_exchange(&inode->d->doubted, false);
+	return atomic_load(&inode->doubted) && atomic_exchange(&inode->doubted, false);
 }
 
 #define STALE_TRIES 3
@@ -443,11 +373,12 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	struct un_merge_dir md;
 	struct un_found f = { .n = 0 };
 	bool asked, told = false;
-	unsigned stamp, seen = 0;
+	unsigned stamp, seen = 0, since;
 	int r;
 
 	if (dir->d->dead)
 		return -ENOENT;
+	since = atomic_load(&fs->live_seq);
 	stamp = un_live_look(fs, dir);
 	known = un_name_find_at(fs, dir, name, &seen);
 	if (known && !fs->revalidate && seen == stamp && !is_doubted(known)) {
@@ -465,6 +396,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r == 0 && known && un_is_still(fs, known, &f)) {
 		inode = un_inode_ref(known);
 		seen_again(fs, inode, &f.hits[0]);
+		un_data_found(fs, inode, &f, name);
 		place(fs, dir, name, &f, inode);
 		found_again(inode);
 		un_name_confirm(fs, inode, dir, name, stamp);
@@ -486,9 +418,11 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
-	if (r < 0 && r != -ENOENT && known && known->type == DT_DIR && seen == stamp)
-		atomic_store(&known->d->doubted, true);
+	if (r < 0 && r != -ENOENT && known && seen == stamp)
+		atomic_store(&known->doubted, true);
 	un_inode_put(fs, known);
+	if (r == 0)
+		un_live_led(fs, dir, inode, &f, since);
 	if (r == -EPERM && f.refused)
 		un_say_refused(fs, dir, name, f.refused, f.refused_mark);
 	if (asked)
@@ -528,7 +462,7 @@ static void change_known_locked(struct un_fs *fs, struct un_inode *dir, const ch
 	struct un_inode *now = un_name_find(fs, dir, name);
 	struct un_found f = { .n = 0 };
 	struct un_merge_dir md;
-	unsigned stamp;
+	unsigned stamp, since = atomic_load(&fs->live_seq);
 
 	un_inode_put(fs, now);
 	if (now != known || dir->d->dead)
@@ -540,7 +474,8 @@ static void change_known_locked(struct un_fs *fs, struct un_inode *dir, const ch
 	    un_stack_is_akin(fs, known, &f)) {
 		un_stack_change(fs, dir, name, &f, known);
 		un_name_confirm(fs, known, dir, name, stamp);
-		atomic_store(&known->d->doubted, false);
+		atomic_store(&known->doubted, false);
+		un_live_led(fs, dir, known, &f, since);
 	}
 	un_found_done(&f);
 }
@@ -592,4 +527,20 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 		atomic_fetch_add(&dir->d->looked_up, 1);
 	un_ns_unlock(dir);
 	return r;
+}
+
+int un_lookup_data(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_inode *dir, *found;
+	char name[NAME_MAX + 1];
+	int r;
+
+	if (!atomic_load(&inode->metacopy) || !atomic_load(&inode->doubted) ||
+	    !un_name_any(inode, &dir, name))
+		return 0;
+	r = un_lookup(fs, dir, name, &found, NULL);
+	un_inode_put(fs, dir);
+	if (r == 0)
+		un_inode_put(fs, found);
+	return r == -EIO ? r : 0;
 }

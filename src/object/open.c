@@ -8,6 +8,7 @@
 #include "object/data.h"
 #include "object/fdcache.h"
 #include "object/lock.h"
+#include "object/lookup.h"
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"
@@ -163,4 +164,16 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
 		r = open_locked(fs, inode, flags, ret);
 	un_inode_unlock(inode);
 	return r;
+}
+
+int un_file_get_data(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
+{
+	int r = un_lookup_data(fs, inode);
+
+	if (r == 0)
+		r = un_file_get(fs, inode, UN_FD_READ, ret);
+	if (r != -ESTALE || !atomic_load(&inode->metacopy))
+		return r;
+	r = un_lookup_data(fs, inode);
+	return r < 0 ? r : un_file_get(fs, inode, UN_FD_READ, ret);
 }

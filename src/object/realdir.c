@@ -3,15 +3,17 @@
  * Directories of the layers. Each knows its parent and its name there, so that its descriptor can be
  * closed when others need the room and opened again, one component at a time, whatever the depth.
  */
+#include "object/realdir.h"
 #include "layer/layer.h"
-#include "merge/merge.h"
 #include "layer/setup.h"
+#include "merge/merge.h"
 #include "object/fdcache.h"
+#include "object/follow.h"
 #include "object/lock.h"
 #include "object/object.h"
-#include "object/realdir.h"
 #include "object/stand-in.h"
 #include "util/fd.h"
+#include "watch/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -273,6 +275,18 @@ static void merge_close(void *ctx, unsigned pos, struct un_where *w)
 	un_fdcache_put(fs_of(w)->fds, w->pin);
 }
 
+/*
+ * A directory that a redirect from @dir leads by: watched before it is looked into, under a key of its own, since it
+ * is none of @dir's (follow.c).
+ */
+static void watch_followed(struct un_fs *fs, struct un_inode *dir, const struct un_where *w)
+{
+	if (!fs->live || w->fd < 0)
+		return;
+	if (!fs->watch || w->layer->remote || un_watch_add(fs->watch, w->fd, UN_FOLLOWED) < 0)
+		atomic_store(&dir->d->blind, true);
+}
+
 static int merge_root(void *ctx, unsigned above, struct un_where *ret)
 {
 	struct un_inode *dir = ctx;
@@ -291,6 +305,8 @@ static int merge_root(void *ctx, unsigned above, struct un_where *ret)
 	r = where_open(fs, rd, ret);
 	if (r < 0)
 		un_realdir_put(fs, rd);
+	else
+		watch_followed(fs, dir, ret);
 	return r;
 }
 
@@ -300,9 +316,10 @@ static int merge_enter(void *ctx, const struct un_where *w, const char *name,
 	struct un_realdir *rd = un_realdir_new(w->layer, w->dir, name, st);
 	int r = where_open(fs_of(w), rd, ret);
 
-	(void)ctx;
 	if (r < 0)
 		un_realdir_put(fs_of(w), rd);
+	else
+		watch_followed(fs_of(w), ctx, ret);
 	return r;
 }
 

@@ -59,6 +59,7 @@ static uint64_t keep(struct un_ctl_kept *kept, enum un_ctl_status status, char *
 {
 	struct answer *a = g_new(struct answer, 1), *old;
 	const gint64 now = g_get_monotonic_time();
+	uint64_t token;
 
 	*a = (struct answer){ .status = status, .text = text, .len = len, .since = now };
 	kept_lock(kept);
@@ -66,10 +67,12 @@ static uint64_t keep(struct un_ctl_kept *kept, enum un_ctl_status status, char *
 	       (kept->answers.length >= KEPT_MOST ||
 		now - old->since > KEPT_SECONDS * G_USEC_PER_SEC))
 		answer_free(g_queue_pop_head(&kept->answers));
-	a->token = kept->next++;
+	/* Not read of the answer afterwards: whoever guesses it, or a crowd of others, may end that. */
+	token = kept->next++;
+	a->token = token;
 	g_queue_push_tail(&kept->answers, a);
 	kept_unlock(kept);
-	return a->token;
+	return token;
 }
 
 static void send_answer(fuse_req_t req, const struct un_ctl *c)

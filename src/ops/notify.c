@@ -246,6 +246,9 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 							   strlen(item->name)));
 		break;
 	case UN_CHANGE_SELF:
+		un_ignore(tell_inode(ops, item->id));
+		break;
+	case UN_CHANGE_TREE:
 		/* And all below: tell_below(). */
 		un_ignore(tell_tree(ops, item->id));
 		g_hash_table_add(below, g_memdup2(&item->id, sizeof(item->id)));
@@ -387,6 +390,7 @@ void un_notify_sync(struct un_ops *ops, void (*fn)(void *data), void *data)
 		fn(data);
 		return;
 	}
+	un_fs_doubt_unwatched(ops->fs);
 	item = g_malloc0(sizeof(*item) + 1);
 	item->fn = fn;
 	item->data = data;

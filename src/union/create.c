@@ -20,6 +20,7 @@
 #include "object/place.h"
 #include "object/published.h"
 #include "object/realdir.h"
+#include "object/same.h"
 #include "object/stage.h"
 #include "object/tar.h"
 #include "object/writeback.h"
@@ -178,6 +179,7 @@ static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st
 	inode->prot_known = true;
 	inode->dev = un_stx_dev(st);
 	inode->rino = st->stx_ino;
+	inode->born = un_born(st);
 	un_ino_own(fs, inode, c->updir, c->name);
 	/* A number that was used before may still be known with another's. */
 	un_ino_unkeep(fs, inode->dev, inode->rino);

@@ -39,7 +39,7 @@ ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size
 	struct un_fd *f;
 	size_t done = 0;
 	bool end = false;
-	int r = un_file_get(fs, inode, UN_FD_READ, &f);
+	int r = un_file_get_data(fs, inode, &f);
 
 	if (r < 0)
 		return r;
@@ -68,7 +68,7 @@ off_t un_lseek(struct un_fs *fs, struct un_inode *inode, off_t off, int whence)
 {
 	struct un_fd *f;
 	off_t at;
-	int r = un_file_get(fs, inode, UN_FD_READ, &f);
+	int r = un_file_get_data(fs, inode, &f);
 
 	if (r < 0)
 		return r;
@@ -261,7 +261,7 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 	if (r < 0)
 		return r;
 	/* After the copy-up: both may be one file. */
-	r = un_file_get(fs, in, UN_FD_READ, &src);
+	r = un_file_get_data(fs, in, &src);
 	if (r < 0) {
 		un_fdcache_put(fs->fds, dst);
 		return r;

@@ -98,6 +98,8 @@ static int link_into(struct un_fs *fs, struct un_inode *inode, struct un_inode *
 		.exists = true, .in_upper = true, .lower = state.lower, .type = inode->type
 	};
 	un_dir_note(fs, dir, name, &now, inode->rino);
+	if (atomic_load(&inode->metacopy))
+		un_live_redirected(fs, inode);
 	return 0;
 }
 

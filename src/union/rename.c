@@ -379,6 +379,8 @@ static void moved(struct un_fs *fs, struct un_inode *child, struct side *old, st
 	un_name_add(fs, child, to->dir, to->name, true, to->stamp);
 	un_name_drop(fs, child, old->dir, old->name);
 	un_live_arrived(fs, to->dir, to->name);
+	if (child->type == DT_DIR ? child->d->n > 1 : atomic_load(&child->metacopy))
+		un_live_redirected(fs, child);
 }
 
 static void note_replaced(struct renaming *v) UN_NS_WRITE

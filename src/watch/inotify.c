@@ -10,9 +10,13 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+/*
+ * IN_MASK_ADD: without it the kernel (6.18) clears the mask of a watch that is there before it sets it again, and
+ * tells nothing of what happens in between.
+ */
 #define MASK                                                                                       \
 	(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB |             \
-	 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+	 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_MASK_ADD)
 
 int un_inotify_open(void)
 {

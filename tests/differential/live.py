@@ -8,10 +8,11 @@ is seen (names, types, modes, owners, times, sizes, contents, xattrs, link targe
 
 Every other seed has index=off: then the layers as lowers of a second mount are the fresh one, each 40 operations.
 The others have the defaults, and are unmounted and mounted again at the end. In a user namespace (unshare -Urm)
-marks and whiteouts are user xattrs. Inode and link numbers are not compared.
-All have metacopy=off: the data of a file that was renamed when only its metadata had been copied up is in a
-directory that nobody watches for it (fuse-unionfs(1), CHANGES OF LAYERS). LIVE_OPTIONS as for the
-integration tests: timeout=0 for a program that cannot tell what has changed.
+marks and whiteouts are user xattrs, and so are marks with `--options userxattr`. Inode and link numbers are not
+compared.
+Of each four seeds two have metacopy=on, in which others make redirects and metacopy files, too; one of these has a
+layer with data only, which others change as well. LIVE_OPTIONS as for the integration tests: timeout=0 for a program
+that cannot tell what has changed.
 """
 import argparse
 import os
@@ -47,9 +48,16 @@ def arguments():
     return p.parse_args()
 
 
-def through(r, mnt):
-    """One operation through the mount, a change or a look; the names do not depend on what it shows."""
+def through(r, mnt, layers):
+    """
+    One operation through the mount, a change or a look; the names do not depend on what it shows, but some are those
+    that one of @layers has.
+    """
     def name():
+        if layers and r.random() < 0.5:
+            there = sorted(x for x in tree.walk(r.choice(layers)) if x != '.')
+            if there:
+                return r.choice(there)
         return os.path.join(*[r.choice(NAMES) for _ in range(r.choice((1, 1, 2, 2, 3)))])
     rel, to = name(), name()
     p, q = os.path.join(mnt, rel), os.path.join(mnt, to)
@@ -78,23 +86,27 @@ def sequence(a, seed, base, identity):
     t = Context(where + '/t', where + '/logs', identity, 'any', a.binary, 1)
     u = t.union(lowers=2)
     u.check_lowers = False
-    layers = [u.upper] + u.lowers
+    alone, links, data = seed % 2 == 0, seed // 2 % 2 == 1, seed // 4 % 2 == 1
+    u.data = [t.plain('data')] if links and data else []
+    layers = [u.upper] + u.lowers + u.data
+    how = ('metacopy=on', 'redirect_dir=on') if links else ('metacopy=off',)
+    if 'userxattr' in a.options.split(','):
+        t.ns, how = 'user', how + ('userxattr',)
 
     def behind():
-        return 'layer: ' + edit(r, layers, t.ns)
+        return 'layer: ' + edit(r, layers, t.ns, links)
     for _ in range(60):
         behind()
-    alone = seed % 2 == 0
     done = []
     try:
-        u.mount(*(OPTIONS + tuple(o for o in a.options.split(',') if o) + (('index=off',) if alone else ()) + ('metacopy=off',)))
+        u.mount(*(OPTIONS + tuple(o for o in a.options.split(',') if o) + (('index=off',) if alone else ()) + how))
         view(u.mnt)
         for i in range(a.ops):
-            done.append(behind() if r.random() < 0.4 else through(r, u.mnt))
+            done.append(behind() if r.random() < 0.4 else through(r, u.mnt, layers if links else ()))
             if a.trace:
                 print('%4d %s' % (i, done[-1]), flush=True)
             if alone and (i % EACH == EACH - 1 or i == a.ops - 1):
-                see(u, lambda: view(u.mnt), fresh(u), 'after %d operations: ours -> a fresh mount' % (i + 1))
+                see(u, lambda: view(u.mnt), fresh(u, *how), 'after %d operations: ours -> a fresh mount' % (i + 1))
         if not alone:
             settle(u)
             seen = view(u.mnt)

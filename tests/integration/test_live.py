@@ -6,6 +6,7 @@ At the end of each the whole tree is what a fresh mount of the same layers shows
 """
 import os
 import stat
+import time
 
 from lib import k, tree
 from lib.live import GONE, KERNEL, Mapped, live, result, state
@@ -544,3 +545,15 @@ def root_emptied_and_refilled(c):
         c.file('d/t/z', 'again')
         c.file('d/x', 'again')
         c.gone('d/s')
+
+
+@live(layers=('upper',))
+def another_link_of_the_same_number(c):
+    """What was made in the mount is removed by others, and a file system gives the number to the next at once."""
+    for i in range(5):
+        os.symlink('mine', c.m('l%d' % i))
+        c.link('l%d' % i, 'mine')
+        time.sleep(0.02)
+        os.unlink(c.at('l%d' % i))
+        os.symlink('theirs', c.at('l%d' % i))
+        c.link('l%d' % i, 'theirs')

@@ -219,6 +219,19 @@ def listing_of_what_is_not_watched(t):
     u.umount()
 
 
+@test()
+def times_of_a_directory_that_was_only_listed(t):
+    """Others put a file into it: the attributes that came with the listing are not true any more."""
+    u = t.union(text='f d/x 1; f e 1')
+    mount(u)
+    k.listing(u.mnt)
+    os.stat(u.m('d'))
+    u.put('f d/new 1')
+    see(u, lambda: os.stat(u.m('d')).st_mtime_ns, os.stat(u.low('d')).st_mtime_ns)
+    if not KERNEL:
+        u.umount()
+
+
 # ---- what must not change
 
 @live('f f above; f g g; o d; f d/x 1', below='f f below; f d/hidden 1; f g below')

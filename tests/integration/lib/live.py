@@ -99,7 +99,7 @@ def remount(u):
     by_kernel(u, u.mnt, u.lowers, u.upper)
 
 
-def fresh(u):
+def fresh(u, *opts):
     """What a new mount of the same layers shows: all of them as lowers, so that ours stays as it is."""
     layers = ([u.upper] if u.upper else []) + u.lowers
     if KERNEL:
@@ -111,7 +111,8 @@ def fresh(u):
             k.umount(at)
     v = u.t.union(lowers=layers, upper=False, name='fresh%d' % len(u.t.unions))
     v.check_lowers = False
-    v.mount(*OPTIONS)
+    v.data = u.data
+    v.mount(*(OPTIONS + opts))
     seen = view(v.mnt)
     v.umount()
     return seen
@@ -125,7 +126,9 @@ def view(root, times=True):
 
     def look(rel):
         p = os.path.join(root, rel) if rel else root
-        out[rel or '.'] = d = result(tree.describe, p, times)
+        # The data of a metacopy file may become shorter than the file. The kernel shows zeros then, or an early end
+        # if nobody else told it anything while it was reading.
+        out[rel or '.'] = d = result(tree.describe, p, times, True, True)
         if not isinstance(d, tuple) or stat.S_ISDIR(int(d[0], 8)):
             names = result(lambda: sorted((n, ty) for _, ty, n in k.listing(p) if n not in ('.', '..')))
             out[rel + '/'] = names

@@ -131,8 +131,8 @@ def xattrs(path):
     return out
 
 
-def describe(path, times=True, content=True):
-    """Everything a user can see of one object, as a tuple."""
+def describe(path, times=True, content=True, pad=False):
+    """Everything a user can see of one object, as a tuple. @pad: a file that ends before its size ends with zeros."""
     st = os.lstat(path)
     what = ''
     if stat.S_ISREG(st.st_mode) and content:
@@ -145,12 +145,14 @@ def describe(path, times=True, content=True):
             except PermissionError:
                 fd = -1
         if fd >= 0:
-            while True:
-                b = os.read(fd, 1 << 20)
-                if not b:
-                    break
-                h.update(b)
-            os.close(fd)
+            with open(fd, 'rb', buffering=0) as f:
+                while True:
+                    b = f.read(1 << 20)
+                    if not b:
+                        break
+                    h.update(b)
+                if pad:
+                    h.update(bytes(max(0, st.st_size - f.tell())))
             what = h.hexdigest()[:16]
     elif stat.S_ISLNK(st.st_mode):
         what = os.readlink(path)
