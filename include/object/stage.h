@@ -23,6 +23,11 @@ int un_stage_empty(struct un_fs *fs, int dirfd, const char *name);
 /* Remove a staged directory with all that is in it. */
 void un_stage_discard(struct un_fs *fs, const char *name);
 /*
+ * The same for one that showed no names when it was moved away. -ENOTEMPTY: others have put something into it that
+ * moment, and it is as it was.
+ */
+int un_stage_discard_hidden(struct un_fs *fs, const char *name);
+/*
  * Make the object in @dirfd, owned by @cred, with the kernel's own rules for umask, default ACL and
  * set-gid. Returns a descriptor for regular files (opened O_RDWR), else 0; -EACCES: the directory
  * does not let @cred in by itself, stage it.

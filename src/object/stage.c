@@ -3,14 +3,15 @@
  * Making objects: with the owner, the mode and the inheritance that the caller would have got from
  * the upper's own file system, in one step where it is visible, or staged in the work directory.
  */
+#include "object/stage.h"
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "layer/owner.h"
+#include "layer/whiteout.h"
 #include "object/cred.h"
 #include "object/object.h"
 #include "object/owner.h"
 #include "object/realdir.h"
-#include "object/stage.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -65,6 +66,67 @@ void un_stage_discard(struct un_fs *fs, const char *name)
 		un_ignore(u->ops->chmod(u, fs->work, name, 0700));
 	un_ignore(un_stage_empty(fs, fs->work, name));
 	un_ignore(u->ops->unlink(u, fs->work, name, AT_REMOVEDIR));
+}
+
+/* Is it what hides names, or something of others? What cannot be told is of others. */
+static bool is_hidden_mark(struct un_layer *u, int fd, const struct dirent64 *de)
+{
+	struct statx st;
+
+	/* A whiteout, as a rule: a device of others' would not have been made in such a place. */
+	if (de->d_type == DT_CHR || g_str_has_prefix(de->d_name, ".wh."))
+		return true;
+	if (de->d_type != DT_REG && de->d_type != DT_UNKNOWN)
+		return false;
+	return u->ops->stat(u, fd, de->d_name, &st) == 0 &&
+	       un_whiteout_probe(UN_AT(u, fd, de->d_name), &st) > 0;
+}
+
+/* The mode may keep this daemon out; it is as it was afterwards. */
+static int open_staged(struct un_fs *fs, const char *name)
+{
+	struct un_layer *u = fs->upper;
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = un_at_open(UN_AT(u, fs->work, name), flags, 0);
+	struct statx st;
+
+	if (fd != -EACCES || fs->privileged || u->ops->stat(u, fs->work, name, &st) < 0 ||
+	    u->ops->chmod(u, fs->work, name, 0700) < 0)
+		return fd;
+	fd = un_at_open(UN_AT(u, fs->work, name), flags, 0);
+	un_ignore(u->ops->chmod(u, fs->work, name, st.stx_mode & 07777));
+	return fd;
+}
+
+static bool holds_others(struct un_fs *fs, const char *name)
+{
+	struct un_layer *u = fs->upper;
+	un_autofd int fd = open_staged(fs, name);
+	char buf[4096] __attribute__((aligned(8)));
+	bool found = false;
+	ssize_t n;
+
+	while (!found && fd >= 0 && (n = u->ops->getdents(u, fd, buf, sizeof(buf))) > 0)
+		for (ssize_t at = 0; at < n && !found;) {
+			const struct dirent64 *de = (const struct dirent64 *)(void *)(buf + at);
+
+			at += de->d_reclen;
+			if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+				found = !is_hidden_mark(u, fd, de);
+		}
+	return found;
+}
+
+int un_stage_discard_hidden(struct un_fs *fs, const char *name)
+{
+	struct un_layer *u = fs->upper;
+
+	if (u->ops->unlink(u, fs->work, name, AT_REMOVEDIR) != -ENOTEMPTY)
+		return 0;
+	if (fs->live && holds_others(fs, name))
+		return -ENOTEMPTY;
+	un_stage_discard(fs, name);
+	return 0;
 }
 
 /* ---- owner ------------------------------------------------------------------------------------------ */

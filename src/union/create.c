@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* New names: create, mkdir, mknod, symlink, O_TMPFILE. */
+#include "away_i.h"
 #include "remove_i.h"
 
 #include "copyup/copyup-path.h"

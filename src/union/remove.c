@@ -3,6 +3,7 @@
  * unlink and rmdir. Nothing is copied for it: what lies below is hidden by a whiteout, which takes
  * the place of an upper object in the same step in which that disappears.
  */
+#include "away_i.h"
 #include "remove_i.h"
 
 #include "copyup/copyup-path.h"
@@ -25,6 +26,7 @@
 #include "object/stage.h"
 #include "union/union.h"
 #include "util/err.h"
+#include "util/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,67 +105,6 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 	un_inode_unlock(inode);
 }
 
-/* Without an exchange: between the two steps a lower object may be seen at the name. */
-static int away_in_steps(struct un_fs *fs, int dirfd, const char *name, const char *staged)
-{
-	struct un_layer *u = fs->upper;
-	struct statx st;
-	int r = u->ops->stat(u, dirfd, name, &st);
-
-	if (r < 0)
-		return r;
-	/* Not if it can have both names for a moment. */
-	if (!S_ISDIR(st.stx_mode) && u->caps.link) {
-		r = u->ops->link(u, dirfd, name, fs->work, staged);
-		if (r == 0) {
-			r = un_whiteout_place(fs->whiteouts, dirfd, name);
-			if (r < 0)
-				un_ignore(u->ops->unlink(u, fs->work, staged, 0));
-		}
-		if (!un_cap_refused(u, &u->caps.link, "link", r))
-			return r;
-	}
-	r = u->ops->rename(u, dirfd, name, fs->work, staged, 0);
-	if (r < 0)
-		return r;
-	/* A passing failure is not taken for an answer. */
-	for (int tries = 0; tries < 3; tries++) {
-		r = un_whiteout_link(fs->whiteouts, dirfd, name);
-		if (r == 0)
-			return 0;
-	}
-	un_ignore(u->ops->rename(u, fs->work, staged, dirfd, name, 0));
-	return r;
-}
-
-/* (dirfd, name) goes to @staged in work. @lower: a whiteout takes its place. */
-static int move_away(struct un_fs *fs, int dirfd, const char *name, const char *staged, bool lower)
-{
-	struct un_layer *u = fs->upper;
-	int r;
-
-	if (lower && un_whiteout_is_beside(fs->whiteouts)) {
-		r = un_whiteout_link(fs->whiteouts, dirfd, name);
-		if (r < 0)
-			return r;
-		lower = false;
-	}
-	if (!lower)
-		return u->ops->rename(u, dirfd, name, fs->work, staged, 0);
-	if (u->caps.rename_exchange) {
-		r = un_whiteout_link(fs->whiteouts, fs->work, staged);
-		if (r < 0)
-			return r;
-		un_whiteout_announce(fs->whiteouts, dirfd);
-		r = u->ops->rename(u, fs->work, staged, dirfd, name, RENAME_EXCHANGE);
-		if (r < 0)
-			un_ignore(u->ops->unlink(u, fs->work, staged, 0));
-		if (!un_cap_refused(u, &u->caps.rename_exchange, "RENAME_EXCHANGE", r))
-			return r;
-	}
-	return away_in_steps(fs, dirfd, name, staged);
-}
-
 /* ---- unlink ----------------------------------------------------------------------------------------- */
 
 struct removal {
@@ -194,7 +135,7 @@ static int take_name(void *data)
 		lower = false;
 	}
 	if (v->orphan[0])
-		return move_away(fs, v->dirfd, v->name, v->orphan, lower);
+		return un_move_away(fs, v->dirfd, v->name, v->orphan, lower);
 	if (lower)
 		return un_whiteout_place(fs->whiteouts, v->dirfd, v->name);
 	return u->ops->unlink(u, v->dirfd, v->name, 0);
@@ -338,57 +279,6 @@ int un_unlink(struct un_fs *fs, struct un_inode *dir, const char *name)
 
 /* ---- rmdir ------------------------------------------------------------------------------------------ */
 
-struct clear_args {
-	struct un_fs *fs;
-	int dirfd;
-	const char *name;
-	char staged[UN_STAGE_NAME]; /* another one at each try: nothing says that removing worked */
-	bool lower;
-};
-
-static int clear_dir(void *data)
-{
-	struct clear_args *a = data;
-
-	un_stage_name(a->fs, a->staged);
-	return move_away(a->fs, a->dirfd, a->name, a->staged, a->lower);
-}
-
-/*
- * Moving a directory also changes its "..": a read-only one of a plain user must be opened up, and
- * stays so in the work directory, where it is about to be removed.
- */
-static int clear_dir_in(void *data)
-{
-	struct clear_args *a = data;
-	struct un_layer *u = a->fs->upper;
-	struct statx st;
-	int r = clear_dir(a);
-
-	if (r != -EACCES || a->fs->privileged)
-		return r;
-	r = u->ops->stat(u, a->dirfd, a->name, &st);
-	if (r == 0)
-		r = u->ops->chmod(u, a->dirfd, a->name, (st.stx_mode & 07777) | S_IRWXU);
-	if (r < 0)
-		return r == -EPERM ? -EACCES : r;
-	r = clear_dir(a);
-	if (r < 0)
-		un_ignore(u->ops->chmod(u, a->dirfd, a->name, st.stx_mode & 07777));
-	return r;
-}
-
-int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower)
-{
-	struct clear_args a = { .fs = fs, .dirfd = dirfd, .name = name, .lower = lower };
-	int r;
-
-	r = un_lifted(fs, dirfd, "", clear_dir_in, &a);
-	if (r == 0)
-		un_stage_discard(fs, a.staged);
-	return r;
-}
-
 void un_dead_locked(struct un_inode *inode, const struct statx *last)
 {
 	inode->unlinked = true;
@@ -421,6 +311,8 @@ static int take_away(const struct rmdir_args *a, bool clear) UN_NS_READ
 		r = u->ops->unlink(u, a->dirfd, a->name, AT_REMOVEDIR);
 	if (r == 0)
 		un_dead_locked(a->child, a->last);
+	else if (r == -ENOTEMPTY)
+		atomic_fetch_add(&a->child->d->changed, 1);
 	un_inode_unlock(a->child);
 	return r;
 }

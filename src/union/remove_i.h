@@ -27,11 +27,6 @@ int un_index_victim(struct un_fs *fs, struct un_inode *inode, struct un_inode *d
  */
 int un_hold_locked(struct un_fs *fs, struct un_inode *inode, char ret_orphan[UN_STAGE_NAME])
 	UN_INODE_LOCKED(inode);
-/*
- * Remove (dirfd, name), an upper directory that shows no names but may hold whiteouts. @lower: a
- * whiteout takes its place.
- */
-int un_clear_dir(struct un_fs *fs, int dirfd, const char *name, bool lower);
 /* The name is gone from @dir: bookkeeping for the inode, when its lock is not held any more. */
 void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir,
 		      const char *name);

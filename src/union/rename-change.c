@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The call on the upper that makes a rename, and the steps instead where a file system lacks it. */
+#include "away_i.h"
 #include "remove_i.h"
 #include "rename_i.h"
 

@@ -16,6 +16,7 @@
  * Where a whiteout is a name of its own beside the one it hides (an upper without xattrs or devices),
  * it is made before; while there is an object as well it does not hide that.
  */
+#include "away_i.h"
 #include "remove_i.h"
 #include "rename_i.h"
 
@@ -41,6 +42,7 @@
 #include "object/tar.h"
 #include "union/union.h"
 #include "util/err.h"
+#include "util/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -186,6 +188,28 @@ static int empty_target(struct renaming *v) UN_NS_WRITE
 	return r;
 }
 
+/* The target is in the work directory, and an empty one, with the attributes @now, in its place. */
+static int discard_replaced(struct renaming *v, const char *staged, mode_t mode,
+			    const struct statx *now) UN_NS_WRITE
+{
+	int r = un_stage_discard_hidden(v->fs, staged);
+
+	if (r == 0) {
+		repoint(v, v->to.child, now);
+		return 0;
+	}
+	/* Others have put something into it meanwhile. */
+	atomic_fetch_add(&v->to.child->d->changed, 1);
+	if (un_publish_rename(v->fs, staged, mode | S_IFDIR, v->to.fd->fd, v->to.name,
+			      RENAME_EXCHANGE) == 0)
+		un_stage_discard(v->fs, staged);
+	else
+		un_log(LOG_ERR,
+		       "what others put into a directory that was being replaced is in WORK/work/%s",
+		       staged);
+	return r;
+}
+
 /*
  * The target is a directory that shows no names: put a really empty one in its place first, unless it
  * is one already. The view does not change.
@@ -239,11 +263,12 @@ static int clear_target(struct renaming *v) UN_NS_WRITE
 	if (r == 0)
 		r = un_publish_rename(v->fs, staged, st.stx_mode | S_IFDIR, v->to.fd->fd,
 				      v->to.name, RENAME_EXCHANGE);
-	if (r == 0) {
+	if (r == 0)
+		r = discard_replaced(v, staged, st.stx_mode, &now);
+	else
+		un_stage_discard(v->fs, staged);
+	if (r == 0)
 		un_ignore(un_stage_times(v->fs, v->to.fd->fd, "", &parent));
-		repoint(v, to, &now);
-	}
-	un_stage_discard(v->fs, staged);
 	return un_cap_refused(u, &u->caps.rename_exchange, "RENAME_EXCHANGE", r) ? empty_target(v)
 										 : r;
 }

@@ -193,7 +193,7 @@ void un_watch_process(struct un_watch *w)
 	atomic_store(&w->telling, true);
 	if (w->fanotify >= 0)
 		un_fanotify_read(w);
-	if (w->inotify >= 0)
+	if (w->inotify >= 0 && atomic_load(&w->has_inotify))
 		un_inotify_read(w);
 	atomic_store(&w->telling, false);
 	un_mutex_unlock(&w->reading);

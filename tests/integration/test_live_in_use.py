@@ -109,6 +109,44 @@ def put_into_a_directory_that_goes(t):
         u.umount()
 
 
+@test(timeout=90)
+def put_into_a_directory_as_it_goes(t):
+    """At the very moment: either the file cannot be made, or the directory stays, with it."""
+    u = t.union(text='; '.join('f d/x%d 1' % i for i in range(5)))
+    mount(u)
+    for go in (os.rmdir, lambda p: os.rename(u.m('e'), p)):
+        made = stayed = 0
+        for i in range(600):
+            for n in 'de':
+                if not os.path.isdir(u.m(n)):
+                    os.mkdir(u.m(n))
+            for n in os.listdir(u.m('d')):
+                os.unlink(u.m('d/' + n))
+            ask, answer = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    os.read(ask, 1)
+                    end = time.perf_counter() + random.random() * 1.5e-4
+                    while time.perf_counter() < end:
+                        pass
+                    os.close(os.open(u.up('d/f'), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                    code = 0
+                finally:
+                    os._exit(code)
+            os.write(answer, b'x')
+            gone = result(go, u.m('d')) is None
+            if os.waitpid(pid, 0)[1] == 0:
+                made += 1
+                stayed += not gone
+                t.ok(os.path.exists(u.up('d/f')), 'lost, %d of %d' % (i, made))
+                see(u, lambda: 'f' in os.listdir(u.m('d')), True)
+            os.close(ask)
+            os.close(answer)
+        print('%d made, %d times the directory stayed' % (made, stayed))
+
+
 @test()
 def made_to_merge_under_a_working_directory(t):
     """Its old descriptors and its path go on being one directory."""
