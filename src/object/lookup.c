@@ -241,14 +241,15 @@ static void stand_in(struct un_hit *h, const char *name)
 		h->st.stx_ino = un_stand_in(h->dir, h->name ? h->name : name);
 }
 
-static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name,
+/* @all: what the listing tells of it is not believed, as others may have changed its marks. */
+static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name, bool all,
 		      struct un_merge_dir *md, struct un_found *f) UN_NS_READ
 {
 	unsigned from = 0;
 	bool first_only = false;
 	int r;
 
-	if (un_dir_listing(fs, dir)) {
+	if (!all && un_dir_listing(fs, dir)) {
 		struct un_entry *e = un_listing_find(dir->d->listing, name);
 
 		if (!e || (e->flags & UN_ENTRY_HIDDEN))
@@ -364,6 +365,12 @@ static bool is_doubted(struct un_inode *inode)
 	return atomic_load(&inode->doubted) && atomic_exchange(&inode->doubted, false);
 }
 
+/* Others have given it a second name: from now on it is one of those that an index keeps together. */
+static bool joins_index(struct un_fs *fs, const struct un_inode *inode, const struct un_found *f)
+{
+	return !inode->upper && !inode->ix && un_index_wanted(fs, f->hits[0].layer, &f->hits[0].st);
+}
+
 #define STALE_TRIES 3
 
 static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
@@ -372,7 +379,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	struct un_inode *inode = NULL, *known = NULL;
 	struct un_merge_dir md;
 	struct un_found f = { .n = 0 };
-	bool asked, told = false;
+	bool asked, doubted, told = false;
 	unsigned stamp, seen = 0, since;
 	int r;
 
@@ -381,11 +388,12 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	since = atomic_load(&fs->live_seq);
 	stamp = un_live_look(fs, dir);
 	known = un_name_find_at(fs, dir, name, &seen);
-	if (known && !fs->revalidate && seen == stamp && !is_doubted(known)) {
+	doubted = known && is_doubted(known);
+	if (known && !fs->revalidate && seen == stamp && !doubted) {
 		inode = known;
 		goto found;
 	}
-	r = ask_layers(fs, dir, name, &md, &f);
+	r = ask_layers(fs, dir, name, doubted, &md, &f);
 	asked = r == 0;
 	if (r == -ENODATA) {
 		un_say_no_data(fs, dir, name);
@@ -393,7 +401,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	}
 	if (r == 0 && f.n == 0)
 		r = -ENOENT;
-	if (r == 0 && known && un_is_still(fs, known, &f)) {
+	if (r == 0 && known && un_is_still(fs, known, &f) && !joins_index(fs, known, &f)) {
 		inode = un_inode_ref(known);
 		seen_again(fs, inode, &f.hits[0]);
 		un_data_found(fs, inode, &f, name);
@@ -418,7 +426,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
 		told = r == 0 && st && attrs_told(fs, inode, &f, st);
 	}
-	if (r < 0 && r != -ENOENT && known && seen == stamp)
+	if (r < 0 && r != -ENOENT && known && (seen == stamp || doubted))
 		atomic_store(&known->doubted, true);
 	un_inode_put(fs, known);
 	if (r == 0)
@@ -456,6 +464,17 @@ int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 	}
 }
 
+/* The listing tells whether a directory merges. */
+static void note_more(struct un_fs *fs, struct un_inode *dir, const char *name,
+		      bool more) UN_NS_WRITE
+{
+	struct un_entry *e =
+		un_dir_listing(fs, dir) ? un_listing_find(dir->d->listing, name) : NULL;
+
+	if (e && more)
+		e->flags |= UN_ENTRY_MORE;
+}
+
 static void change_known_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
 				struct un_inode *known) UN_NS_WRITE
 {
@@ -468,11 +487,12 @@ static void change_known_locked(struct un_fs *fs, struct un_inode *dir, const ch
 	if (now != known || dir->d->dead)
 		return;
 	stamp = un_live_look(fs, dir);
-	if (ask_layers(fs, dir, name, &md, &f) < 0)
+	if (ask_layers(fs, dir, name, true, &md, &f) < 0)
 		return;
 	if (f.n > 0 && !is_trap(fs, &f) && !un_is_still(fs, known, &f) &&
 	    un_stack_is_akin(fs, known, &f)) {
 		un_stack_change(fs, dir, name, &f, known);
+		note_more(fs, dir, name, f.n > 1);
 		un_name_confirm(fs, known, dir, name, stamp);
 		atomic_store(&known->doubted, false);
 		un_live_led(fs, dir, known, &f, since);

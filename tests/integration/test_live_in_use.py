@@ -210,6 +210,19 @@ def made_of_other_directories(t):
 
 
 @test()
+def mark_taken_off_what_was_made_here(t):
+    """A directory made through the mount hides one below, until others take its mark off."""
+    u = t.union(text='f d/low 1')
+    mount(u)
+    t.sh('rm -r d; mkdir d', cwd=u.mnt)
+    warm(u)
+    t.eq(tree.names(u.m('d')), [])
+    os.removexattr(u.up('d'), t.ns + '.overlay.opaque')
+    see(u, lambda: tree.names(u.m('d')), ['low'])
+    see(u, lambda: tree.text(u.m('d/low')), '1')
+
+
+@test()
 def moved_from_layer_to_layer(t):
     """A file is the same one wherever it is moved to, and is found there: from lower to lower, to another directory."""
     u = t.union(lowers=2, text='f d/x content; f d/s/y deep; f e/z 1')
