@@ -30,6 +30,7 @@
 #include "watch/watch.h"
 
 #include <errno.h>
+#include <limits.h>
 
 /* Seconds. */
 #define TRY_AGAIN 10
@@ -320,11 +321,20 @@ void un_live_led(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
 
 void un_live_redirected(struct un_fs *fs, struct un_inode *inode)
 {
+	char name[NAME_MAX + 1];
+	struct un_inode *dir;
+
 	if (!fs->live)
 		return;
-	/* By our own hand: all below goes on being known. */
+	/*
+	 * By our own hand: all that is known goes on being so. Its pages above all: to have the kernel drop them waits for
+	 * writes under way, and for ever if this daemon is killed meanwhile.
+	 */
 	atomic_store(&inode->doubted, true);
-	un_tell(fs, UN_CHANGE_SELF, inode->id, NULL);
+	if (!un_name_any(inode, &dir, name))
+		return;
+	un_tell(fs, UN_CHANGE_NAME, dir->id, name);
+	un_inode_put(fs, dir);
 }
 
 void un_live_found(struct un_fs *fs, const struct un_inode *dir, struct un_inode *inode)
