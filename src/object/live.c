@@ -324,7 +324,8 @@ void un_live_redirected(struct un_fs *fs, struct un_inode *inode)
 	char name[NAME_MAX + 1];
 	struct un_inode *dir;
 
-	if (!fs->live)
+	/* Of a file, what is found when it is asked for again is told with its pages, and that is what has to wait. */
+	if (!fs->live || inode->type != DT_DIR)
 		return;
 	/*
 	 * By our own hand: all that is known goes on being so. Its pages above all: to have the kernel drop them waits for
