@@ -36,6 +36,12 @@ void un_fs_refresh(struct un_fs *fs, struct un_inode *inode);
  * if it were looked into. True: it was not before, and attributes asked for earlier may not be true any more.
  */
 bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
+/*
+ * Around a request for data, until it is answered (@by 1, then -1): its pages are locked in the kernel, and to have them
+ * dropped would wait for the answer.
+ */
+void un_inode_in_hand(struct un_inode *inode, int by);
+bool un_fs_is_in_hand(struct un_fs *fs, uint64_t id);
 /* The kernel is told to ask again for the attributes of all directories that are not watched. */
 void un_fs_doubt_unwatched(struct un_fs *fs);
 /* @give_up: directories may lose their watch to others, for what is told of names does no harm to what is mounted there. */

@@ -217,6 +217,7 @@ struct un_inode {
 	 * name in the upper.
 	 */
 	atomic_uint published, committed, named;
+	atomic_uint in_hand; /* requests for its data that are being served (un_inode_in_hand()) */
 	struct un_kept *kept UN_GUARDED_BY(un_inode_role); /* union/mtime.c, or NULL */
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */

@@ -324,16 +324,10 @@ void un_live_redirected(struct un_fs *fs, struct un_inode *inode)
 	char name[NAME_MAX + 1];
 	struct un_inode *dir;
 
-	/* Of a file, what is found when it is asked for again is told with its pages, and that is what has to wait. */
-	if (!fs->live || inode->type != DT_DIR)
+	/* By our own hand: all that is known goes on being so. */
+	if (!fs->live || !un_name_any(inode, &dir, name))
 		return;
-	/*
-	 * By our own hand: all that is known goes on being so. Its pages above all: to have the kernel drop them waits for
-	 * writes under way, and for ever if this daemon is killed meanwhile.
-	 */
 	atomic_store(&inode->doubted, true);
-	if (!un_name_any(inode, &dir, name))
-		return;
 	un_tell(fs, UN_CHANGE_NAME, dir->id, name);
 	un_inode_put(fs, dir);
 }
@@ -374,6 +368,20 @@ void un_live_settle_locked(struct un_fs *fs, struct un_inode *inode)
 int un_fs_watch_fd(struct un_fs *fs)
 {
 	return fs->watch ? un_watch_fd(fs->watch) : -1;
+}
+
+void un_inode_in_hand(struct un_inode *inode, int by)
+{
+	atomic_fetch_add(&inode->in_hand, (unsigned)by);
+}
+
+bool un_fs_is_in_hand(struct un_fs *fs, uint64_t id)
+{
+	struct un_inode *inode = un_inode_get(fs, id);
+	bool is = inode && atomic_load(&inode->in_hand) > 0;
+
+	un_inode_put(fs, inode);
+	return is;
 }
 
 void un_fs_catch_up(struct un_fs *fs)

@@ -29,8 +29,9 @@ static bool drop_inode(void *data, uint64_t id)
 
 	if (!d->names_stay)
 		un_ignore(un_known_names(d->ops->fs, id, drop_name, d));
-	/* Offset 0: attributes, pages (dirty ones are written first), listings. */
-	return fuse_lowlevel_notify_inval_inode(d->ops->se, id, 0, 0) != -ENODEV;
+	/* Offset 0: attributes, pages (dirty ones are written first), listings. What is in hand keeps its pages. */
+	return fuse_lowlevel_notify_inval_inode(
+		       d->ops->se, id, un_fs_is_in_hand(d->ops->fs, id) ? -1 : 0, 0) != -ENODEV;
 }
 
 static void drop(void *data)

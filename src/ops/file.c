@@ -42,14 +42,16 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 	(void)fi;
 	if (!inode)
 		return;
+	un_inode_in_hand(inode, 1);
 	buf = un_ops_buffer(size);
 	n = buf ? un_read(ops->fs, inode, buf, size, off) : -ENOMEM;
-	un_inode_put(ops->fs, inode);
 	un_ops_opened(ops);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
 		fuse_reply_buf(req, buf, (size_t)n);
+	un_inode_in_hand(inode, -1);
+	un_inode_put(ops->fs, inode);
 	/* The kernel has it as a page by now. */
 	if (!un_ops_is_current(ops))
 		un_notify_again(ops, ino);
@@ -83,14 +85,16 @@ void un_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, o
 
 	if (!inode)
 		return;
+	un_inode_in_hand(inode, 1);
 	n = un_write(ops->fs, inode, &w, &cred, &killed);
-	un_inode_put(ops->fs, inode);
 	tell_killed(ops, ino, killed);
 	un_ops_tick(ops);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
 		fuse_reply_write(req, (size_t)n);
+	un_inode_in_hand(inode, -1);
+	un_inode_put(ops->fs, inode);
 }
 
 void un_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

@@ -46,7 +46,16 @@ struct item {
 	char name[];
 };
 
+/* Pages that were locked are tried again so often (milliseconds). */
+#define LATER 5
+
 UN_ROLE(notifier_role);
+
+/* To be called when these are told as well. */
+struct call {
+	struct item *item;
+	GHashTable *ids;
+};
 
 struct un_notifier {
 	struct un_ops *ops;
@@ -58,6 +67,9 @@ struct un_notifier {
 	/* That all has changed, which takes long to tell, is in it. */
 	bool all_queued UN_GUARDED_BY(notifier_role);
 	bool stopping UN_GUARDED_BY(notifier_role);
+	/* Only the thread's: inodes whose pages are still to be dropped; and who waits for that, struct call. */
+	GHashTable *later;
+	GQueue calls;
 	/* Answers on their way, by turns. */
 	atomic_uint turn;
 	atomic_uint leaving[2];
@@ -189,12 +201,26 @@ static bool tell_name(void *data, uint64_t dir, const char *name)
 	return true;
 }
 
+/*
+ * Attributes and pages. Who reads or writes has pages locked until he is answered: to wait for a copy of much data
+ * would hold up all other news, and if this daemon is killed meanwhile the kernel waits for ever, for the answer and
+ * for this thread. So these come later. What has been locked and is not in hand yet is waited for.
+ */
+static bool tell_data(struct un_ops *ops, uint64_t id)
+{
+	bool later = un_fs_is_in_hand(ops->fs, id);
+
+	if (later && !g_hash_table_contains(ops->notifier->later, &id))
+		g_hash_table_add(ops->notifier->later, g_memdup2(&id, sizeof(id)));
+	return fuse_lowlevel_notify_inval_inode(ops->se, id, later ? -1 : 0, 0) != -ENODEV;
+}
+
 static bool tell_inode(void *data, uint64_t id)
 {
 	struct un_ops *ops = data;
 
 	un_ignore(un_known_names(ops->fs, id, tell_name, ops));
-	return fuse_lowlevel_notify_inval_inode(ops->se, id, 0, 0) != -ENODEV;
+	return tell_data(ops, id);
 }
 
 static bool tell_child(void *data, uint64_t dir, const char *name, uint64_t id)
@@ -257,7 +283,7 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, -1, 0));
 		break;
 	case UN_CHANGE_DATA:
-		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		un_ignore(tell_data(ops, item->id));
 		break;
 	case UN_CHANGE_LEFT:
 		un_ignore(un_known_children(ops->fs, item->id, tell_child, ops));
@@ -271,6 +297,63 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		tell_all(n);
 		break;
 	}
+}
+
+/* True: it is in nobody's hands any more, and told. */
+static gboolean tell_now(gpointer key, gpointer value, gpointer data)
+{
+	struct un_notifier *n = data;
+	const uint64_t *id = key;
+
+	(void)value;
+	if (un_fs_is_in_hand(n->ops->fs, *id))
+		return FALSE;
+	un_ignore(fuse_lowlevel_notify_inval_inode(n->ops->se, *id, 0, 0));
+	return TRUE;
+}
+
+static gboolean is_told(gpointer key, gpointer value, gpointer data)
+{
+	(void)value;
+	return !g_hash_table_contains(data, key);
+}
+
+/* @all: whatever is waited for. */
+static void call_waiting(struct un_notifier *n, bool all)
+{
+	for (GList *l = n->calls.head, *next; l; l = next) {
+		struct call *c = l->data;
+
+		next = l->next;
+		g_hash_table_foreach_remove(c->ids, is_told, n->later);
+		if (!all && g_hash_table_size(c->ids) > 0)
+			continue;
+		c->item->fn(c->item->data);
+		g_hash_table_destroy(c->ids);
+		g_free(c->item);
+		g_free(c);
+		g_queue_delete_link(&n->calls, l);
+	}
+}
+
+static void tell_later(struct un_notifier *n)
+{
+	g_hash_table_foreach_remove(n->later, tell_now, n);
+	call_waiting(n, false);
+}
+
+static void call_when_told(struct un_notifier *n, struct item *item)
+{
+	struct call *c = g_new0(struct call, 1);
+	GHashTableIter it;
+	gpointer id;
+
+	c->item = item;
+	c->ids = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	g_hash_table_iter_init(&it, n->later);
+	while (g_hash_table_iter_next(&it, &id, NULL))
+		g_hash_table_add(c->ids, g_memdup2(id, sizeof(uint64_t)));
+	g_queue_push_tail(&n->calls, c);
 }
 
 static void tell_queued(struct un_notifier *n)
@@ -295,13 +378,14 @@ static void tell_queued(struct un_notifier *n)
 	while ((item = g_queue_pop_head(&mine))) {
 		if (item->fn) {
 			tell_below(n, below);
-			item->fn(item->data);
-		} else {
-			tell(n, item, below);
+			call_when_told(n, item);
+			continue;
 		}
+		tell(n, item, below);
 		g_free(item);
 	}
 	tell_below(n, below);
+	tell_later(n);
 }
 
 static bool is_stopping(struct un_notifier *n)
@@ -326,12 +410,13 @@ static void *notifier_main(void *data)
 		unsigned seq = un_fs_live_seq(n->ops->fs);
 		gint64 began = g_get_monotonic_time();
 
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		if (poll(p, 2, g_hash_table_size(n->later) ? LATER : -1) < 0 && errno != EINTR)
 			break;
 		if (p[1].revents & POLLIN)
 			un_ignore((int)read(n->wake, &count, sizeof(count)));
 		un_fs_catch_up(n->ops->fs);
 		tell_queued(n);
+		tell_later(n);
 		if ((p[1].revents & POLLIN) || un_fs_live_seq(n->ops->fs) != seq ||
 		    g_get_monotonic_time() - began > OWN_PAUSE)
 			own = 0;
@@ -352,6 +437,8 @@ int un_notify_start(struct un_ops *ops)
 	un_mutex_init(&n->lock);
 	notifier_is_ours(n);
 	g_queue_init(&n->queue);
+	g_queue_init(&n->calls);
+	n->later = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	ops->notifier = n;
 	r = n->wake < 0 ? n->wake : un_process_thread(&n->thread, notifier_main, n);
 	n->started = r == 0;
@@ -373,6 +460,8 @@ void un_notify_stop(struct un_ops *ops)
 	if (n->started)
 		pthread_join(n->thread, NULL);
 	tell_queued(n);
+	call_waiting(n, true);
+	g_hash_table_destroy(n->later);
 	notifier_is_ours(n);
 	un_close(n->wake);
 	un_mutex_done(&n->lock);

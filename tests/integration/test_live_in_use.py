@@ -147,6 +147,38 @@ def put_into_a_directory_as_it_goes(t):
         print('%d made, %d times the directory stayed' % (made, stayed))
 
 
+@test(timeout=120)
+def killed_while_what_is_written_changes(t):
+    """The kernel is to drop pages that a write has locked: a daemon killed then must be gone, and the mount with it."""
+    u = t.union()
+    u.check_lowers = u.check_layers = False
+    with open(u.low('big'), 'wb') as f:
+        f.write(b'x' * (64 << 20))
+    for i in range(4):
+        mount(u, 'metacopy=off')
+        os.stat(u.m('big'))
+        pid = os.fork()
+        if pid == 0:
+            try:
+                fd = os.open(u.m('big'), os.O_WRONLY)
+                os.pwrite(fd, b'W', 0)
+            except OSError:
+                pass
+            finally:
+                os._exit(0)
+        time.sleep(0.005 * (i + 1))
+        tree.append(u.low('big'), '+')
+        time.sleep(0.005)
+        u.proc.send_signal(signal.SIGKILL)
+        u.proc.wait(10 * t.slow)
+        end = time.monotonic() + 10 * t.slow
+        while os.waitpid(pid, os.WNOHANG)[0] == 0:
+            t.ok(time.monotonic() < end, 'who wrote waits for ever')
+            time.sleep(0.01)
+        u.kill()
+        t.sh('rm -rf -- *', cwd=u.upper)
+
+
 @test()
 def made_to_merge_under_a_working_directory(t):
     """Its old descriptors and its path go on being one directory."""
