@@ -373,28 +373,38 @@ static bool joins_index(struct un_fs *fs, const struct un_inode *inode, const st
 
 #define STALE_TRIES 3
 
-static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
-		       struct un_inode **ret, struct statx *st) UN_NS_READ
+/* What is known is not it any more: that goes, and another comes, or none. @r: what the layers said. */
+static int take_other(struct un_fs *fs, struct un_inode *dir, const char *name,
+		      struct un_inode *known, struct un_found *f, unsigned stamp, int r, bool told,
+		      struct un_inode **ret) UN_NS_READ
 {
-	struct un_inode *inode = NULL, *known = NULL;
-	struct un_merge_dir md;
-	struct un_found f = { .n = 0 };
-	bool asked, doubted, told = false;
-	unsigned stamp, seen = 0, since;
-	int r;
-
-	if (dir->d->dead)
-		return -ENOENT;
-	since = atomic_load(&fs->live_seq);
-	stamp = un_live_look(fs, dir);
-	known = un_name_find_at(fs, dir, name, &seen);
-	doubted = known && is_doubted(known);
-	if (known && !fs->revalidate && seen == stamp && !doubted) {
-		inode = known;
-		goto found;
+	/* Only proof takes the name away, not a question that failed. */
+	if (known && (r == 0 || r == -ENOENT)) {
+		un_name_drop(fs, known, dir, name);
+		/* If the answer goes to the kernel, it sees by itself that the name leads elsewhere. */
+		if (!told)
+			un_live_gone(fs, dir->id, name);
 	}
-	r = ask_layers(fs, dir, name, doubted, &md, &f);
-	asked = r == 0;
+	if (r == 0)
+		r = inode_from_found(fs, dir, name, f, ret);
+	if (r == 0)
+		r = publish(fs, dir, name, f, stamp, ret);
+	if (r == 0)
+		indexed_name(fs, dir, name, *ret, f->hits[0].layer != fs->upper);
+	return r;
+}
+
+/* What the layers have under the name; *ret_told: @st is filled in. Of @f all is given back. */
+static int ask_once(struct un_fs *fs, struct un_inode *dir, const char *name,
+		    struct un_inode *known, bool doubted, unsigned stamp, struct un_inode **ret,
+		    struct statx *st, bool *ret_told) UN_NS_READ
+{
+	unsigned since = atomic_load(&fs->live_seq);
+	struct un_found f = { .n = 0 };
+	struct un_merge_dir md;
+	int r = ask_layers(fs, dir, name, doubted, &md, &f);
+	bool asked = r == 0;
+
 	if (r == -ENODATA) {
 		un_say_no_data(fs, dir, name);
 		r = -EIO;
@@ -402,42 +412,50 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (r == 0 && f.n == 0)
 		r = -ENOENT;
 	if (r == 0 && known && un_is_still(fs, known, &f) && !joins_index(fs, known, &f)) {
-		inode = un_inode_ref(known);
-		seen_again(fs, inode, &f.hits[0]);
-		un_data_found(fs, inode, &f, name);
-		place(fs, dir, name, &f, inode);
-		found_again(inode);
-		un_name_confirm(fs, inode, dir, name, stamp);
+		*ret = un_inode_ref(known);
+		seen_again(fs, known, &f.hits[0]);
+		un_data_found(fs, known, &f, name);
+		place(fs, dir, name, &f, known);
+		found_again(known);
+		un_name_confirm(fs, known, dir, name, stamp);
 	} else if (r == 0 && known && un_stack_is_akin(fs, known, &f)) {
 		r = -ERESTART;
 	} else {
-		/* Only proof takes the name away, not a question that failed. */
-		if (known && (r == 0 || r == -ENOENT)) {
-			un_name_drop(fs, known, dir, name);
-			/* If the answer goes to the kernel, it sees by itself that the name leads elsewhere. */
-			if (!st)
-				un_live_gone(fs, dir->id, name);
-		}
-		if (r == 0)
-			r = inode_from_found(fs, dir, name, &f, &inode);
-		if (r == 0)
-			r = publish(fs, dir, name, &f, stamp, &inode);
-		if (r == 0)
-			indexed_name(fs, dir, name, inode, f.hits[0].layer != fs->upper);
-		told = r == 0 && st && attrs_told(fs, inode, &f, st);
+		r = take_other(fs, dir, name, known, &f, stamp, r, st != NULL, ret);
+		*ret_told = r == 0 && st && attrs_told(fs, *ret, &f, st);
 	}
-	if (r < 0 && r != -ENOENT && known && (seen == stamp || doubted))
-		atomic_store(&known->doubted, true);
-	un_inode_put(fs, known);
 	if (r == 0)
-		un_live_led(fs, dir, inode, &f, since);
+		un_live_led(fs, dir, *ret, &f, since);
 	if (r == -EPERM && f.refused)
 		un_say_refused(fs, dir, name, f.refused, f.refused_mark);
 	if (asked)
 		un_found_done(&f);
+	return r;
+}
+
+static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
+		       struct un_inode **ret, struct statx *st) UN_NS_READ
+{
+	struct un_inode *inode = NULL, *known = NULL;
+	bool doubted, told = false;
+	unsigned stamp, seen = 0;
+	int r = 0;
+
+	if (dir->d->dead)
+		return -ENOENT;
+	stamp = un_live_look(fs, dir);
+	known = un_name_find_at(fs, dir, name, &seen);
+	doubted = known && is_doubted(known);
+	if (known && !fs->revalidate && seen == stamp && !doubted) {
+		inode = known;
+	} else {
+		r = ask_once(fs, dir, name, known, doubted, stamp, &inode, st, &told);
+		if (r < 0 && r != -ENOENT && known && (seen == stamp || doubted))
+			atomic_store(&known->doubted, true);
+		un_inode_put(fs, known);
+	}
 	if (r < 0)
 		return r;
-found:
 	un_live_found(fs, dir, inode);
 	if (st && !told) {
 		r = un_getattr(fs, inode, st);
