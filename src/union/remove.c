@@ -12,6 +12,7 @@
 #include "layer/whiteout.h"
 #include "merge/merge.h"
 #include "object/attr.h"
+#include "object/changes.h"
 #include "object/dir.h"
 #include "object/fdcache.h"
 #include "object/index.h"
@@ -454,7 +455,10 @@ int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 
 int un_dir_empty_now_locked(struct un_fs *fs, struct un_inode *dir)
 {
-	if (fs->live)
+	/* Where all changes are told, what is known is exact once those told by now are taken into account. */
+	if (un_fs_dir_is_watched(fs, dir))
+		un_fs_catch_up(fs);
+	else
 		dir->d->listing = un_listing_free(dir->d->listing);
 	return un_dir_empty_locked(fs, dir);
 }

@@ -44,8 +44,8 @@ void un_dead_locked(struct un_inode *inode, const struct statx *last)
 int un_dir_empty_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;
 /*
- * The same, asked of the layers: before what the directory holds in the upper is thrown away, for others may have
- * put something there since it was listed.
+ * The same, with all that others did until now: before what the directory holds in the upper is thrown away, for they
+ * may have put something there since the request came. Layers are asked only where changes are not told.
  */
 int un_dir_empty_now_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;

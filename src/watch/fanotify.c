@@ -106,10 +106,11 @@ static void tell_one(struct un_watch *w, const struct fanotify_event_metadata *m
 }
 
 /* The records behind the event @m, which is at @at: only the directory's is of interest. */
-static void tell_event(struct un_watch *w, const struct fanotify_event_metadata *m, const char *at)
+static void tell_event(struct un_watch *w, const struct fanotify_event_metadata *m, const char *at,
+		       pid_t self)
 {
 	const char *p = at + m->metadata_len, *end = at + m->event_len;
-	bool own = m->pid == getpid();
+	bool own = m->pid == self;
 
 	if (m->mask & FAN_Q_OVERFLOW) {
 		un_watch_tell_lost(w);
@@ -140,13 +141,14 @@ static void tell_event(struct un_watch *w, const struct fanotify_event_metadata 
 static void tell_all(struct un_watch *w, const char *buf, ssize_t n)
 {
 	struct fanotify_event_metadata m;
+	pid_t self = getpid();
 
 	for (ssize_t at = 0; at + (ssize_t)sizeof(m) <= n; at += m.event_len) {
 		memcpy(&m, buf + at, sizeof(m));
 		if (m.event_len < sizeof(m) || at + m.event_len > n)
 			return;
 		if (m.vers == FANOTIFY_METADATA_VERSION)
-			tell_event(w, &m, buf + at);
+			tell_event(w, &m, buf + at, self);
 	}
 }
 
