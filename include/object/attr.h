@@ -21,13 +21,15 @@ int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st
  */
 void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 	UN_INODE_LOCKED(inode);
+/* As the layer has them, and not as they are shown. 0 or -errno. */
+int un_getattr_real(struct un_fs *fs, struct un_inode *inode, struct statx *st);
 /*
- * A copy-up has changed the upper directory of @dir: its attributes were @before and are @after,
- * with atime and mtime restored. Go on showing the ctime of @before. The caller does not hold
- * @dir's lock.
+ * A copy-up is about to change the upper directory of @dir, which nobody is to see: its attributes are @before.
+ * Their ctime and mtime are shown until un_attr_hide_end(), and the ctime from then on: the attributes are @after by
+ * then, with atime and mtime restored; NULL: show what there is. The caller does not hold @dir's lock.
  */
-void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
-			 const struct statx *after);
+void un_attr_hide_begin(struct un_inode *dir, const struct statx *before);
+void un_attr_hide_end(struct un_inode *dir, const struct statx *after);
 /* The same for an indexed file that got an alias nobody asked for; its inode's lock is held. */
 void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
 			       const struct statx *after)

@@ -80,6 +80,12 @@ struct un_hidden {
 	struct statx_timestamp real, shown, mtime;
 };
 
+/* Times that are shown while changes of a directory are under way that are to be hidden: @n of them. */
+struct un_hiding {
+	unsigned n;
+	struct statx_timestamp ctime, mtime;
+};
+
 struct un_dirinfo {
 	pthread_rwlock_t ns;       /* names in the directory, and what follows */
 	struct un_realdir **stack; /* layers that have it, top first; references */
@@ -119,6 +125,7 @@ struct un_dirinfo {
 	struct statx *last; /* of a dead directory: its last attributes */
 	/* A copy-up of an object in it has moved its ctime, which no user is to see. */
 	struct un_hidden hidden UN_GUARDED_BY(un_inode_role);
+	struct un_hiding hiding UN_GUARDED_BY(un_inode_role);
 };
 
 /* Are the real directories of a merged one watched for changes by others? */

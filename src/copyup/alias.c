@@ -58,7 +58,7 @@ static int wants_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode
 
 struct ancestor {
 	struct un_inode *dir; /* a reference */
-	struct statx before;
+	bool shown;           /* its attributes could not be asked for */
 };
 
 /*
@@ -69,14 +69,18 @@ static int prepare_quietly(struct un_fs *fs, struct un_inode *dir)
 {
 	g_autoptr(GArray) a = g_array_new(FALSE, FALSE, sizeof(struct ancestor));
 	struct un_inode *at = un_inode_ref(dir);
-	struct statx after;
+	struct statx before, after;
 	int r = 0;
 
 	while (at && !at->upper && r == 0) {
 		struct ancestor one = { .dir = at };
 		char name[NAME_MAX + 1];
 
-		r = un_getattr(fs, at, &one.before);
+		r = un_getattr(fs, at, &before);
+		if (r == 0)
+			un_attr_hide_begin(at, &before);
+		else
+			one.shown = true;
 		g_array_append_val(a, one);
 		if (!un_name_any(one.dir, &at, name))
 			at = NULL;
@@ -87,11 +91,13 @@ static int prepare_quietly(struct un_fs *fs, struct un_inode *dir)
 	for (unsigned i = 0; i < a->len; i++) {
 		struct ancestor *one = &g_array_index(a, struct ancestor, i);
 
-		if (one->dir->upper && un_getattr(fs, one->dir, &after) == 0) {
-			un_attr_hide_change(one->dir, &one->before, &after);
-			if (fs->stale)
-				fs->stale(fs->stale_data, one->dir->id, UN_STALE_ATTRS);
-		}
+		const bool hide = !one->shown && one->dir->upper &&
+				  un_getattr_real(fs, one->dir, &after) == 0;
+
+		if (!one->shown)
+			un_attr_hide_end(one->dir, hide ? &after : NULL);
+		if (hide && fs->stale)
+			fs->stale(fs->stale_data, one->dir->id, UN_STALE_ATTRS);
 		un_inode_put(fs, one->dir);
 	}
 	return r;

@@ -175,6 +175,26 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 	c->named = false;
 }
 
+/* The directory, which was as @before, has one name more than before; nobody is to see that from its times. */
+static int link_hidden(struct publish *p, struct un_inode *dir, struct un_realdir *parent,
+		       const struct statx *before)
+{
+	struct un_copyup_ctx *c = p->c;
+	struct un_layer *u = c->fs->upper;
+	struct statx after;
+	int r;
+
+	un_attr_hide_begin(dir, before);
+	r = un_dir_mark_impure(c->fs, parent, p->dirfd);
+	if (r == 0)
+		r = un_lifted(c->fs, p->dirfd, "", link_or_rename, p);
+	if (r == 0)
+		c->hidden = un_stage_times(c->fs, p->dirfd, "", before) == 0 &&
+			    u->ops->stat(u, p->dirfd, "", &after) == 0;
+	un_attr_hide_end(dir, c->hidden ? &after : NULL);
+	return r;
+}
+
 static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct un_realdir *parent,
 			  const char *name) UN_NS_WRITE
 {
@@ -184,7 +204,7 @@ static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct 
 		.exists = true, .in_upper = true, .lower = true, .type = c->inode->type
 	};
 	struct un_fd *fd;
-	struct statx pst, after;
+	struct statx pst;
 	int r = un_realdir_open(c->fs, parent, &fd);
 
 	if (r < 0)
@@ -192,15 +212,8 @@ static int publish_locked(struct un_copyup_ctx *c, struct un_inode *dir, struct 
 	p.dirfd = fd->fd;
 	r = u->ops->stat(u, fd->fd, "", &pst);
 	if (r == 0)
-		r = un_dir_mark_impure(c->fs, parent, fd->fd);
-	if (r == 0)
-		r = un_lifted(c->fs, fd->fd, "", link_or_rename, &p);
+		r = link_hidden(&p, dir, parent, &pst);
 	if (r == 0) {
-		if (un_stage_times(c->fs, fd->fd, "", &pst) == 0 &&
-		    u->ops->stat(u, fd->fd, "", &after) == 0) {
-			un_attr_hide_change(dir, &pst, &after);
-			c->hidden = true;
-		}
 		sync_parent(c, fd->fd);
 		un_inode_lock(c->inode);
 		adopt_locked(c, parent, name);

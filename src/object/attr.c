@@ -27,19 +27,35 @@ static bool is_hidden(const struct un_hidden *h, const struct statx *st)
 	       same_time(&h->mtime, &st->stx_mtime);
 }
 
-static void hide(struct un_hidden *h, const struct statx *before, const struct statx *after)
+static void hide(struct un_hidden *h, const struct statx_timestamp *shown,
+		 const struct statx *after)
 {
-	if (!is_hidden(h, before))
-		h->shown = before->stx_ctime;
+	h->shown = *shown;
 	h->real = after->stx_ctime;
 	h->mtime = after->stx_mtime;
 }
 
-void un_attr_hide_change(struct un_inode *dir, const struct statx *before,
-			 const struct statx *after)
+void un_attr_hide_begin(struct un_inode *dir, const struct statx *before)
 {
+	struct un_hiding *now = &dir->d->hiding;
+	const struct un_hidden *h = &dir->d->hidden;
+
 	un_inode_lock(dir);
-	hide(&dir->d->hidden, before, after);
+	if (now->n++ == 0) {
+		now->ctime = is_hidden(h, before) ? h->shown : before->stx_ctime;
+		now->mtime = before->stx_mtime;
+	}
+	un_inode_unlock(dir);
+}
+
+void un_attr_hide_end(struct un_inode *dir, const struct statx *after)
+{
+	struct un_hiding *now = &dir->d->hiding;
+
+	un_inode_lock(dir);
+	now->n--;
+	if (after)
+		hide(&dir->d->hidden, &now->ctime, after);
 	un_inode_unlock(dir);
 }
 
@@ -48,7 +64,9 @@ void un_attr_hide_alias_locked(struct un_index *ix, const struct statx *before,
 {
 	/* Written meanwhile: that is to be seen. */
 	if (same_time(&before->stx_mtime, &after->stx_mtime))
-		hide(&ix->hidden, before, after);
+		hide(&ix->hidden,
+		     is_hidden(&ix->hidden, before) ? &ix->hidden.shown : &before->stx_ctime,
+		     after);
 }
 
 static void adjust_indexed(struct un_index *ix, struct statx *st) UN_REQUIRES(un_inode_role)
@@ -70,6 +88,10 @@ void un_attr_adjust(struct un_fs *fs, struct un_inode *inode, struct statx *st)
 			st->stx_nlink = 1;
 		if (is_hidden(&inode->d->hidden, st))
 			st->stx_ctime = inode->d->hidden.shown;
+		if (inode->d->hiding.n) {
+			st->stx_ctime = inode->d->hiding.ctime;
+			st->stx_mtime = inode->d->hiding.mtime;
+		}
 	} else {
 		inode->maybe_setid = st->stx_mode & (S_ISUID | S_ISGID);
 		if (inode->orphan && st->stx_nlink > 0)
@@ -101,14 +123,11 @@ static int getattr_dead(struct un_inode *dir, struct statx *st)
 	return 0;
 }
 
-int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+static int getattr_real_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+	UN_INODE_LOCKED(inode)
 {
 	struct un_at at;
-	int r;
-
-	if (inode->type == DT_DIR && inode->d->dead)
-		return getattr_dead(inode, st);
-	r = un_at_locked(fs, inode, &at);
+	int r = un_at_locked(fs, inode, &at);
 	if (r < 0)
 		return r;
 	r = at.layer->ops->stat(at.layer, at.dirfd, at.name, st);
@@ -116,6 +135,26 @@ int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st
 	/* Something else is there now; not ours to show. */
 	if (r == -ENOENT || (r == 0 && !un_is_it(at.layer, inode, st)))
 		return -ESTALE;
+	return r;
+}
+
+int un_getattr_real(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	int r;
+
+	un_inode_lock(inode);
+	r = getattr_real_locked(fs, inode, st);
+	un_inode_unlock(inode);
+	return r;
+}
+
+int un_getattr_locked(struct un_fs *fs, struct un_inode *inode, struct statx *st)
+{
+	int r;
+
+	if (inode->type == DT_DIR && inode->d->dead)
+		return getattr_dead(inode, st);
+	r = getattr_real_locked(fs, inode, st);
 	if (r == 0)
 		un_attr_adjust(fs, inode, st);
 	return r;

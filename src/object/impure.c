@@ -38,13 +38,15 @@ void un_dir_mark_pure(struct un_fs *fs, struct un_inode *dir)
 	if (!rd || !rd->impure || un_realdir_open(fs, rd, &fd) < 0)
 		return;
 	r = fs->upper->ops->stat(fs->upper, fd->fd, "", &before);
-	if (r == 0)
-		r = un_mark_clear(UN_AT(fs->upper, fd->fd, ""), UN_MARK_IMPURE);
 	if (r == 0) {
-		rd->impure = false;
 		/* Nobody changed anything. */
-		if (fs->upper->ops->stat(fs->upper, fd->fd, "", &after) == 0)
-			un_attr_hide_change(dir, &before, &after);
+		un_attr_hide_begin(dir, &before);
+		r = un_mark_clear(UN_AT(fs->upper, fd->fd, ""), UN_MARK_IMPURE);
+		if (r == 0) {
+			rd->impure = false;
+			r = fs->upper->ops->stat(fs->upper, fd->fd, "", &after);
+		}
+		un_attr_hide_end(dir, r == 0 ? &after : NULL);
 	}
 	un_fdcache_put(fs->fds, fd);
 }

@@ -332,6 +332,21 @@ static int alias_lifted(void *data)
 	return alias_locked(a->fs, a->inode, a->dirfd, a->name, a->quiet);
 }
 
+static int make_alias(struct alias_args *a, struct un_inode *dir)
+{
+	struct un_fs *fs = a->fs;
+	int r = un_dir_mark_impure(fs, un_dir_upper(fs, dir), a->dirfd);
+
+	if (r < 0)
+		return r;
+	un_inode_lock(a->inode);
+	r = un_name_ordinary(fs, a->name) ? un_mark_ordinary_locked(fs, a->inode) : 0;
+	if (r == 0)
+		r = un_lifted(fs, a->dirfd, "", alias_lifted, a);
+	un_inode_unlock(a->inode);
+	return r;
+}
+
 int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *dir, int dirfd,
 		   const char *name, bool quiet)
 {
@@ -342,22 +357,18 @@ int un_index_alias(struct un_fs *fs, struct un_inode *inode, struct un_inode *di
 	};
 	struct statx parent, after;
 	int r = u->ops->stat(u, dirfd, "", &parent);
+	bool hidden;
 
-	if (r == 0)
-		r = un_dir_mark_impure(fs, un_dir_upper(fs, dir), dirfd);
 	if (r < 0)
 		return r;
-	un_inode_lock(inode);
-	r = un_name_ordinary(fs, name) ? un_mark_ordinary_locked(fs, inode) : 0;
-	if (r == 0)
-		r = un_lifted(fs, dirfd, "", alias_lifted, &a);
-	un_inode_unlock(inode);
+	un_attr_hide_begin(dir, &parent);
+	r = make_alias(&a, dir);
+	hidden = r == 0 && un_stage_times(fs, dirfd, "", &parent) == 0 &&
+		 u->ops->stat(u, dirfd, "", &after) == 0;
+	un_attr_hide_end(dir, hidden ? &after : NULL);
 	if (r < 0)
 		return r == -EEXIST ? -ESTALE : r;
-	r = un_stage_times(fs, dirfd, "", &parent);
-	if (r == 0 && quiet && u->ops->stat(u, dirfd, "", &after) == 0)
-		un_attr_hide_change(dir, &parent, &after);
-	else if (fs->stale)
+	if (!hidden && fs->stale)
 		fs->stale(fs->stale_data, dir->id, UN_STALE_ATTRS);
 	un_dir_note(fs, dir, name, &now, inode->rino);
 	return 0;

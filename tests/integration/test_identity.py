@@ -2,6 +2,8 @@
 """Inode numbers and hard links: unique, the same before and after copy-up and remount."""
 import errno
 import os
+import threading
+import time
 
 from lib import k, test, tree
 
@@ -215,6 +217,42 @@ def _tar(t, other, *opts):
     t.eq(os.stat(out + '/a/x').st_ino, os.stat(out + '/c').st_ino)
     t.eq(os.stat(out + '/b/y').st_ino == os.stat(out + '/c').st_ino, not opts)
     u.umount()
+
+
+@test(timeout=120)
+def copy_ups_do_not_touch_directories(t):
+    """Times of a directory never show that names in it are copied up, or get their aliases: not for a moment."""
+    n = 100
+    files = '; '.join('f d/e/f%d 1; f d/l%d 2; h d/e/k%d d/l%d' % (i, i, i, i) for i in range(n))
+    u = t.mounted(files, 'index=on', 'volatile')            # hundreds of fsyncs prove nothing here
+    for d in ('d', 'd/e'):                                  # from here on they are in the upper
+        tree.write(u.m(d + '/new'), '')
+
+    def times():
+        return [(st['ctime'], st['mtime']) for st in
+                (k.statx(u.m(d), flags=k.AT_STATX_FORCE_SYNC) for d in ('d', 'd/e'))]
+
+    before = times()
+    seen, done = [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            now = times()
+            if now != before:
+                seen.append(now)
+                return
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for th in lookers:
+        th.start()
+    for i in range(n):
+        tree.append(u.m('d/e/f%d' % i), 'x')
+        tree.append(u.m('d/l%d' % i), 'x')
+    time.sleep(2.5)                                         # aliases come after a second or two
+    done.set()
+    for th in lookers:
+        th.join()
+    t.eq(seen, [], 'times of the directories, before: %s' % (before,))
 
 
 @test()

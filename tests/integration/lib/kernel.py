@@ -15,7 +15,7 @@ MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND = 1, 2, 32, 4096
 MS_MOVE, MS_REC, MS_PRIVATE = 8192, 16384, 1 << 18
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
-AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
+AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_STATX_FORCE_SYNC = -100, 0x1000, 0x100, 0x2000
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_COLLAPSE, FALLOC_ZERO, FALLOC_INSERT = 1, 2, 8, 16, 32
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
@@ -131,14 +131,16 @@ def link_fd(fd, path):
 
 
 def statx(path, mask=STATX_BASIC | STATX_BTIME, flags=AT_SYMLINK_NOFOLLOW):
-    """mask, btime (ns, 0 if not told), ctime and attributes of struct statx."""
+    """mask, btime (ns, 0 if not told), ctime, mtime and attributes of struct statx."""
     buf = _c.create_string_buffer(256)
     syscall('statx', _c.c_int(AT_FDCWD), _b(path), _c.c_int(flags), _c.c_uint(mask), buf)
     got, = struct.unpack_from('I', buf, 0)
     attrs, = struct.unpack_from('Q', buf, 8)
     sec, nsec = struct.unpack_from('qI', buf, 80)
     csec, cnsec = struct.unpack_from('qI', buf, 96)
+    msec, mnsec = struct.unpack_from('qI', buf, 112)
     return {'mask': got, 'attributes': attrs, 'ctime': csec * 10**9 + cnsec,
+            'mtime': msec * 10**9 + mnsec,
             'btime': sec * 10**9 + nsec if got & STATX_BTIME else 0}
 
 
