@@ -9,6 +9,11 @@ static inline void un_tell(struct un_fs *fs, enum un_change_what what, uint64_t 
 {
 	const struct un_change c = { .what = what, .id = id, .name = name };
 
+	/*
+	 * After what is known here was put in doubt, and before anybody is told: who began to answer before that, or
+	 * found what was not in doubt yet, sees that he may not tell the kernel to keep it.
+	 */
+	atomic_fetch_add(&fs->live_seq, 1);
 	if (fs->change)
 		fs->change(fs->change_data, &c);
 }

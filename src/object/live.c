@@ -82,7 +82,6 @@ static void dir_changed(struct un_fs *fs, struct un_inode *dir, const struct un_
 
 void un_live_all_changed(struct un_fs *fs)
 {
-	atomic_fetch_add(&fs->live_seq, 1);
 	atomic_fetch_add(&fs->all_changed, 1);
 	atomic_fetch_add(&fs->stacks, 1);
 	un_tell(fs, UN_CHANGE_ALL, 0, NULL);
@@ -98,6 +97,8 @@ static void on_event(void *data, const struct un_watch_event *e)
 	struct un_fs *fs = data;
 	struct un_inode *dir;
 
+	/* Also what is told to nobody: of who is being looked for by way of it (un_follow_found()). */
+	atomic_fetch_add(&fs->live_seq, 1);
 	un_follow_changed(fs, e);
 	if (e->key == UN_FOLLOWED)
 		return;
@@ -111,7 +112,6 @@ static void on_event(void *data, const struct un_watch_event *e)
 	dir = un_inode_get(fs, e->key);
 	if (!dir)
 		return;
-	atomic_fetch_add(&fs->live_seq, 1);
 	if (dir->d)
 		dir_changed(fs, dir, e);
 	un_inode_put(fs, dir);
