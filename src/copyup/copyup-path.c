@@ -8,6 +8,7 @@
 
 #include "copyup/copyup-path.h"
 #include "copyup/copyup.h"
+#include "layer/layer.h"
 #include "object/fdcache.h"
 #include "object/inode.h"
 #include "object/lock.h"
@@ -47,6 +48,23 @@ static void end(struct un_fs *fs, struct un_inode *inode)
 	un_copying_unlock(fs);
 }
 
+/*
+ * The data was left in a lower that is being removed (union/lowers.c): who looks for such files afterwards sees this one,
+ * or has marked the lower before.
+ */
+static int data_stays(struct un_copyup_ctx *c)
+{
+	struct un_inode *inode = c->inode;
+	bool goes;
+
+	if (!c->meta)
+		return 0;
+	un_inode_lock(inode);
+	goes = inode->data && inode->data->layer && atomic_load(&inode->data->layer->gone);
+	un_inode_unlock(inode);
+	return goes ? un_data_fill(c->fs, inode, UN_COPY_ALL) : 0;
+}
+
 static int copyup_one(struct un_copyup_ctx *c)
 {
 	struct un_fs *fs = c->fs;
@@ -56,6 +74,8 @@ static int copyup_one(struct un_copyup_ctx *c)
 	if (!begin(fs, inode, c->size))
 		return 0;
 	r = inode->upper ? un_data_fill(fs, inode, c->size) : un_copyup_run(c);
+	if (r == 0)
+		r = data_stays(c);
 	if (r == 0)
 		atomic_fetch_add(&fs->copyups, 1);
 	end(fs, inode);

@@ -213,6 +213,51 @@ def data_in_it(t):
     _same(u)
 
 
+def _chmod_soon(u, names):
+    """By a process of its own, which is returned."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            end = time.perf_counter() + random.random() * 0.02
+            while time.perf_counter() < end:
+                pass
+            for n in names:
+                result(os.chmod, u.m(n), 0o600)
+        finally:
+            os._exit(0)
+    return pid
+
+
+@test(timeout=120)
+def data_left_in_it_as_it_goes(t):
+    """A metadata-only copy that is made while its lower is removed: that stays, or the copy gets the data."""
+    names = ['d/f%d' % i for i in range(40)]
+    u = _mounted(t, 'metacopy=on')
+    more = _lower(t, 'more', '; '.join('f %s content' % n for n in names))
+    os.mkdir(u.up('d'))
+    went = 0
+    for i in range(120):
+        _add(u, more, 2)
+        for n in names:
+            os.stat(u.m(n))
+        pid = _chmod_soon(u, names)
+        p = subprocess.run([t.binary, 'ctl', u.mnt, 'lower', 'remove', more], capture_output=True, text=True,
+                           timeout=60 * t.slow)
+        os.waitpid(pid, 0)
+        if p.returncode == 0:
+            u.lowers.remove(more)
+            for n in os.listdir(u.up('d')):
+                went += 1
+                t.eq(result(tree.text, u.m('d/' + n)), 'content', '%s, %d' % (n, i))
+        for n in os.listdir(u.up('d')):
+            os.unlink(u.up('d/' + n))
+        _ctl(u, 'sync')
+        if p.returncode != 0:
+            t.ok("has the data of '" in p.stderr, p.stderr)
+            _remove(u, more)
+    print('%d files were changed as it went' % went)
+
+
 @test()
 def the_top_of_an_index(t):
     """An index in use was made over the top lower, which stays that."""
