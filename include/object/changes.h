@@ -42,6 +42,8 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
  */
 void un_inode_in_hand(struct un_inode *inode, int by);
 bool un_fs_is_in_hand(struct un_fs *fs, uint64_t id);
+/* Has a request needed the directory @dir in the last seconds? */
+bool un_fs_is_used(struct un_fs *fs, uint64_t dir);
 /* The kernel is told to ask again for the attributes of all directories that are not watched. */
 void un_fs_doubt_unwatched(struct un_fs *fs);
 /* @give_up: directories may lose their watch to others, for what is told of names does no harm to what is mounted there. */

@@ -34,6 +34,7 @@
 
 /* Seconds. */
 #define TRY_AGAIN 10
+#define IN_USE 2
 
 /*
  * Others changed the object that is known under the name: what was remembered of it is asked again. If only the name
@@ -426,6 +427,15 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir)
 		un_ignore((int)un_live_look(fs, dir));
 	un_ns_unlock(dir);
 	return new;
+}
+
+bool un_fs_is_used(struct un_fs *fs, uint64_t id)
+{
+	struct un_inode *dir = un_inode_get(fs, id);
+	bool is = dir && dir->d && un_live_age(dir) <= IN_USE;
+
+	un_inode_put(fs, dir);
+	return is;
 }
 
 /* Of a directory that was only listed: the kernel has its attributes for a second. */

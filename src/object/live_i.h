@@ -19,6 +19,16 @@ static inline void un_live_used(struct un_inode *dir)
 		atomic_store_explicit(&dir->d->used, (uint32_t)now.tv_sec, memory_order_relaxed);
 }
 
+/* Seconds since then. */
+static inline uint32_t un_live_age(const struct un_inode *dir)
+{
+	uint32_t used = atomic_load_explicit(&dir->d->used, memory_order_relaxed);
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint32_t)now.tv_sec - used;
+}
+
 void un_live_budget_init(struct un_fs *fs);
 /* No directory is looked into any more. */
 void un_live_budget_done(struct un_fs *fs);

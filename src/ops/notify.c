@@ -11,6 +11,8 @@
  */
 #include "notify_i.h"
 
+#include "again_i.h"
+
 #include "transport/process.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -55,6 +57,7 @@ UN_ROLE(notifier_role);
 struct call {
 	struct item *item;
 	GHashTable *ids;
+	uint64_t mark; /* un_again_mark() */
 };
 
 struct un_notifier {
@@ -69,6 +72,7 @@ struct un_notifier {
 	bool stopping UN_GUARDED_BY(notifier_role);
 	/* Only the thread's: inodes whose pages are still to be dropped; and who waits for that, struct call. */
 	GHashTable *later;
+	struct un_again *again;
 	GQueue calls;
 	/* Answers on their way, by turns. */
 	atomic_uint turn;
@@ -192,12 +196,30 @@ static void wait_for_answers(struct un_notifier *n)
  * The kernel is to ask for the name again. To drop the entry would take what is mounted on it away, so that is done
  * only where the kernel knows nothing else (before Linux 6.2).
  */
+static bool tell_once(void *data, uint64_t dir, const char *name)
+{
+	struct un_ops *ops = data;
+	int r = un_transport_expire(ops->transport, dir, name);
+
+	if (r == -EOPNOTSUPP)
+		un_ignore(fuse_lowlevel_notify_inval_entry(ops->se, dir, name, strlen(name)));
+	return r == 0;
+}
+
+/* A name that the kernel knew, and that somebody may be asking for: he may have an older answer. */
 static bool tell_name(void *data, uint64_t dir, const char *name)
 {
 	struct un_ops *ops = data;
 
-	if (un_transport_expire(ops->transport, dir, name) == -EOPNOTSUPP)
-		un_ignore(fuse_lowlevel_notify_inval_entry(ops->se, dir, name, strlen(name)));
+	if (tell_once(data, dir, name) && un_fs_is_used(ops->fs, dir))
+		un_again_add(ops->notifier->again, dir, name);
+	return true;
+}
+
+/* What is kept as missing is never asked for without the directory's lock. */
+static bool tell_missing(void *data, uint64_t dir, const char *name)
+{
+	un_ignore(tell_once(data, dir, name));
 	return true;
 }
 
@@ -213,6 +235,13 @@ static bool tell_data(struct un_ops *ops, uint64_t id)
 	if (later && !g_hash_table_contains(ops->notifier->later, &id))
 		g_hash_table_add(ops->notifier->later, g_memdup2(&id, sizeof(id)));
 	return fuse_lowlevel_notify_inval_inode(ops->se, id, later ? -1 : 0, 0) != -ENODEV;
+}
+
+static bool tell_names_once(void *data, uint64_t id)
+{
+	struct un_ops *ops = data;
+
+	return un_known_names(ops->fs, id, tell_missing, ops);
 }
 
 static bool tell_inode(void *data, uint64_t id)
@@ -236,7 +265,7 @@ static bool tell_child(void *data, uint64_t dir, const char *name, uint64_t id)
 static void tell_all(struct un_notifier *n)
 {
 	un_ignore(un_known_each(n->ops->fs, tell_inode, n->ops));
-	un_known_missing(n->ops->fs, 0, tell_name, n->ops);
+	un_known_missing(n->ops->fs, 0, tell_missing, n->ops);
 }
 
 /* And what it remembers as missing there. */
@@ -244,7 +273,7 @@ static bool tell_tree(void *data, uint64_t id)
 {
 	struct un_ops *ops = data;
 
-	un_known_missing(ops->fs, id, tell_name, ops);
+	un_known_missing(ops->fs, id, tell_missing, ops);
 	return tell_inode(ops, id);
 }
 
@@ -287,7 +316,7 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		break;
 	case UN_CHANGE_LEFT:
 		un_ignore(un_known_children(ops->fs, item->id, tell_child, ops));
-		un_known_missing(ops->fs, item->id, tell_name, ops);
+		un_known_missing(ops->fs, item->id, tell_missing, ops);
 		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
 		break;
 	case UN_CHANGE_MISSING:
@@ -326,7 +355,7 @@ static void call_waiting(struct un_notifier *n, bool all)
 
 		next = l->next;
 		g_hash_table_foreach_remove(c->ids, is_told, n->later);
-		if (!all && g_hash_table_size(c->ids) > 0)
+		if (!all && (g_hash_table_size(c->ids) > 0 || !un_again_is_told(n->again, c->mark)))
 			continue;
 		c->item->fn(c->item->data);
 		g_hash_table_destroy(c->ids);
@@ -336,8 +365,19 @@ static void call_waiting(struct un_notifier *n, bool all)
 	}
 }
 
+static bool tell_again(void *data, uint64_t dir, const char *name)
+{
+	struct un_notifier *n = data;
+
+	if (dir)
+		return tell_once(n->ops, dir, name);
+	un_ignore(un_known_each(n->ops->fs, tell_names_once, n->ops));
+	return true;
+}
+
 static void tell_later(struct un_notifier *n)
 {
+	un_again_tell(n->again, tell_again, n);
 	g_hash_table_foreach_remove(n->later, tell_now, n);
 	call_waiting(n, false);
 }
@@ -349,6 +389,7 @@ static void call_when_told(struct un_notifier *n, struct item *item)
 	gpointer id;
 
 	c->item = item;
+	c->mark = un_again_mark(n->again);
 	c->ids = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	g_hash_table_iter_init(&it, n->later);
 	while (g_hash_table_iter_next(&it, &id, NULL))
@@ -374,7 +415,7 @@ static void tell_queued(struct un_notifier *n)
 	missing = un_known_missing_take(n->ops->fs);
 	wait_for_answers(n);
 	below = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-	un_known_missing_tell(missing, tell_name, n->ops);
+	un_known_missing_tell(missing, tell_missing, n->ops);
 	while ((item = g_queue_pop_head(&mine))) {
 		if (item->fn) {
 			tell_below(n, below);
@@ -398,6 +439,16 @@ static bool is_stopping(struct un_notifier *n)
 	return yes;
 }
 
+/* Milliseconds; -1: until something comes. */
+static int wait_at_most(const struct un_notifier *n)
+{
+	int again = un_again_wait(n->again);
+
+	if (g_hash_table_size(n->later) == 0)
+		return again;
+	return again < 0 ? LATER : MIN(again, LATER);
+}
+
 static void *notifier_main(void *data)
 {
 	struct un_notifier *n = data;
@@ -410,7 +461,7 @@ static void *notifier_main(void *data)
 		unsigned seq = un_fs_live_seq(n->ops->fs);
 		gint64 began = g_get_monotonic_time();
 
-		if (poll(p, 2, g_hash_table_size(n->later) ? LATER : -1) < 0 && errno != EINTR)
+		if (poll(p, 2, wait_at_most(n)) < 0 && errno != EINTR)
 			break;
 		if (p[1].revents & POLLIN)
 			un_ignore((int)read(n->wake, &count, sizeof(count)));
@@ -439,6 +490,7 @@ int un_notify_start(struct un_ops *ops)
 	g_queue_init(&n->queue);
 	g_queue_init(&n->calls);
 	n->later = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	n->again = un_again_new();
 	ops->notifier = n;
 	r = n->wake < 0 ? n->wake : un_process_thread(&n->thread, notifier_main, n);
 	n->started = r == 0;
@@ -462,6 +514,7 @@ void un_notify_stop(struct un_ops *ops)
 	tell_queued(n);
 	call_waiting(n, true);
 	g_hash_table_destroy(n->later);
+	un_again_free(n->again);
 	notifier_is_ours(n);
 	un_close(n->wake);
 	un_mutex_done(&n->lock);

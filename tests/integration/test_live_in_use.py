@@ -179,6 +179,54 @@ def killed_while_what_is_written_changes(t):
         t.sh('rm -rf -- *', cwd=u.upper)
 
 
+@test(timeout=120)
+def asked_for_as_it_changes(t):
+    """
+    Who asks for a name that he knows, and has not run since he was answered, makes his answer good in the kernel
+    after others have put another file there: that does not stay.
+    """
+    u = t.union(text='f d/f first')
+    u.check_lowers = False
+    mount(u)
+    readers = []
+    go, stop = os.pipe()
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.nice(19)
+                os.close(stop)
+                os.set_blocking(go, False)
+                while True:
+                    for _ in range(50):
+                        os.stat(u.m('d/f'))
+                    try:
+                        if not os.read(go, 1):
+                            break
+                    except BlockingIOError:
+                        pass
+            finally:
+                os._exit(0)
+        readers.append(pid)
+    os.close(go)
+    late = 0
+    for i in range(150):
+        os.chmod(u.low('d/f'), 0o644 if i % 2 else 0o640)
+        time.sleep(random.random() * 3e-4)
+        tree.write(u.low('new'), 'x' * (i + 10))
+        os.rename(u.low('new'), u.low('d/f'))
+        time.sleep(0.02)
+        end = time.monotonic() + 5 * t.slow
+        while os.stat(u.m('d/f')).st_size != i + 10:
+            late += time.monotonic() < end - 4.9 * t.slow
+            t.ok(time.monotonic() < end, 'the old file stays, %d' % i)
+            time.sleep(0.1)
+    os.close(stop)
+    for pid in readers:
+        os.waitpid(pid, 0)
+    print('%d times late' % late)
+
+
 @test()
 def made_to_merge_under_a_working_directory(t):
     """Its old descriptors and its path go on being one directory."""
