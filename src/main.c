@@ -362,6 +362,7 @@ static int start_transport(struct app *a, char **ret_err)
 /* Success is said when requests are being served, not before. */
 static void serve(struct app *a)
 {
+	un_ops_open_first(a->ops, un_mount_path(a->mount), un_mount_device(a->mount));
 	un_daemon_ready(&a->daemon);
 	un_transport_wait(a->transport);
 	un_ops_stop(a->ops);
