@@ -213,7 +213,10 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	un_links_drop(fs, inode);
 	g_free(inode->ix);
 	un_data_free(fs, inode->data);
-	un_fdcache_clear(fs->fds, &inode->io);
+	if (inode->gone)
+		un_fdcache_clear_gone(fs->fds, &inode->io);
+	else
+		un_fdcache_clear(fs->fds, &inode->io);
 	un_place_free(fs, inode);
 	if (fs->freeing)
 		fs->freeing(fs, inode);
@@ -318,6 +321,25 @@ void un_table_forget(struct un_fs *fs)
 		}
 		g_list_free(all);
 	}
+}
+
+void un_inode_told(struct un_inode *inode, bool told)
+{
+	if (atomic_load_explicit(&inode->told, memory_order_relaxed) != told)
+		atomic_store_explicit(&inode->told, told, memory_order_relaxed);
+}
+
+bool un_inode_is_told(struct un_fs *fs, struct un_inode *inode)
+{
+	struct un_shard *s = shard(fs->ids, id_hash(inode));
+	bool holds;
+
+	if (!atomic_load_explicit(&inode->told, memory_order_relaxed))
+		return false;
+	shard_lock(s);
+	holds = inode->nlookup > 0;
+	shard_unlock(s);
+	return holds;
 }
 
 /* ---- names ---------------------------------------------------------------------------------------- */

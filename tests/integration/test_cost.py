@@ -200,6 +200,24 @@ def huge_listings(t):
                 os.lstat(e.path)
     said = u.requests_during(ls_long)
     t.ok(said.get('LOOKUP', 0) < 1500, '%r' % said)
+    t.eq(u.requests_during(ls_long).get('LOOKUP', 0), 0)
+    # The same when the kernel has the listing from a plain ls: it asks for the rest again.
+    u.remount()
+    t.eq(sorted(os.listdir(u.m('big'))), sorted(names))
+    listed = []
+
+    def ls_long_then():
+        with os.scandir(u.m('big')) as it:
+            for e in it:
+                listed.append(e.name)
+                t.eq(os.lstat(e.path).st_ino, e.inode())
+    said = u.requests_during(ls_long_then)
+    t.ok(said.get('LOOKUP', 0) < 1500, '%r' % said)
+    t.eq(sorted(listed), sorted(names))
+    t.eq(u.requests_during(ls_long).get('LOOKUP', 0), 0)
+    # And by none who only lists.
+    t.ok(sum(u.requests_during(lambda: os.listdir(u.m('big'))).values()) < 100)
+    t.ok(sum(u.requests_during(lambda: os.listdir(u.m('big'))).values()) <= 1)
 
 
 @test(identities=('root',), alone=True)
