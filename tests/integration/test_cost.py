@@ -299,3 +299,41 @@ def five_hundred_layers(t):
     t.eq(len(os.listdir(u.mnt)), 500)
     t.eq(tree.text(u.m('f499')), '499')
     t.ok(took < 1.0 * t.slow, 'mounting took %.2f s' % took)
+
+
+@test(alone=True)
+def listing_again_after_a_change(t):
+    """ls -l of a directory in which one name was made: no ACL is asked for again, and no attributes but those that
+    reading has made old, which come with the listing."""
+    u = t.union()
+    _files(u.low('d'), 300, b'x')
+    u.mount()
+
+    def ls_long():
+        with os.scandir(u.m('d')) as it:
+            for e in it:
+                st = os.lstat(e.path)
+                try:
+                    os.getxattr(e.path, 'system.posix_acl_access', follow_symlinks=False)
+                    t.ok(False)
+                except OSError:
+                    pass
+                seen[e.name] = st.st_ino, st.st_size, st.st_mode
+    seen = {}
+    ls_long()
+    ls_long()
+    tree.write(u.m('d/new'), '')
+    said = u.requests_during(ls_long)
+    t.ok(sum(n for op, n in said.items() if op != 'READDIRPLUS') <= 8, '%r' % said)
+    for i in range(300):
+        tree.read(u.m('d/file-%06d' % i))
+    os.chmod(u.m('d/file-000007'), 0o600)
+    tree.append(u.m('d/file-000008'), 'yz')
+    tree.write(u.m('d/new2'), '')
+    said = u.requests_during(ls_long)
+    t.ok(said.get('GETATTR', 0) + said.get('LOOKUP', 0) <= 8, '%r' % said)
+    t.eq(len(seen), 302)
+    t.eq(seen['file-000008'][1], 3)
+    t.eq(seen['file-000007'][2] & 0o777, 0o600)
+    t.eq(seen['file-000009'], (os.lstat(u.low('d/file-000009')).st_ino, 1,
+                               os.lstat(u.low('d/file-000009')).st_mode))
