@@ -127,6 +127,7 @@ static int open_union(struct app *a, char **ret_err)
 		.writeback = o->writeback,
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
 		.max_write = o->max_write,
+		.read_ahead = o->read_ahead,
 	};
 
 	find_owners(a);
@@ -337,6 +338,8 @@ static int start_transport(struct app *a, char **ret_err)
 			un_mount_path(a->mount), g_strerror(-r));
 		return -1;
 	}
+	if (o->read_ahead)
+		un_mount_read_ahead(a->mount, o->read_ahead);
 	r = un_process_thread(&a->signal_thread, signal_main, a);
 	if (r < 0) {
 		*ret_err = g_strdup_printf("no thread can be started: %s", g_strerror(-r));

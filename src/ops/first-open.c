@@ -71,12 +71,14 @@ void un_ops_open_first(struct un_ops *ops, const char *path, uint64_t device)
 	root = open_root(path, device);
 	if (root < 0)
 		return;
-	snprintf(name, sizeof(name), ".fuse-unionfs-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+	snprintf(name, sizeof(name), ".fuse-unionfs-%016" PRIx64 "%016" PRIx64, random[0],
+		 random[1]);
 	atomic_store(&ops->first_open, name);
 	fd = openat(root, name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
 	/* A root that is closed to us, for one. */
 	if (fd < 0)
-		un_debug("no file can be opened through the mount yet: %m; closing costs a request");
+		un_debug(
+			"no file can be opened through the mount yet: %m; closing costs a request");
 	un_close(fd);
 	atomic_store(&ops->first_open, NULL);
 }
