@@ -272,6 +272,12 @@ void un_inode_remember(struct un_fs *fs, struct un_inode *inode)
 	shard_unlock(s);
 }
 
+void un_inode_told(struct un_inode *inode, bool told)
+{
+	if (atomic_load_explicit(&inode->told, memory_order_relaxed) != told)
+		atomic_store_explicit(&inode->told, told, memory_order_relaxed);
+}
+
 void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 {
 	struct un_inode key = { .id = id }, *inode;
@@ -292,8 +298,10 @@ void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 		drop = inode->nlookup == 0;
 	}
 	shard_unlock(s);
-	if (drop)
+	if (drop) {
+		un_inode_told(inode, false);
 		un_inode_put(fs, inode);
+	}
 }
 
 void un_table_forget(struct un_fs *fs)
@@ -321,25 +329,6 @@ void un_table_forget(struct un_fs *fs)
 		}
 		g_list_free(all);
 	}
-}
-
-void un_inode_told(struct un_inode *inode, bool told)
-{
-	if (atomic_load_explicit(&inode->told, memory_order_relaxed) != told)
-		atomic_store_explicit(&inode->told, told, memory_order_relaxed);
-}
-
-bool un_inode_is_told(struct un_fs *fs, struct un_inode *inode)
-{
-	struct un_shard *s = shard(fs->ids, id_hash(inode));
-	bool holds;
-
-	if (!atomic_load_explicit(&inode->told, memory_order_relaxed))
-		return false;
-	shard_lock(s);
-	holds = inode->nlookup > 0;
-	shard_unlock(s);
-	return holds;
 }
 
 /* ---- names ---------------------------------------------------------------------------------------- */

@@ -84,7 +84,7 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 static bool kernel_holds(struct un_fs *fs, struct un_inode *dir, const char *name) UN_NS_READ
 {
 	struct un_inode *known = un_name_find(fs, dir, name);
-	bool holds = known && un_inode_is_told(fs, known);
+	bool holds = known && atomic_load(&known->told);
 
 	un_inode_put(fs, known);
 	return holds;
