@@ -337,3 +337,38 @@ def listing_again_after_a_change(t):
     t.eq(seen['file-000007'][2] & 0o777, 0o600)
     t.eq(seen['file-000009'], (os.lstat(u.low('d/file-000009')).st_ino, 1,
                                os.lstat(u.low('d/file-000009')).st_mode))
+
+
+@test(identities=('root',), alone=True)
+def calls_of_copyups_and_removals(t):
+    """What need not be asked: a directory that was copied up leaves nothing to be unlinked, and is not asked by what refuses;
+    a new file that is removed is not asked whether its data got to the disk."""
+    u = t.union(text='; '.join('d dirs/d%02d' % i for i in range(40)) +
+                '; ' + '; '.join('f files/f%02d 1' % i for i in range(40)))
+    u.mount(env={'ASAN_OPTIONS': 'detect_leaks=0:' + os.environ.get('ASAN_OPTIONS', '')})
+    calls = _Calls(t, u)
+    os.chmod(u.m('dirs'), 0o750)
+    os.chmod(u.m('files'), 0o750)
+    for d in ('dirs', 'files'):
+        for e in os.scandir(u.m(d)):
+            os.lstat(e.path)
+
+    def chmod_dirs():
+        for i in range(40):
+            os.chmod(u.m('dirs/d%02d' % i), 0o700)
+    said = calls.during(chmod_dirs)
+    t.eq(said.get('unlinkat', 0), 0, '%r' % said)
+    t.ok(said.get('flistxattr', 0) <= 2, '%r' % said)
+
+    def chmod_files():
+        for i in range(40):
+            os.chmod(u.m('files/f%02d' % i), 0o600)
+    said = calls.during(chmod_files)
+    t.ok(sum(said.values()) <= 21 * 40 + 20, '%r' % said)
+    _files(u.m('new'), 40, b'x')
+
+    def remove():
+        for i in range(40):
+            os.unlink(u.m('new/file-%06d' % i))
+    said = calls.during(remove)
+    t.eq(said.get('sync_file_range', 0), 0, '%r' % said)
