@@ -127,6 +127,7 @@ static int open_union(struct app *a, char **ret_err)
 		.writeback = o->writeback,
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
 		.max_write = o->max_write,
+		.read_ahead = o->read_ahead,
 	};
 
 	find_owners(a);
@@ -337,6 +338,8 @@ static int start_transport(struct app *a, char **ret_err)
 			un_mount_path(a->mount), g_strerror(-r));
 		return -1;
 	}
+	if (o->read_ahead)
+		un_mount_read_ahead(a->mount, o->read_ahead);
 	r = un_process_thread(&a->signal_thread, signal_main, a);
 	if (r < 0) {
 		*ret_err = g_strdup_printf("no thread can be started: %s", g_strerror(-r));
@@ -362,6 +365,7 @@ static int start_transport(struct app *a, char **ret_err)
 /* Success is said when requests are being served, not before. */
 static void serve(struct app *a)
 {
+	un_ops_open_first(a->ops, un_mount_path(a->mount), un_mount_device(a->mount));
 	un_daemon_ready(&a->daemon);
 	un_transport_wait(a->transport);
 	un_ops_stop(a->ops);

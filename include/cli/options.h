@@ -113,6 +113,7 @@ struct un_options {
 	unsigned threads;   /* 0: as many as CPUs */
 	unsigned spin;      /* microseconds a thread keeps asking before it sleeps */
 	unsigned max_write; /* bytes */
+	unsigned read_ahead; /* bytes; 0: what the kernel does by itself */
 };
 
 /* NULL and *ret_err (a sentence, no newline, owned by the caller) for a bad command line. */

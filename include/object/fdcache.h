@@ -90,6 +90,8 @@ void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f);
 
 /* *@home lets go of its descriptor, which is closed when its last user gives it back. */
 void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home);
+/* The same for a file that is gone: whether its data got to the disk is nobody's concern any more. */
+void un_fdcache_clear_gone(struct un_fdcache *c, struct un_fd **home);
 
 /*
  * Pin or unpin the descriptor in *@home. False: there is none, or the budget for pins is used up.

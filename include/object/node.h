@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -22,6 +23,11 @@ uint64_t un_inode_id(const struct un_inode *inode);
  */
 void un_inode_remember(struct un_fs *fs, struct un_inode *inode);
 void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n);
+/*
+ * Has the kernel its attributes for good, and no reason to ask again, as reading it is one? A listing leaves them out then
+ * (un_readdir()). Where this is wrong, something is asked or answered once more than it need be.
+ */
+void un_inode_told(struct un_inode *inode, bool told);
 
 /* *ret is a reference. -ENOENT, -ENAMETOOLONG, -EPERM (a mark that is not followed), ... */
 int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,

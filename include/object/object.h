@@ -107,6 +107,7 @@ struct un_dirinfo {
 	atomic_bool blind; /* a redirect from here leads by a directory that cannot be watched */
 	atomic_uint asked;          /* questions for names to layers, while there is no listing */
 	atomic_uint looked_up;      /* names looked up one by one, with a very long listing */
+	atomic_bool bare; /* the kernel may keep a listing in which some names had no attributes */
 	/*
 	 * When the upper's time of access was last moved for somebody who listed it (monotonic
 	 * seconds); 0: not since the directory was changed.
@@ -197,7 +198,9 @@ struct un_inode {
 	bool origin;             /* it carries an origin (upper) */
 	bool copying UN_GUARDED_BY(un_copying_role);            /* a copy-up is under way */
 	bool unlinked UN_GUARDED_BY(un_inode_role);           /* it has lost its last name */
+	bool gone UN_GUARDED_BY(un_inode_role); /* the real object has lost its last one */
 	bool tmpfile UN_GUARDED_BY(un_inode_role);            /* it never had one */
+	atomic_bool told; /* the kernel has its attributes, and no reason to ask again (node.h) */
 	atomic_bool timed;   /* it was found in a directory that is not watched */
 	atomic_bool changed; /* by others: xattrs and prot are to be asked again */
 	/* Others changed its own marks, or what a redirect leads to: is it still what its name means? */

@@ -16,6 +16,7 @@ struct un_ops_config {
 	bool writeback;
 	bool volatile_; /* FSYNC is answered ENOSYS */
 	unsigned max_write;
+	unsigned read_ahead; /* bytes; 0: what the kernel does by itself */
 	/* Those in effect, "NAME=VALUE", for whoever asks; NULL at the end. Borrowed. */
 	const char *const *options;
 };
@@ -41,5 +42,11 @@ void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transp
 
 /* Before un_transport_start(), in the process that serves. 0, or -errno: a thread cannot be started. */
 int un_ops_start(struct un_ops *ops);
+/*
+ * Let the kernel learn that opening asks nobody, before a user opens something. @path, @device: of the mount
+ * (un_mount_device()); device 0: not known, then nothing is done. Waits for requests of its own, which the workers have to
+ * serve. Where it fails, closing a file goes on to cost a request.
+ */
+void un_ops_open_first(struct un_ops *ops, const char *path, uint64_t device);
 /* When no request is served any more, before un_ops_free(). */
 void un_ops_stop(struct un_ops *ops);

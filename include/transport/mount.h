@@ -40,6 +40,11 @@ int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err);
 const char *un_mount_path(const struct un_mount *m);
 /* The device number of what un_mount() has mounted, MAJOR << 32 | MINOR; 0: not known. */
 uint64_t un_mount_device(const struct un_mount *m);
+/*
+ * Let the kernel read ahead @bytes in files of the mount, if that is more than it agreed to at INIT, before which this must
+ * not be called. A warning where it cannot be set.
+ */
+void un_mount_read_ahead(const struct un_mount *m, unsigned bytes);
 /* Was /dev/fd/N given: somebody else mounts, with options we do not know? */
 bool un_mount_inherited(const struct un_mount *m);
 

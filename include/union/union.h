@@ -48,8 +48,9 @@ int un_rename(struct un_fs *fs, struct un_inode *from, const char *name, struct 
 /*
  * Listing. @fn gets one name after the other, from the one behind @cookie on, and returns false to
  * stop (that name was not taken). @inode and @st are NULL if they were not asked for (@attrs), cannot
- * be had, or far down in a very large directory whose names nobody looks up; otherwise the reference is
- * @fn's to keep if it returns true. "." and ".." come first, with cookies 1 and 2, without inode.
+ * be had, are known to the kernel (un_inode_told()), or far down in a very large directory whose names
+ * nobody looks up; otherwise the reference is @fn's to keep if it returns true. "." and ".." come first,
+ * with cookies 1 and 2, without inode.
  */
 struct un_dirent {
 	const char *name;

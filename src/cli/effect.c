@@ -102,6 +102,8 @@ char **un_options_effect(const struct un_options *o)
 	add(out, "spin=%u", o->spin);
 	add(out, "clone_fd=%d", o->clone_fd);
 	add(out, "max_write=%u", o->max_write);
+	if (o->read_ahead)
+		add(out, "read_ahead=%u", o->read_ahead);
 	add(out, "auto_unmount=%d", o->auto_unmount);
 	add(out, "mount=%s", o->read_only ? "ro" : "rw");
 	g_ptr_array_add(out, NULL);

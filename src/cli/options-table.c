@@ -344,34 +344,39 @@ static int set_timeout(struct un_parse *p, const struct option *opt, const char 
 	return 0;
 }
 
-static int set_threads(struct un_parse *p, const struct option *opt, const char *value)
+/* From @least to @most, which @allowed says in words. */
+static int number(struct un_parse *p, const struct option *opt, const char *value, unsigned least,
+		  unsigned most, const char *allowed, unsigned *ret)
 {
 	guint64 n;
 
-	if (!g_ascii_string_to_unsigned(value, 10, 1, MAX_THREADS, &n, NULL))
-		return bad_value(p, opt, value, "a whole number from 1 to 1024");
-	p->o->threads = (unsigned)n;
+	if (!g_ascii_string_to_unsigned(value, 10, least, most, &n, NULL))
+		return bad_value(p, opt, value, allowed);
+	*ret = (unsigned)n;
 	return 0;
+}
+
+static int set_threads(struct un_parse *p, const struct option *opt, const char *value)
+{
+	return number(p, opt, value, 1, MAX_THREADS, "a whole number from 1 to 1024",
+		      &p->o->threads);
 }
 
 static int set_spin(struct un_parse *p, const struct option *opt, const char *value)
 {
-	guint64 n;
-
-	if (!g_ascii_string_to_unsigned(value, 10, 0, MAX_SPIN, &n, NULL))
-		return bad_value(p, opt, value, "a whole number of microseconds from 0 to 10000");
-	p->o->spin = (unsigned)n;
-	return 0;
+	return number(p, opt, value, 0, MAX_SPIN, "a whole number of microseconds from 0 to 10000",
+		      &p->o->spin);
 }
 
 static int set_max_threads(struct un_parse *p, const struct option *opt, const char *value)
 {
-	guint64 n;
+	return number(p, opt, value, 1, G_MAXUINT, "a whole number, 1 or more", &p->max_threads);
+}
 
-	if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXUINT, &n, NULL))
-		return bad_value(p, opt, value, "a whole number, 1 or more");
-	p->max_threads = (unsigned)n;
-	return 0;
+static int set_read_ahead(struct un_parse *p, const struct option *opt, const char *value)
+{
+	return number(p, opt, value, 4096, 16 << 20, "a number of bytes, 4096 to 16777216",
+		      &p->o->read_ahead);
 }
 
 static int set_max_write(struct un_parse *p, const struct option *opt, const char *value)
@@ -480,6 +485,7 @@ static const struct option options[] = {
 	{ "max_threads", TAKES_VALUE, set_max_threads },
 	{ "spin", TAKES_VALUE, set_spin },
 	{ "max_write", TAKES_VALUE, set_max_write },
+	{ "read_ahead", TAKES_VALUE, set_read_ahead },
 	BOOL("clone_fd", clone_fd),
 	/* the mount */
 	{ "fsname", TAKES_VALUE, set_text, .at = O(fsname) },

@@ -165,6 +165,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		un_live_raised_locked(fs, c->inode, &c->st);
 		if (d->listing)
 			un_listing_shift(d->listing);
+		c->named = false;
 		return;
 	}
 	un_fdcache_clear(fs->fds, &inode->io);

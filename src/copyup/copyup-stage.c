@@ -85,17 +85,26 @@ static const char *staged_name(const struct un_copyup_ctx *c)
 	return c->tmp >= 0 ? "" : c->name;
 }
 
+/*
+ * The lower object, for calls that refuse a descriptor with O_PATH, as that of a directory is. "." has to be searched, which is
+ * left to who may search anything.
+ */
+static const char *lower_self(const struct un_copyup_ctx *c)
+{
+	return c->inode->type == DT_DIR && !c->lname[0] && c->fs->privileged ? "." : c->lname;
+}
+
 /* What is staged is the daemon's, but a set-gid work directory gives it its group. */
 static int copy_owner(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
-	struct statx now;
-	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &now);
+	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust);
 
 	if (r < 0)
 		return r;
-	if (!c->fs->owners && now.stx_uid == c->st.stx_uid && now.stx_gid == c->st.stx_gid)
+	if (!c->fs->owners && c->ust.stx_uid == c->st.stx_uid && c->ust.stx_gid == c->st.stx_gid)
 		return 0;
+	c->restat = true;
 	r = un_own_as(c->fs, UN_AT(c->lower, c->ldir, c->lname), &c->st, staged_dir(c),
 		      staged_name(c));
 	/* An id that the user namespace does not map. */
@@ -176,7 +185,8 @@ static int copy_xattrs(struct un_copyup_ctx *c)
 	    !atomic_load(&c->inode->changed) && !atomic_load(&c->fs->all_changed))
 		return 0;
 	/* Cutting a file off takes its capabilities, as any change of data does. */
-	return un_stage_copy_xattrs(c->fs, UN_AT(c->lower, c->ldir, c->lname), staged_dir(c),
+	c->restat = true; /* an ACL is a mode as well */
+	return un_stage_copy_xattrs(c->fs, UN_AT(c->lower, c->ldir, lower_self(c)), staged_dir(c),
 				    staged_name(c), c->size < 0);
 }
 
@@ -203,7 +213,7 @@ static int open_for_flags(struct un_copyup_ctx *c, struct un_layer *l, int dirfd
 static int lower_real_flags(struct un_copyup_ctx *c)
 {
 	uint64_t x = 0;
-	int r = c->lower->ops->xflags(c->lower, c->ldir, c->lname, &x), flags = 0;
+	int r = c->lower->ops->xflags(c->lower, c->ldir, lower_self(c), &x), flags = 0;
 
 	if (r == 0)
 		return (x & FS_XFLAG_SYNC ? FS_SYNC_FL : 0) |
@@ -304,12 +314,12 @@ static mode_t final_mode(const struct un_copyup_ctx *c)
 	return mode;
 }
 
-/* Mode and times as they have to be; c->ust is what the object is like then, but for these. */
+/* Mode and times as they have to be; c->ust is what the object is like then, but for these and its ctime. */
 static int finish(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
 	mode_t mode = final_mode(c);
-	int r = u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust);
+	int r = c->restat ? u->ops->stat(u, staged_dir(c), staged_name(c), &c->ust) : 0;
 
 	if (r == 0 && c->inode->type != DT_LNK && (c->ust.stx_mode & 07777) != mode)
 		r = u->ops->chmod(u, staged_dir(c), staged_name(c), mode);
@@ -415,6 +425,7 @@ int un_copyup_stage(struct un_copyup_ctx *c)
 {
 	int r;
 
+	c->restat = false;
 	/* Before any data is copied for nothing. */
 	r = un_may_own(c->fs, c->st.stx_uid, c->st.stx_gid);
 	if (r == 0)

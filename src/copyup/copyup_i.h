@@ -44,6 +44,7 @@ struct un_copyup_ctx {
 	bool unlinkable; /* a file without a name cannot be linked: stage with one */
 
 	struct statx ust; /* of the staged object, which has the number it is published with */
+	bool restat;      /* owner or mode may be others than ust says */
 	bool hidden;      /* the parent's change is not shown (un_attr_hide_begin) */
 };
 

@@ -104,6 +104,7 @@ void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 	uint8_t flags = now->lower ? UN_ENTRY_LOWER : 0;
 
 	atomic_store(&dir->d->accessed, 0);
+	atomic_store(&dir->told, false);
 	if (!dir->d->listing)
 		return;
 	if (now->exists)

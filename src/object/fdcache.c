@@ -251,13 +251,15 @@ void un_fdcache_put_done(struct un_fdcache *c, struct un_fd *f)
 		release(c, f);
 }
 
-void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
+static void clear(struct un_fdcache *c, struct un_fd **home, bool gone)
 {
 	struct un_fd *f;
 
 	cache_lock(c);
 	f = *home;
 	if (f) {
+		if (gone)
+			f->flags &= ~(unsigned)UN_FD_DIRTY;
 		unlink_locked(c, f);
 		if (f->users > 0)
 			f = NULL;
@@ -265,6 +267,16 @@ void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
 	cache_unlock(c);
 	if (f)
 		release(c, f);
+}
+
+void un_fdcache_clear(struct un_fdcache *c, struct un_fd **home)
+{
+	clear(c, home, false);
+}
+
+void un_fdcache_clear_gone(struct un_fdcache *c, struct un_fd **home)
+{
+	clear(c, home, true);
 }
 
 bool un_fdcache_pin(struct un_fdcache *c, struct un_fd **home, bool pin)

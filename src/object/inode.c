@@ -213,7 +213,10 @@ static void inode_free(struct un_fs *fs, struct un_inode *inode, GPtrArray *more
 	un_links_drop(fs, inode);
 	g_free(inode->ix);
 	un_data_free(fs, inode->data);
-	un_fdcache_clear(fs->fds, &inode->io);
+	if (inode->gone)
+		un_fdcache_clear_gone(fs->fds, &inode->io);
+	else
+		un_fdcache_clear(fs->fds, &inode->io);
 	un_place_free(fs, inode);
 	if (fs->freeing)
 		fs->freeing(fs, inode);
@@ -269,6 +272,12 @@ void un_inode_remember(struct un_fs *fs, struct un_inode *inode)
 	shard_unlock(s);
 }
 
+void un_inode_told(struct un_inode *inode, bool told)
+{
+	if (atomic_load_explicit(&inode->told, memory_order_relaxed) != told)
+		atomic_store_explicit(&inode->told, told, memory_order_relaxed);
+}
+
 void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 {
 	struct un_inode key = { .id = id }, *inode;
@@ -289,8 +298,10 @@ void un_inode_forget(struct un_fs *fs, uint64_t id, uint64_t n)
 		drop = inode->nlookup == 0;
 	}
 	shard_unlock(s);
-	if (drop)
+	if (drop) {
+		un_inode_told(inode, false);
 		un_inode_put(fs, inode);
+	}
 }
 
 void un_table_forget(struct un_fs *fs)

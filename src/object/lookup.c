@@ -532,9 +532,22 @@ static void change_known(struct un_fs *fs, struct un_inode *dir, const char *nam
 	un_inode_put(fs, known);
 }
 
+/*
+ * Somebody asks for the names of a very long directory one by one. The kernel takes them from the listing it keeps, in
+ * which most had no attributes: so it is to ask for the rest once more, and gets those with it (un_readdir()).
+ */
+static bool wants_other_listing(struct un_inode *dir) UN_NS_READ
+{
+	if (!dir->d->listing || un_listing_shown(dir->d->listing) <= UN_ATTRS_FIRST)
+		return false;
+	return atomic_fetch_add(&dir->d->looked_up, 1) + 1 >= UN_ATTRS_WANTED &&
+	       atomic_exchange(&dir->d->bare, false);
+}
+
 int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
 	      struct statx *st)
 {
+	bool drop;
 	int r;
 
 	if (un_name_too_long(name))
@@ -561,9 +574,10 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 	}
 	if (r == -ERESTART)
 		r = -ESTALE;
-	if (r == 0 && dir->d->listing && un_listing_shown(dir->d->listing) > UN_ATTRS_FIRST)
-		atomic_fetch_add(&dir->d->looked_up, 1);
+	drop = r == 0 && wants_other_listing(dir);
 	un_ns_unlock(dir);
+	if (drop && fs->stale)
+		fs->stale(fs->stale_data, dir->id, UN_STALE_LISTING);
 	return r;
 }
 

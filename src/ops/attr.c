@@ -95,6 +95,9 @@ void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,
 			un_ops_tick(un_ops_of(req));
 	}
 	un_reply_attr(req, r, inode, &st);
+	/* The name of a directory is looked up again after its mode was changed. */
+	if (r == 0 && (a.valid & UN_SET_MODE) && S_ISDIR(st.stx_mode))
+		un_inode_told(inode, false);
 	un_inode_put(fs, inode);
 }
 

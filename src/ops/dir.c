@@ -109,6 +109,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 	f.buf = un_ops_buffer(size);
 	r = f.buf ? un_readdir(ops->fs, dir, (uint64_t)off, plus, add, &f) : -ENOMEM;
 	watched = un_fs_dir_is_watched(ops->fs, dir);
+	un_inode_told(dir, false);
 	un_inode_put(ops->fs, dir);
 	un_ops_opened(ops);
 	if (r < 0) {

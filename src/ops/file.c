@@ -46,6 +46,8 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 	buf = un_ops_buffer(size);
 	n = buf ? un_read(ops->fs, inode, buf, size, off) : -ENOMEM;
 	un_ops_opened(ops);
+	/* The kernel takes its time of access for old. */
+	un_inode_told(inode, false);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
@@ -89,6 +91,7 @@ void un_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, o
 	n = un_write(ops->fs, inode, &w, &cred, &killed);
 	tell_killed(ops, ino, killed);
 	un_ops_tick(ops);
+	un_inode_told(inode, false);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

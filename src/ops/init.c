@@ -133,6 +133,9 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 	if (ops->config.writeback)
 		want(conn, FUSE_CAP_WRITEBACK_CACHE);
 	conn->max_write = ops->config.max_write;
+	/* Further than the kernel offers it does not go by this (un_mount_read_ahead()). */
+	if (ops->config.read_ahead)
+		conn->max_readahead = MIN(conn->max_readahead, ops->config.read_ahead);
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
 	conn->time_gran = 1;

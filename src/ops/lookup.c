@@ -37,11 +37,16 @@ static void absent(fuse_req_t req, const struct un_inode *dir, const char *name,
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct un_ops *ops = un_ops_of(req);
-	struct un_inode *dir = un_node(req, parent), *inode;
+	struct un_inode *dir, *inode;
 	struct statx st;
 	bool watched;
 	int r;
 
+	if (un_first_open_is(ops, parent, name)) {
+		un_first_open_reply(req);
+		return;
+	}
+	dir = un_node(req, parent);
 	if (!dir)
 		return;
 	r = un_lookup(ops->fs, dir, name, &inode, &st);

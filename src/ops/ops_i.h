@@ -17,6 +17,7 @@ struct un_ops {
 	struct un_notifier *notifier; /* notify.c; NULL: nothing is watched */
 	int64_t started;              /* g_get_monotonic_time() */
 	struct un_ctl_kept *kept;
+	_Atomic(const char *) first_open; /* first-open.c: the name, while it is asked for */
 	atomic_bool closing; /* the helper thread looks after descriptors for reading */
 	atomic_bool ticking; /* ... after writable ones, and does other housekeeping */
 };
@@ -25,6 +26,10 @@ struct un_ops {
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void un_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
 void un_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+
+/* Is it what un_ops_open_first() looks for, which no layer has? */
+bool un_first_open_is(struct un_ops *ops, uint64_t parent, const char *name);
+void un_first_open_reply(fuse_req_t req);
 
 void un_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void un_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int valid,

@@ -132,6 +132,12 @@ void un_wire_attr_from(const struct un_ops *ops, const struct statx *st, struct 
 	};
 }
 
+/* @keep: what the kernel may keep attributes for; ours end never, unless an option says so. */
+static void note_told(const struct un_ops *ops, struct un_inode *inode, double keep)
+{
+	un_inode_told(inode, ops->config.timeout < 0 && keep > UN_UNWATCHED);
+}
+
 void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
 		   struct fuse_entry_param *ret)
 {
@@ -141,6 +147,7 @@ void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct stat
 		.entry_timeout = un_ops_keep(ops, un_fs_name_is_watched(ops->fs, inode)),
 	};
 	stat_from(ops, st, &ret->attr);
+	note_told(ops, inode, MIN(ret->attr_timeout, ret->entry_timeout));
 }
 
 void un_reply_status(fuse_req_t req, int r)
@@ -148,11 +155,12 @@ void un_reply_status(fuse_req_t req, int r)
 	fuse_reply_err(req, -r);
 }
 
-void un_reply_attr(fuse_req_t req, int r, const struct un_inode *inode, const struct statx *st)
+void un_reply_attr(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st)
 {
 	struct un_ops *ops = un_ops_of(req);
 	struct stat attr;
 	unsigned turn;
+	double keep;
 
 	if (r < 0) {
 		fuse_reply_err(req, -r);
@@ -160,7 +168,9 @@ void un_reply_attr(fuse_req_t req, int r, const struct un_inode *inode, const st
 	}
 	stat_from(ops, st, &attr);
 	turn = un_notify_enter(ops);
-	fuse_reply_attr(req, &attr, un_ops_keep(ops, un_fs_is_watched(ops->fs, inode)));
+	keep = un_ops_keep(ops, un_fs_is_watched(ops->fs, inode));
+	note_told(ops, inode, keep);
+	fuse_reply_attr(req, &attr, keep);
 	un_notify_leave(ops, turn);
 }
 

@@ -24,7 +24,7 @@ double un_ops_keep(const struct un_ops *ops, bool watched);
 void un_reply_status(fuse_req_t req, int r);
 /* @r < 0: answers the error; else the entry, which the kernel then holds, and consumes @inode. */
 void un_reply_entry(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
-void un_reply_attr(fuse_req_t req, int r, const struct un_inode *inode, const struct statx *st);
+void un_reply_attr(fuse_req_t req, int r, struct un_inode *inode, const struct statx *st);
 /* An inode number and a link count as the options ino32_t and static_nlink want them. */
 uint64_t un_shown_ino(const struct un_ops *ops, uint64_t ino);
 uint32_t un_shown_nlink(const struct un_ops *ops, const struct statx *st);

@@ -232,6 +232,26 @@ uint64_t un_mount_device(const struct un_mount *m)
 	return (uint64_t)major << 32 | minor;
 }
 
+void un_mount_read_ahead(const struct un_mount *m, unsigned bytes)
+{
+	g_autofree char *path =
+		m->dev ? g_strdup_printf("/sys/class/bdi/%s/read_ahead_kb", m->dev) : NULL;
+	g_autofree char *now = NULL;
+	char text[16];
+	un_autofd int fd = -1;
+	int n = snprintf(text, sizeof(text), "%u", bytes >> 10);
+
+	if (path && g_file_get_contents(path, &now, NULL, NULL) &&
+	    g_ascii_strtoull(now, NULL, 10) >= bytes >> 10)
+		return;
+	if (path)
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, text, (size_t)n) == n)
+		return;
+	un_log(LOG_WARNING, "read_ahead=%u: the kernel reads ahead as far as it does by itself: %s",
+	       bytes, path ? g_strerror(errno) : "the mount is not known");
+}
+
 bool un_mount_inherited(const struct un_mount *m)
 {
 	return m->inherited >= 0;

@@ -6,6 +6,7 @@
 #include "object/fdcache.h"
 #include "object/impure.h"
 #include "object/ino.h"
+#include "object/inode.h"
 #include "object/lock.h"
 #include "object/lookup.h"
 #include "object/object.h"
@@ -76,6 +77,19 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 	return rd->layer == fs->upper ? !rd->impure : !dir->d->salt;
 }
 
+/*
+ * A listing that is asked for again, after one name was made perhaps, has mostly names that the kernel holds. Told of one
+ * again it would forget what ACL that has, and it costs a question to a layer.
+ */
+static bool kernel_holds(struct un_fs *fs, struct un_inode *dir, const char *name) UN_NS_READ
+{
+	struct un_inode *known = un_name_find(fs, dir, name);
+	bool holds = known && atomic_load(&known->told);
+
+	un_inode_put(fs, known);
+	return holds;
+}
+
 /* 1: *ret is filled in; 0: the name turned out not to exist. *pure: set to false for an origin. */
 static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e, bool attrs,
 		bool *pure, struct un_dirent *ret, struct statx *st) UN_NS_READ
@@ -84,6 +98,7 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 	int r;
 
 	*ret = (struct un_dirent){ .name = e->name, .cookie = e->cookie, .type = e->type };
+	attrs = attrs && !kernel_holds(fs, dir, e->name);
 	if (!attrs && plain_ino(fs, dir, e)) {
 		const struct un_realdir *rd = dir->d->stack[e->pos];
 		bool real = un_layer_numbers_last(rd->layer, false);
@@ -122,9 +137,12 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
  * Attributes cost a question to a layer and an inode in the kernel for each name. Of a very large
  * directory the first names have them, and the others once it has shown that somebody wants them.
  */
-static bool wants_attrs(const struct un_dirinfo *d, size_t at)
+static bool wants_attrs(struct un_dirinfo *d, size_t at)
 {
-	return at < UN_ATTRS_FIRST || atomic_load(&d->looked_up) >= UN_ATTRS_WANTED;
+	if (at < UN_ATTRS_FIRST || atomic_load(&d->looked_up) >= UN_ATTRS_WANTED)
+		return true;
+	atomic_store_explicit(&d->bare, true, memory_order_relaxed);
+	return false;
 }
 
 /*

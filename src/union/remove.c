@@ -94,12 +94,14 @@ void un_note_unlinked(struct un_fs *fs, struct un_inode *inode, struct un_inode 
 		      const char *name)
 {
 	struct statx st;
+	int r;
 
 	un_name_drop(fs, inode, dir, name);
 	un_inode_lock(inode);
 	/* The number is free for something else as soon as the last link is gone. */
 	if (inode->upper && inode->unlinked &&
-	    (un_getattr_locked(fs, inode, &st) < 0 || st.stx_nlink == 0)) {
+	    ((r = un_getattr_locked(fs, inode, &st)) < 0 || st.stx_nlink == 0)) {
+		inode->gone = r == 0;
 		un_key_drop(fs, inode);
 		un_ino_unkeep(fs, inode->dev, inode->rino);
 	}

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static guint fid_hash(gconstpointer p)
+guint un_fid_hash(gconstpointer p)
 {
 	const struct un_fid *f = p;
 	guint h = 2166136261u;
@@ -32,7 +32,7 @@ static void dir_free(gpointer p)
 void un_watch_table_init(struct un_watch *w)
 {
 	watch_is_ours(w);
-	w->dirs = g_hash_table_new_full(fid_hash, fid_equal, NULL, dir_free);
+	w->dirs = g_hash_table_new_full(un_fid_hash, fid_equal, NULL, dir_free);
 }
 
 void un_watch_table_done(struct un_watch *w)

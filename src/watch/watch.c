@@ -90,14 +90,22 @@ void un_watch_free(struct un_watch *w)
 	g_free(w);
 }
 
-/* The kernel's own number of the directory, whoever opened it; nobody is asked for it. */
-static struct un_mutex *stripe_of(struct un_watch *w, int dirfd)
+/*
+ * By what fanotify calls the directory (@fid), or, where it has no name for it, by the kernel's own number of it, whoever opened
+ * it; nobody is asked for that.
+ */
+static struct un_mutex *stripe_of(struct un_watch *w, int dirfd, const struct un_fid *fid)
 {
 	struct statx st = { 0 };
 	uint64_t n;
 
-	un_ignore(statx(dirfd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st));
-	n = (st.stx_ino ^ (uint64_t)st.stx_dev_minor << 32) * 0x9e3779b97f4a7c15ull;
+	if (fid) {
+		n = un_fid_hash(fid);
+	} else {
+		un_ignore(statx(dirfd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st));
+		n = st.stx_ino ^ (uint64_t)st.stx_dev_minor << 32;
+	}
+	n *= 0x9e3779b97f4a7c15ull;
 	return &w->changing[(n >> 40) % UN_WATCH_STRIPES];
 }
 
@@ -132,10 +140,11 @@ static int add_by_inotify(struct un_watch *w, int dirfd, uint64_t key)
 
 int un_watch_add(struct un_watch *w, int dirfd, uint64_t key)
 {
-	struct un_mutex *changing = stripe_of(w, dirfd);
+	struct un_mutex *changing;
 	struct un_fid fid;
 	int r = w->fanotify >= 0 ? un_fanotify_fid(dirfd, &fid) : -ENOSYS;
 
+	changing = stripe_of(w, dirfd, r == 0 ? &fid : NULL);
 	un_mutex_lock(changing);
 	if (r == 0)
 		r = add_marked(w, dirfd, &fid, key);
@@ -146,13 +155,14 @@ int un_watch_add(struct un_watch *w, int dirfd, uint64_t key)
 	return r;
 }
 
-static void remove_locked(struct un_watch *w, int dirfd, uint64_t key)
+/* @marked: what fanotify calls it, or NULL. */
+static void remove_locked(struct un_watch *w, int dirfd, const struct un_fid *marked, uint64_t key)
 {
 	enum un_watch_left left = UN_WATCH_UNKNOWN;
 	struct un_fid fid;
 
-	if (w->fanotify >= 0 && un_fanotify_fid(dirfd, &fid) == 0)
-		left = un_watch_leave(w, &fid, key);
+	if (marked)
+		left = un_watch_leave(w, marked, key);
 	if (left == UN_WATCH_LAST)
 		un_ignore(un_fanotify_mark(w->fanotify, dirfd, false));
 	if (left != UN_WATCH_UNKNOWN || !atomic_load(&w->has_inotify))
@@ -165,10 +175,13 @@ static void remove_locked(struct un_watch *w, int dirfd, uint64_t key)
 
 void un_watch_remove(struct un_watch *w, int dirfd, uint64_t key)
 {
-	struct un_mutex *changing = stripe_of(w, dirfd);
+	struct un_fid fid;
+	const struct un_fid *marked =
+		w->fanotify >= 0 && un_fanotify_fid(dirfd, &fid) == 0 ? &fid : NULL;
+	struct un_mutex *changing = stripe_of(w, dirfd, marked);
 
 	un_mutex_lock(changing);
-	remove_locked(w, dirfd, key);
+	remove_locked(w, dirfd, marked, key);
 	un_mutex_unlock(changing);
 }
 

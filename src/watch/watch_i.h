@@ -56,6 +56,7 @@ struct un_watch {
 UN_LOCKS(struct un_watch, lock, watch, watch_role);
 
 /* table.c */
+guint un_fid_hash(gconstpointer fid);
 void un_watch_table_init(struct un_watch *w);
 void un_watch_table_done(struct un_watch *w);
 /*

@@ -200,6 +200,24 @@ def huge_listings(t):
                 os.lstat(e.path)
     said = u.requests_during(ls_long)
     t.ok(said.get('LOOKUP', 0) < 1500, '%r' % said)
+    t.eq(u.requests_during(ls_long).get('LOOKUP', 0), 0)
+    # The same when the kernel has the listing from a plain ls: it asks for the rest again.
+    u.remount()
+    t.eq(sorted(os.listdir(u.m('big'))), sorted(names))
+    listed = []
+
+    def ls_long_then():
+        with os.scandir(u.m('big')) as it:
+            for e in it:
+                listed.append(e.name)
+                t.eq(os.lstat(e.path).st_ino, e.inode())
+    said = u.requests_during(ls_long_then)
+    t.ok(said.get('LOOKUP', 0) < 1500, '%r' % said)
+    t.eq(sorted(listed), sorted(names))
+    t.eq(u.requests_during(ls_long).get('LOOKUP', 0), 0)
+    # And by none who only lists.
+    t.ok(sum(u.requests_during(lambda: os.listdir(u.m('big'))).values()) < 100)
+    t.ok(sum(u.requests_during(lambda: os.listdir(u.m('big'))).values()) <= 1)
 
 
 @test(identities=('root',), alone=True)
@@ -281,3 +299,76 @@ def five_hundred_layers(t):
     t.eq(len(os.listdir(u.mnt)), 500)
     t.eq(tree.text(u.m('f499')), '499')
     t.ok(took < 1.0 * t.slow, 'mounting took %.2f s' % took)
+
+
+@test(alone=True)
+def listing_again_after_a_change(t):
+    """ls -l of a directory in which one name was made: no ACL is asked for again, and no attributes but those that
+    reading has made old, which come with the listing."""
+    u = t.union()
+    _files(u.low('d'), 300, b'x')
+    u.mount()
+
+    def ls_long():
+        with os.scandir(u.m('d')) as it:
+            for e in it:
+                st = os.lstat(e.path)
+                try:
+                    os.getxattr(e.path, 'system.posix_acl_access', follow_symlinks=False)
+                    t.ok(False)
+                except OSError:
+                    pass
+                seen[e.name] = st.st_ino, st.st_size, st.st_mode
+    seen = {}
+    ls_long()
+    ls_long()
+    tree.write(u.m('d/new'), '')
+    said = u.requests_during(ls_long)
+    t.ok(sum(n for op, n in said.items() if op != 'READDIRPLUS') <= 8, '%r' % said)
+    for i in range(300):
+        tree.read(u.m('d/file-%06d' % i))
+    os.chmod(u.m('d/file-000007'), 0o600)
+    tree.append(u.m('d/file-000008'), 'yz')
+    tree.write(u.m('d/new2'), '')
+    said = u.requests_during(ls_long)
+    t.ok(said.get('GETATTR', 0) + said.get('LOOKUP', 0) <= 8, '%r' % said)
+    t.eq(len(seen), 302)
+    t.eq(seen['file-000008'][1], 3)
+    t.eq(seen['file-000007'][2] & 0o777, 0o600)
+    t.eq(seen['file-000009'], (os.lstat(u.low('d/file-000009')).st_ino, 1,
+                               os.lstat(u.low('d/file-000009')).st_mode))
+
+
+@test(identities=('root',), alone=True)
+def calls_of_copyups_and_removals(t):
+    """What need not be asked: a directory that was copied up leaves nothing to be unlinked, and is not asked by what refuses;
+    a new file that is removed is not asked whether its data got to the disk."""
+    u = t.union(text='; '.join('d dirs/d%02d' % i for i in range(40)) +
+                '; ' + '; '.join('f files/f%02d 1' % i for i in range(40)))
+    u.mount(env={'ASAN_OPTIONS': 'detect_leaks=0:' + os.environ.get('ASAN_OPTIONS', '')})
+    calls = _Calls(t, u)
+    os.chmod(u.m('dirs'), 0o750)
+    os.chmod(u.m('files'), 0o750)
+    for d in ('dirs', 'files'):
+        for e in os.scandir(u.m(d)):
+            os.lstat(e.path)
+
+    def chmod_dirs():
+        for i in range(40):
+            os.chmod(u.m('dirs/d%02d' % i), 0o700)
+    said = calls.during(chmod_dirs)
+    t.eq(said.get('unlinkat', 0), 0, '%r' % said)
+    t.ok(said.get('flistxattr', 0) <= 2, '%r' % said)
+
+    def chmod_files():
+        for i in range(40):
+            os.chmod(u.m('files/f%02d' % i), 0o600)
+    said = calls.during(chmod_files)
+    t.ok(sum(said.values()) <= 21 * 40 + 20, '%r' % said)
+    _files(u.m('new'), 40, b'x')
+
+    def remove():
+        for i in range(40):
+            os.unlink(u.m('new/file-%06d' % i))
+    said = calls.during(remove)
+    t.eq(said.get('sync_file_range', 0), 0, '%r' % said)

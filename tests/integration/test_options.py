@@ -142,3 +142,38 @@ def labels_with_selinux(t):
     u.mount(LABELS)
     t.eq(len(said(u, 'have no effect: it takes root')), 1)
     t.eq(tree.text(u.m('f')), '1')
+
+
+@test()
+def read_ahead(t):
+    """read_ahead= below the kernel's own is for anybody, above it for root; it shows in the READs that a large file takes."""
+    u = t.union()
+    with open(u.low('big'), 'wb') as f:
+        f.write(os.urandom(2 << 20))
+
+    def reads():
+        fd = os.open(u.m('big'), os.O_RDONLY)
+        while os.read(fd, 32768):
+            pass
+        os.close(fd)
+
+    def kib():
+        dev = os.stat(u.mnt).st_dev
+        with open('/sys/class/bdi/%d:%d/read_ahead_kb' % (os.major(dev), os.minor(dev))) as f:
+            return int(f.read())
+    u.mount()
+    own = kib()
+    usual = u.requests_during(reads)['READ']
+    u.umount()
+    u.mount('read_ahead=16384')
+    t.eq(kib(), 16)
+    t.ok(u.requests_during(reads)['READ'] >= 2 * usual)
+    t.eq([l for l in u.log_text().split('\n') if 'reads ahead' in l], [])
+    u.umount()
+    u.mount('read_ahead=1048576')
+    if t.root:
+        t.eq(kib(), 1024)
+        t.ok(u.requests_during(reads)['READ'] <= usual // 2)
+    else:
+        t.eq(kib(), own)
+        t.ok('the kernel reads ahead as far as it does by itself' in u.log_text())

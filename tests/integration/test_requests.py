@@ -219,3 +219,47 @@ def xattrs_from_memory(t):
     p.wait()
     calls = len(re.findall(r'xattr\(', open(out).read()))
     t.ok(calls < 20, '%d system calls for 200 missing xattrs' % calls)
+
+
+def _learnt(u):
+    """Nothing says in the foreground that the daemon is ready: it has opened and closed a file by then."""
+    end = time.monotonic() + 10 * u.t.slow
+    while 'FLUSH' not in u.requests() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+@test(alone=True)
+def closing_a_new_file_asks_nobody(t):
+    """Files made and closed, and made without a name, on a mount where nobody has opened an existing one: no RELEASE
+    or FLUSH, from the first. Nothing of how the kernel learns that is to be seen, in the upper either."""
+    u = t.mounted('d d')
+    _learnt(u)
+
+    def create():
+        for i in range(50):
+            tree.write(u.m('d/n%d' % i), 'x')
+        os.close(os.open(u.m('d'), os.O_TMPFILE | os.O_RDWR, 0o600))
+    said = u.requests_during(create)
+    t.eq({n: said[n] for n in ('OPEN', 'FLUSH', 'RELEASE') if n in said}, {}, '%r' % said)
+    t.eq(os.listdir(u.mnt), ['d'])
+    t.eq(os.listdir(u.upper), ['d'])
+
+
+@test(alone=True)
+def a_read_only_mount_learns_it_as_well(t):
+    """Opening a file for the first time on a mount without an upper: nobody is asked."""
+    u = t.union(upper=False, text='f f hello')
+    u.mount()
+    _learnt(u)
+    os.lstat(u.m('f'))
+    said = u.requests_during(lambda: tree.read(u.m('f')))
+    t.eq(set(said) - {'READ', 'GETATTR'}, set(), '%r' % said)
+
+
+@test(alone=True)
+def with_timeout_0_each_opening_asks(t):
+    """There OPEN is answered, so that each open begins with an empty cache."""
+    u = t.mounted('f f hello', 'timeout=0')
+    os.lstat(u.m('f'))
+    said = u.requests_during(lambda: [tree.read(u.m('f')) for _ in range(3)])
+    t.eq(said.get('OPEN'), 3, '%r' % said)

@@ -363,6 +363,17 @@ static void numbers(void **state)
 	BAD(L ",max_write=4095", "'max_write=4095': the value must be a number of bytes");
 	BAD(L ",max_write=64k", "a number of bytes");
 	BAD(L ",max_write=99999999999999999999999", "a number of bytes");
+
+	o = GOOD(L);
+	assert_int_equal(o->read_ahead, 0);
+	un_options_free(o);
+	o = GOOD(L ",read_ahead=1048576");
+	assert_int_equal(o->read_ahead, 1048576);
+	un_options_free(o);
+	BAD(L ",read_ahead=4095",
+	    "'read_ahead=4095': the value must be a number of bytes, 4096 to");
+	BAD(L ",read_ahead=16777217", "a number of bytes");
+	BAD(L ",read_ahead=1m", "a number of bytes");
 }
 
 static void mount_options(void **state)

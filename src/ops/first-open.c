@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel learns that OPEN and FLUSH are ENOSYS from the first of them, and sends a RELEASE for every file until then: for
+ * all that tar unpacks into a new union, since creating is not opening. So the daemon opens a file through its own mount
+ * before it says that it is ready. No layer has that file: its name is known here alone and told to nobody, and the
+ * kernel asks for it once and keeps neither the name nor the node.
+ */
+#include "ops_i.h"
+#include "reply_i.h"
+
+#include "util/fd.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Ids of inodes are counted from one. */
+#define NODE UINT64_MAX
+
+bool un_first_open_is(struct un_ops *ops, uint64_t parent, const char *name)
+{
+	const char *first = atomic_load(&ops->first_open);
+
+	return first && parent == FUSE_ROOT_ID && strcmp(name, first) == 0;
+}
+
+void un_first_open_reply(fuse_req_t req)
+{
+	/* The owner may read it, and the group has no rights: an ACL is asked for where it has some. */
+	const struct fuse_entry_param e = {
+		.ino = NODE,
+		.attr = { .st_ino = NODE,
+			  .st_mode = S_IFREG | 0404,
+			  .st_nlink = 1,
+			  .st_uid = geteuid(),
+			  .st_gid = getegid() },
+		.attr_timeout = 60,
+	};
+
+	fuse_reply_entry(req, &e);
+}
+
+/* The root of our own mount, by a descriptor that asks for nothing; -1: that is not what is there. */
+static int open_root(const char *path, uint64_t device)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct statx st;
+
+	if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) == 0 &&
+	    ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) == device)
+		return fd;
+	un_close(fd);
+	return -1;
+}
+
+void un_ops_open_first(struct un_ops *ops, const char *path, uint64_t device)
+{
+	char name[64];
+	uint64_t random[2];
+	un_autofd int root = -1;
+	int fd;
+
+	/* With timeout=0 it is answered each time. */
+	if (!device || ops->timeout == 0 || getrandom(random, sizeof(random), 0) != sizeof(random))
+		return;
+	root = open_root(path, device);
+	if (root < 0)
+		return;
+	snprintf(name, sizeof(name), ".fuse-unionfs-%016" PRIx64 "%016" PRIx64, random[0],
+		 random[1]);
+	atomic_store(&ops->first_open, name);
+	fd = openat(root, name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+	/* A root that is closed to us, for one. */
+	if (fd < 0)
+		un_debug(
+			"no file can be opened through the mount yet: %m; closing costs a request");
+	un_close(fd);
+	atomic_store(&ops->first_open, NULL);
+}
