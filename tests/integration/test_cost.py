@@ -364,7 +364,8 @@ def calls_of_copyups_and_removals(t):
         for i in range(40):
             os.chmod(u.m('files/f%02d' % i), 0o600)
     said = calls.during(chmod_files)
-    t.ok(sum(said.values()) <= 21 * 40 + 20, '%r' % said)
+    # Events of the watch are read when they come.
+    t.ok(sum(n for c, n in said.items() if c not in ('getpid', 'poll')) <= 18 * 40 + 20, '%r' % said)
     _files(u.m('new'), 40, b'x')
 
     def remove():
