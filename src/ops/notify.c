@@ -67,6 +67,8 @@ struct un_notifier {
 	int wake; /* eventfd */
 	struct un_mutex lock;
 	GQueue queue UN_GUARDED_BY(notifier_role);
+	/* Of these the first so many were kept when the others were told as one. */
+	unsigned kept UN_GUARDED_BY(notifier_role);
 	/* That all has changed, which takes long to tell, is in it. */
 	bool all_queued UN_GUARDED_BY(notifier_role);
 	bool stopping UN_GUARDED_BY(notifier_role);
@@ -87,22 +89,29 @@ static void wake(struct un_notifier *n)
 	un_ignore((int)write(n->wake, &one, sizeof(one)));
 }
 
-/* All but what is to be called when it is told. */
+/* Is it to be told all the same when all has changed? To be called then; or a name that is in no table any more. */
+static bool is_apart(const struct item *item)
+{
+	return item->fn || item->what == UN_CHANGE_GONE;
+}
+
+/* All but those. */
 static void collapse_locked(struct un_notifier *n) UN_REQUIRES(notifier_role)
 {
 	struct item *all = g_malloc0(sizeof(*all) + 1), *item;
-	GQueue calls = G_QUEUE_INIT;
+	GQueue apart = G_QUEUE_INIT;
 
 	all->what = UN_CHANGE_ALL;
 	while ((item = g_queue_pop_head(&n->queue))) {
-		if (item->fn)
-			g_queue_push_tail(&calls, item);
+		if (is_apart(item))
+			g_queue_push_tail(&apart, item);
 		else
 			g_free(item);
 	}
-	n->queue = calls;
+	n->queue = apart;
 	n->all_queued = true;
 	g_queue_push_head(&n->queue, all);
+	n->kept = g_queue_get_length(&n->queue);
 }
 
 static void enqueue(struct un_notifier *n, struct item *item)
@@ -110,7 +119,7 @@ static void enqueue(struct un_notifier *n, struct item *item)
 	notifier_lock(n);
 	n->all_queued |= !item->fn && item->what == UN_CHANGE_ALL;
 	g_queue_push_tail(&n->queue, item);
-	if (g_queue_get_length(&n->queue) > QUEUE_MAX)
+	if (g_queue_get_length(&n->queue) - n->kept > QUEUE_MAX)
 		collapse_locked(n);
 	notifier_unlock(n);
 	wake(n);
@@ -408,6 +417,7 @@ static void tell_queued(struct un_notifier *n)
 	mine = n->queue;
 	g_queue_init(&n->queue);
 	n->all_queued = false;
+	n->kept = 0;
 	notifier_unlock(n);
 	if (g_queue_is_empty(&mine))
 		return;
