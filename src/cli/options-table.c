@@ -370,7 +370,10 @@ static int set_spin(struct un_parse *p, const struct option *opt, const char *va
 
 static int set_max_threads(struct un_parse *p, const struct option *opt, const char *value)
 {
-	return number(p, opt, value, 1, G_MAXUINT, "a whole number, 1 or more", &p->max_threads);
+	int r = number(p, opt, value, 1, G_MAXUINT, "a whole number, 1 or more", &p->o->max_threads);
+
+	p->o->max_threads = MIN(p->o->max_threads, MAX_THREADS);
+	return r;
 }
 
 static int set_read_ahead(struct un_parse *p, const struct option *opt, const char *value)

@@ -30,7 +30,6 @@ struct un_parse {
 	signed char mount[UN_MOUNT_FLAGS]; /* 1: asked for, -1: its opposite is, 0: neither */
 	bool lowers_listed;                /* the lowers come from lowerdir=, not lowerdir+= */
 	bool nfs_export;                   /* asked for */
-	unsigned max_threads;              /* 0: no cap */
 };
 
 /* options-error.c: keeps the first error. Returns -EINVAL. */

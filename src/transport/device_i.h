@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Descriptors of /dev/fuse. For that of the calling thread see un_transport_keep_device(). */
+/* Descriptors of /dev/fuse. For one that outlives its thread see un_transport_keep_device(). */
 #pragma once
 
 #include <sys/types.h>
@@ -16,3 +16,9 @@ ssize_t un_device_writev(int fd, const struct iovec *iov, int count);
  * -errno.
  */
 int un_device_clone(int session_fd);
+
+/* Close it as soon as nobody keeps it for an answer. */
+void un_device_close(int fd);
+
+/* That of the calling thread, or -1. */
+int un_device_of_thread(void);

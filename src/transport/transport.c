@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Workers that read /dev/fuse, and the ways for an answer to leave.
+ * What a worker does with a request, and the ways for an answer to leave.
  *
  *   read() -> raw fields -> TMPFILE, STATX: config ops        -> un_raw_reply() --\
  *                        \-> the rest: fuse_session_process_buf() -> reply_writev() -> device
@@ -15,35 +15,25 @@
 
 #include "device_i.h"
 #include "helper_i.h"
-#include "turns_i.h"
+#include "pool_i.h"
+#include "workers_i.h"
 
 #include "transport/process.h"
 #include "transport/wire.h"
 #include "util/err.h"
-#include "util/fd.h"
 #include "util/log.h"
 
-#include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
 #define MIN_BUFFER (128 * 1024u)
-
-/* Written by its own thread only; on cache lines of its own. */
-struct worker {
-	struct un_transport *t;
-	int fd; /* the session's, or a clone of our own */
-	char *buf;
-	pthread_t thread;
-	struct un_turn turn;
-	_Atomic uint64_t counts[UN_TRANSPORT_OPCODES];
-} __attribute__((aligned(128)));
+/* Threads that wait for requests to be served; beyond, one waits for the other. */
+#define POOL_MAX 64u
 
 struct un_transport {
 	struct fuse_session *se;
@@ -52,10 +42,8 @@ struct un_transport {
 	struct un_helper *helper;
 	struct un_helper *waiting; /* the same, for what waits for locks in the kernel */
 	size_t buf_size;
-	unsigned n_workers, n_started;
-	struct worker **workers;
-	struct un_turns *turns;
-	atomic_bool stopping;
+	struct un_workers *workers;
+	struct un_pool *pool; /* for what may have to wait for requests */
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
 	bool init_answered;
@@ -103,7 +91,7 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
 {
 	const struct un_wire_out *out = iov[0].iov_base;
 	const bool init = self.init && out->unique == self.raw.unique;
-	int device = un_transport_keep_device();
+	const int device = un_device_of_thread();
 	ssize_t r;
 
 	if (init)
@@ -143,7 +131,7 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 
 /* Receiving. */
 
-static void count_request(struct worker *w, uint32_t opcode)
+static void count_request(struct un_worker *w, uint32_t opcode)
 {
 	_Atomic uint64_t *n;
 
@@ -164,9 +152,9 @@ static void debug_request(const struct un_raw *raw, size_t size)
 }
 
 /* True if the request was for the config's ops. */
-static bool take_raw(struct worker *w, const char *buf, size_t size)
+static bool take_raw(struct un_transport *t, struct un_worker *w, const char *buf, size_t size)
 {
-	const struct un_transport_ops *ops = w->t->config.ops;
+	const struct un_transport_ops *ops = t->config.ops;
 	const char *body = buf + sizeof(struct un_wire_in);
 	struct un_raw_req *req;
 
@@ -178,7 +166,7 @@ static bool take_raw(struct worker *w, const char *buf, size_t size)
 	req->unique = self.raw.unique;
 	req->device = w->fd;
 	if (self.raw.opcode == UN_WIRE_STATX) {
-		ops->statx(w->t->config.data, req, self.raw.nodeid);
+		ops->statx(t->config.data, req, self.raw.nodeid);
 	} else {
 		struct un_wire_create_in in;
 
@@ -187,14 +175,14 @@ static bool take_raw(struct worker *w, const char *buf, size_t size)
 			return true;
 		}
 		memcpy(&in, body, sizeof(in));
-		ops->tmpfile(w->t->config.data, req, self.raw.nodeid, in.mode, in.umask);
+		ops->tmpfile(t->config.data, req, self.raw.nodeid, in.mode, in.umask);
 	}
 	return true;
 }
 
-static void process(struct worker *w, char *buf, size_t size)
+static void process(void *data, struct un_worker *w, char *buf, size_t size)
 {
-	struct un_transport *t = w->t;
+	struct un_transport *t = data;
 	struct fuse_buf fb = { .mem = buf };
 
 	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
@@ -204,7 +192,7 @@ static void process(struct worker *w, char *buf, size_t size)
 	count_request(w, self.raw.opcode);
 	if (un_log_debugging())
 		debug_request(&self.raw, size);
-	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(w, buf, size))
+	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(t, w, buf, size))
 		return;
 	if (self.raw.opcode == UN_WIRE_SETXATTR && t->setxattr_ext)
 		size = un_wire_shrink_setxattr(buf, size);
@@ -221,103 +209,31 @@ static void process(struct worker *w, char *buf, size_t size)
 	self.init = NULL;
 }
 
-/* May it take long, or need others to be served meanwhile (an LSEEK makes the kernel write back)? */
-static bool is_slow(uint32_t opcode)
-{
-	switch (opcode) {
-	case UN_WIRE_FSYNC:
-	case UN_WIRE_FSYNCDIR:
-	case UN_WIRE_SYNCFS:
-	case UN_WIRE_LSEEK:
-	case UN_WIRE_FALLOCATE:
-	case UN_WIRE_COPY_FILE_RANGE:
-		return true;
-	default:
-		return false;
-	}
-}
-
-static bool is_oneway(uint32_t opcode)
-{
-	return opcode == UN_WIRE_FORGET || opcode == UN_WIRE_BATCH_FORGET ||
-	       opcode == UN_WIRE_INTERRUPT || opcode == UN_WIRE_RELEASE;
-}
-
-/* The size of a request in @buf, or -errno; -ENODEV is the regular end. */
-static ssize_t receive(struct worker *w, char *buf)
-{
-	struct un_transport *t = w->t;
-
-	while (!atomic_load_explicit(&t->stopping, memory_order_relaxed)) {
-		const struct un_wire_in *in = (const struct un_wire_in *)(const void *)buf;
-		ssize_t n;
-
-		un_turn_ask(t->turns, &w->turn);
-		n = un_errno(read(w->fd, buf, t->buf_size));
-		if (n >= (ssize_t)sizeof(*in)) {
-			const struct un_turn_request q = {
-				.client = in->pid,
-				.stream = in->opcode == UN_WIRE_READ ? in->nodeid : 0,
-				.slow = is_slow(in->opcode),
-				.oneway = is_oneway(in->opcode),
-			};
-
-			un_turn_taken(t->turns, &w->turn, &q);
-		}
-		/* ENOENT: the caller gave up between the queue and us. */
-		if (n >= 0 || (n != -EINTR && n != -EAGAIN && n != -ENOENT))
-			return n;
-		un_turn_missed(t->turns, &w->turn);
-	}
-	return -ENODEV;
-}
-
-/*
- * The data of a WRITE starts on a page: the kernel copies whole pages, and a write(2) below can be
- * direct.
- */
-static char *request_buffer(struct worker *w)
-{
-	return w->buf + PAGE - sizeof(struct un_wire_in) - sizeof(struct un_wire_write_in);
-}
-
-static void *worker_main(void *arg)
-{
-	struct worker *w = arg;
-	struct un_transport *t = w->t;
-	char *buf = request_buffer(w);
-	ssize_t n;
-
-	un_transport_use_device(w->fd);
-	if (t->config.ops && t->config.ops->worker_start)
-		t->config.ops->worker_start(t->config.data);
-
-	while ((n = receive(w, buf)) >= 0)
-		process(w, buf, (size_t)n);
-	if (n != -ENODEV && n != -ECONNABORTED)
-		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", strerrordesc_np((int)-n));
-	un_turns_leave(t->turns, &w->turn);
-	return NULL;
-}
-
 /* Setting up. */
 
-static struct worker *worker_new(struct un_transport *t)
+static void worker_start(void *data)
 {
-	struct worker *w = NULL;
-	void *buf = NULL;
+	struct un_transport *t = data;
 
-	if (posix_memalign((void **)&w, __alignof__(struct worker), sizeof(*w)))
-		return NULL;
-	memset(w, 0, sizeof(*w));
-	if (posix_memalign(&buf, PAGE, PAGE + t->buf_size)) {
-		free(w);
-		return NULL;
-	}
-	w->t = t;
-	w->fd = t->fd;
-	w->buf = buf;
-	return w;
+	if (t->config.ops && t->config.ops->worker_start)
+		t->config.ops->worker_start(t->config.data);
+}
+
+static struct un_workers *workers_new(struct un_transport *t)
+{
+	const struct un_workers_config c = {
+		.warm = t->config.threads,
+		.max = MAX(t->config.max_threads, t->config.threads),
+		.spin_ns = (uint64_t)t->config.spin * 1000,
+		.clone_fd = t->config.clone_fd,
+		.session_fd = t->fd,
+		.buf_size = t->buf_size,
+		.start = worker_start,
+		.serve = process,
+		.data = t,
+	};
+
+	return un_workers_new(&c);
 }
 
 struct un_transport *un_transport_new(struct fuse_session *se, const struct un_transport_config *c)
@@ -337,41 +253,34 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->fd = fuse_session_fd(se);
 	t->config = *c;
 	t->buf_size = MAX(c->max_write + PAGE, MIN_BUFFER) + PAGE;
-	t->n_workers = c->threads;
-	t->workers = g_new0(struct worker *, t->n_workers);
 	t->helper = un_helper_new();
 	t->waiting = un_helper_new();
-	t->turns = un_turns_new(t->n_workers, (uint64_t)c->spin * 1000);
-	for (unsigned i = 0; i < t->n_workers; i++) {
-		t->workers[i] = worker_new(t);
-		if (!t->workers[i]) {
-			un_log(LOG_ERR, "no memory for the buffers of %u threads", t->n_workers);
-			un_transport_free(t);
-			return NULL;
-		}
-	}
+	t->pool = un_pool_new(&(struct un_pool_config){ .max = POOL_MAX });
+	t->workers = workers_new(t);
 	return t;
 }
 
 int un_transport_init(struct un_transport *t)
 {
-	struct worker *w = t->workers[0];
-	char *buf = request_buffer(w);
-	ssize_t n = 0;
+	/* Of no worker: those have not been started. */
+	struct un_worker w = { .fd = t->fd, .buf = un_workers_buffer(t->workers) };
+	char *buf = w.buf;
+	ssize_t n = buf ? 0 : -ENOMEM;
 
 	un_transport_use_device(t->fd);
-	while (!t->init_answered && !fuse_session_exited(t->se)) {
+	while (buf && !t->init_answered && !fuse_session_exited(t->se)) {
 		/* An inherited descriptor may be non-blocking, and that is shared. */
 		struct pollfd p = { .fd = t->fd, .events = POLLIN };
 
 		un_ignore(poll(&p, 1, -1));
 		n = un_errno(read(t->fd, buf, t->buf_size));
 		if (n >= 0)
-			process(w, buf, (size_t)n);
+			process(t, &w, buf, (size_t)n);
 		else if (n != -EINTR && n != -EAGAIN && n != -ENOENT)
 			break;
 	}
 	un_transport_use_device(-1);
+	un_workers_buffer_free(t->workers, buf);
 
 	if (n < 0 && !t->init_answered)
 		return (int)n;
@@ -380,88 +289,45 @@ int un_transport_init(struct un_transport *t)
 	return fuse_session_exited(t->se) ? -EPROTO : 0;
 }
 
-static void open_clones(struct un_transport *t)
-{
-	/* The first worker has the session's own descriptor. */
-	for (unsigned i = 1; t->config.clone_fd && i < t->n_workers; i++) {
-		int fd = un_device_clone(t->fd);
-
-		if (fd < 0) {
-			un_log(LOG_INFO,
-			       "the threads share one device: /dev/fuse cannot be cloned: %s",
-			       strerrordesc_np(-fd));
-			return;
-		}
-		t->workers[i]->fd = fd;
-	}
-}
-
-/* A worker tries a read where others may be faster: it must not be caught in it. */
-static int start_worker(struct un_transport *t, struct worker *w)
-{
-	int flags = fcntl(w->fd, F_GETFL), r;
-
-	if (flags < 0 || fcntl(w->fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	r = un_turns_join(t->turns, &w->turn, w->fd);
-	if (r < 0)
-		return r;
-	r = un_process_thread(&w->thread, worker_main, w);
-	if (r < 0)
-		un_turns_leave(t->turns, &w->turn);
-	return r;
-}
-
 int un_transport_start(struct un_transport *t)
 {
-	int r = 0;
-
-	open_clones(t);
-	while (t->n_started < t->n_workers) {
-		r = start_worker(t, t->workers[t->n_started]);
-		if (r < 0)
-			break;
-		t->n_started++;
-	}
-	if (r < 0 && t->n_started)
-		un_log(LOG_WARNING, "%u of %u threads started: %s", t->n_started, t->n_workers,
-		       strerrordesc_np(-r));
-	return t->n_started ? 0 : r;
+	return un_workers_start(t->workers);
 }
 
 void un_transport_wait(struct un_transport *t)
 {
-	for (unsigned i = 0; i < t->n_started; i++)
-		pthread_join(t->workers[i]->thread, NULL);
+	un_workers_wait(t->workers);
+	un_pool_stop(t->pool);
 	un_helper_stop(t->waiting);
 	un_helper_stop(t->helper);
 }
 
 void un_transport_stop(struct un_transport *t)
 {
-	atomic_store(&t->stopping, true);
-	un_turns_stop(t->turns);
+	un_workers_stop(t->workers);
 }
 
 void un_transport_free(struct un_transport *t)
 {
 	if (!t)
 		return;
+	un_pool_free(t->pool);
 	un_helper_free(t->waiting);
 	un_helper_free(t->helper);
-	for (unsigned i = 0; i < t->n_workers; i++) {
-		struct worker *w = t->workers[i];
-
-		if (!w)
-			continue;
-		if (w->fd != t->fd)
-			un_close(w->fd);
-		free(w->buf);
-		free(w);
-	}
-	g_free(t->workers);
-	un_turns_free(t->turns);
+	un_workers_free(t->workers);
 	g_free(t);
+}
+
+void un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data)
+{
+	int device;
+
+	if (un_pool_queue(t->pool, fn, data))
+		return;
+	/* Keeping it for the job has not made it any less the caller's. */
+	device = un_device_of_thread();
+	fn(data);
+	un_transport_use_device(device);
 }
 
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)
@@ -511,8 +377,5 @@ void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void
 void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OPCODES])
 {
 	memset(counts, 0, UN_TRANSPORT_OPCODES * sizeof(counts[0]));
-	for (unsigned i = 0; i < t->n_workers; i++)
-		for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
-			counts[op] += atomic_load_explicit(&t->workers[i]->counts[op],
-							   memory_order_relaxed);
+	un_workers_counts(t->workers, counts);
 }
