@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 Nobody waits for somebody else's request: what takes long holds up who asked for it. SERVED_MIB: the size of the files
-that are copied up (256), SERVED_COPIES: how many at a time (4).
+that are copied up (256), SERVED_COPIES: how many at a time (4), SERVED_LOG: a file for the figures.
 """
 import errno
 import json
@@ -18,6 +18,13 @@ from lib.slow import Clients, Slow, detach, quantile, read_on, read_pieces, time
 
 MIB = int(os.environ.get('SERVED_MIB', 256))
 COPIES = int(os.environ.get('SERVED_COPIES', 4))
+
+
+def _say(words):
+    print(words)
+    if 'SERVED_LOG' in os.environ:
+        with open(os.environ['SERVED_LOG'], 'a') as f:
+            f.write(words + '\n')
 
 
 def _status(t, u):
@@ -78,14 +85,14 @@ def names_while_files_are_copied_up(t):
     os.sync()
     with by_kernel(u, 'metacopy=off', 'redirect_dir=off', 'index=off'):
         theirs, took = _busy_mount(u.mnt, names)
-        print('kernel: copied in %.1f to %.1f s; %d names, median %.2f ms, 99 %% %.2f ms, longest %.2f ms' % (
+        _say('kernel: copied in %.1f to %.1f s; %d names, median %.2f ms, 99 %% %.2f ms, longest %.2f ms' % (
             min(took), max(took), len(theirs), 1e3 * quantile(theirs, .5), 1e3 * quantile(theirs, .99), 1e3 * theirs[-1]))
     for d in (u.upper, u.work):
         t.run('find', d, '-mindepth', '1', '-delete')
     os.sync()
     u.mount()
     ours, took = _busy_mount(u.mnt, names)
-    print('ours: copied in %.1f to %.1f s; %d names, median %.2f ms, 99 %% %.2f ms, longest %.2f ms; %d threads' % (
+    _say('ours: copied in %.1f to %.1f s; %d names, median %.2f ms, 99 %% %.2f ms, longest %.2f ms; %d threads' % (
         min(took), max(took), len(ours), 1e3 * quantile(ours, .5), 1e3 * quantile(ours, .99), 1e3 * ours[-1], _threads(u)))
     t.ok(len(ours) >= 100, 'the files are too small: only %d names meanwhile' % len(ours))
     t.ok(quantile(ours, .99) <= quantile(theirs, .99) + .010 * t.slow, (quantile(ours, .99), quantile(theirs, .99)))
@@ -115,7 +122,7 @@ def cold_readers(t):
         rates['kernel'] = run(u.mnt, 0)
     u.mount()
     rates['ours'] = run(u.mnt, 2)
-    print('reads a second: %s' % rates)
+    _say('reads a second: %s' % rates)
     t.ok(rates['ours'] >= rates['kernel'] * (0.9 if t.slow == 1 else 0.5), rates)
     u.umount()
     slow.close()
@@ -145,7 +152,7 @@ def threads_come_and_go(t):
         time.sleep(0.5 * t.slow)
         # Others are served, at once.
         took = times([u.m('d/f%d' % i) for i in range(200)])
-        print('while 24 hang: %d threads; others: median %.2f ms, longest %.2f ms' % (
+        _say('while 24 hang: %d threads; others: median %.2f ms, longest %.2f ms' % (
             _threads(u), 1e3 * quantile(took, .5), 1e3 * took[-1]))
         t.ok(took[-1] < 0.3 * t.slow, took[-5:])
         t.eq(c.running(), 24)
