@@ -18,7 +18,7 @@
 
 /* How soon the keeper sees that nobody gets on. */
 #define TICK (2 * MS)
-/* So long nobody parks or spins after requests had to wait for a TICK: they are of the kind that takes long. */
+/* So long after a request took a TICK or more, another one may: somebody is to wait for the next all the time. */
 #define STUCK (200 * MS)
 /* So often somebody has to be waiting when the keeper looks, before it sleeps. */
 #define QUIET 5u
@@ -46,7 +46,8 @@ void un_keeper_check(struct un_turns *t)
 }
 
 struct sight {
-	bool on; /* somebody gets on, as in others_get_on_locked() */
+	bool on;    /* somebody gets on, as in others_get_on_locked() */
+	bool stuck; /* somebody has had the same request in hand since the last look */
 	unsigned n, busy;
 };
 
@@ -63,6 +64,7 @@ static void look_locked(struct un_turns *t, struct sight *ret) UN_REQUIRES(t->lo
 		state = state_of(o);
 		ret->busy += state == BUSY;
 		seq = atomic_load_explicit(&o->seq, memory_order_relaxed);
+		ret->stuck = ret->stuck || (state == BUSY && seq == o->seen);
 		ret->on = ret->on || state == LISTENS || (state != PARKED && seq != o->seen);
 		o->seen = seq;
 	}
@@ -115,6 +117,8 @@ static unsigned tick_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 	struct sight s;
 
 	look_locked(t, &s);
+	if (s.stuck)
+		t->stuck_until = now_ns() + STUCK;
 	t->quiet = waits && atomic_load(&t->parked) == 0 ? t->quiet + 1 : 0;
 	if (s.on || waits)
 		t->step = 1;
@@ -123,6 +127,9 @@ static unsigned tick_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 	/* They are to wait in the kernel as well: then nobody has to look. */
 	if (!s.on)
 		call_parked_locked(t, UINT_MAX / 2);
+	/* Whoever gets on may be the next to be stuck. */
+	if (!waits && s.stuck && s.n < t->config.max && atomic_load(&t->parked) == 0)
+		return now_ns() < t->retry ? 0 : 1;
 	if (t->quiet >= QUIET || (t->quiet > 0 && !s.on))
 		disarm_locked(t, true);
 	return 0;

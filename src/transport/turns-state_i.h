@@ -36,6 +36,7 @@ struct un_turns {
 	atomic_bool armed; /* the keeper looks every TICK; set and cleared with the lock held */
 	atomic_uint parked, waiting;
 	_Atomic uint64_t crowded_until; /* ns: there is work for two */
+	_Atomic uint64_t stuck_until;   /* ns: requests take long, so that somebody is always to wait for the next */
 };
 UN_LOCKS(struct un_turns, lock, turns, turns_role);
 

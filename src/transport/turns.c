@@ -248,7 +248,8 @@ static bool park(struct un_turns *t, struct un_turn *me)
 	bool parked;
 
 	turns_lock(t);
-	parked = !t->stopping && others_get_on_locked(t, me);
+	parked = !t->stopping && others_get_on_locked(t, me) &&
+		 (atomic_load(&t->waiting) > 0 || me->last >= t->stuck_until);
 	if (parked) {
 		set_state(me, PARKED);
 		atomic_fetch_add(&t->parked, 1);
@@ -363,7 +364,8 @@ void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_
 {
 	unsigned seq = atomic_load_explicit(&me->seq, memory_order_relaxed) + 1;
 	const unsigned tries = me->tries;
-	bool help = q->slow;
+	bool help = q->slow ||
+		    (atomic_load(&t->waiting) == 0 && me->last < t->stuck_until);
 
 	atomic_store_explicit(&me->seq, seq, memory_order_relaxed);
 	set_state(me, BUSY);
