@@ -22,9 +22,12 @@
 #define STUCK (200 * MS)
 /* So often somebody has to be waiting when the keeper looks, before it sleeps. */
 #define QUIET 5u
+/* So many requests within a TICK are not of the kind that takes long. */
+#define SEVERAL 3u
 /* After a worker could not be started. */
 #define RETRY (100 * MS)
-/* At most so many more at a time: it doubles while all who came in got stuck as well. */
+/* So many more come in where requests wait; it doubles while all of them got stuck as well. */
+#define FIRST 2u
 #define MOST_AT_ONCE 8u
 
 void un_keeper_arm_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
@@ -46,7 +49,7 @@ void un_keeper_check(struct un_turns *t)
 }
 
 struct sight {
-	bool on;    /* somebody gets on, as in others_get_on_locked() */
+	bool on;    /* somebody listens wide awake, or has taken several requests since the last look */
 	bool stuck; /* somebody has had the same request in hand since the last look */
 	unsigned n, busy;
 };
@@ -65,7 +68,8 @@ static void look_locked(struct un_turns *t, struct sight *ret) UN_REQUIRES(t->lo
 		ret->busy += state == BUSY;
 		seq = atomic_load_explicit(&o->seq, memory_order_relaxed);
 		ret->stuck = ret->stuck || (state == BUSY && seq == o->seen);
-		ret->on = ret->on || state == LISTENS || (state != PARKED && seq != o->seen);
+		ret->on = ret->on || state == LISTENS ||
+			  (state != PARKED && seq - o->seen >= (state == BUSY ? SEVERAL : 1));
 		o->seen = seq;
 	}
 }
@@ -97,7 +101,7 @@ static unsigned help_locked(struct un_turns *t, const struct sight *s) UN_REQUIR
 	unsigned n = 1;
 
 	if (requests_wait(t)) {
-		n = MAX(t->step, 1);
+		n = t->step;
 		t->step = MIN(2 * n, MOST_AT_ONCE);
 		t->crowded_until = now_ns() + STUCK;
 	}
@@ -121,7 +125,7 @@ static unsigned tick_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 		t->stuck_until = now_ns() + STUCK;
 	t->quiet = waits && atomic_load(&t->parked) == 0 ? t->quiet + 1 : 0;
 	if (s.on || waits)
-		t->step = 1;
+		t->step = FIRST;
 	if (!s.on && !waits)
 		return help_locked(t, &s);
 	/* They are to wait in the kernel as well: then nobody has to look. */

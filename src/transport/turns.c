@@ -46,6 +46,8 @@ struct un_turns *un_turns_new(const struct un_turns_config *c)
 	un_mutex_init(&t->lock);
 	init_cond(&t->called);
 	init_cond(&t->watch);
+	turns_is_ours(t);
+	t->step = 1;
 	return t;
 }
 
