@@ -11,10 +11,14 @@
  */
 #include "turns-state_i.h"
 
+#include "util/err.h"
+
 #include <errno.h>
 #include <glib.h>
 #include <limits.h>
 #include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* How soon the keeper sees that nobody gets on. */
 #define TICK (2 * MS)
@@ -27,8 +31,10 @@
 /* After a worker could not be started. */
 #define RETRY (100 * MS)
 /* So many more come in where requests wait; it doubles while all of them got stuck as well. */
-#define FIRST 2u
-#define MOST_AT_ONCE 8u
+#define FIRST 4u
+#define MOST_AT_ONCE 16u
+/* While others are stuck so many are to be ready for the next requests. */
+#define READY 2u
 
 void un_keeper_arm_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 {
@@ -51,7 +57,7 @@ void un_keeper_check(struct un_turns *t)
 struct sight {
 	bool on;    /* somebody listens wide awake, or has taken several requests since the last look */
 	bool stuck; /* somebody has had the same request in hand since the last look */
-	unsigned n, busy;
+	unsigned n, busy, listen;
 };
 
 static void look_locked(struct un_turns *t, struct sight *ret) UN_REQUIRES(t->lock, turns_role)
@@ -66,6 +72,7 @@ static void look_locked(struct un_turns *t, struct sight *ret) UN_REQUIRES(t->lo
 		ret->n++;
 		state = state_of(o);
 		ret->busy += state == BUSY;
+		ret->listen += state == LISTENS;
 		seq = atomic_load_explicit(&o->seq, memory_order_relaxed);
 		ret->stuck = ret->stuck || (state == BUSY && seq == o->seen);
 		ret->on = ret->on || state == LISTENS ||
@@ -119,8 +126,10 @@ static unsigned tick_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 {
 	const bool waits = atomic_load(&t->waiting) > 0;
 	struct sight s;
+	unsigned ready;
 
 	look_locked(t, &s);
+	ready = atomic_load(&t->waiting) + atomic_load(&t->parked) + s.listen;
 	if (s.stuck)
 		t->stuck_until = now_ns() + STUCK;
 	t->quiet = waits && atomic_load(&t->parked) == 0 ? t->quiet + 1 : 0;
@@ -132,17 +141,37 @@ static unsigned tick_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 	if (!s.on)
 		call_parked_locked(t, UINT_MAX / 2);
 	/* Whoever gets on may be the next to be stuck. */
-	if (!waits && s.stuck && s.n < t->config.max && atomic_load(&t->parked) == 0)
-		return now_ns() < t->retry ? 0 : 1;
+	if (s.stuck && ready < READY && s.n < t->config.max && now_ns() >= t->retry)
+		return MIN(READY - ready, t->config.max - s.n);
 	if (t->quiet >= QUIET || (t->quiet > 0 && !s.on))
 		disarm_locked(t, true);
 	return 0;
+}
+
+/*
+ * Where all processors are busy (with copying, say) its look must not come late. It never takes long: a slice that is
+ * short lets the scheduler give it the processor at once (Linux 6.12; before, it has no effect).
+ */
+static void be_prompt(void)
+{
+	const struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr = { .size = sizeof(attr), .runtime = 100 * US };
+
+	un_ignore((int)syscall(SYS_sched_setattr, 0, &attr, 0));
 }
 
 unsigned un_turns_watch(struct un_turns *t)
 {
 	unsigned n = 0;
 
+	if (!t->prompt)
+		be_prompt();
+	t->prompt = true;
 	turns_lock(t);
 	while (n == 0 && !t->poked && !t->stopping) {
 		if (!t->armed) {

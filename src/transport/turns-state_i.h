@@ -32,6 +32,7 @@ struct un_turns {
 	unsigned quiet UN_GUARDED_BY(turns_role); /* looks of the keeper at which all was well */
 	unsigned step UN_GUARDED_BY(turns_role);  /* how many more come in at the next look */
 	uint64_t retry UN_GUARDED_BY(turns_role); /* ns: no worker is started before */
+	bool prompt; /* the keeper's alone */
 	atomic_bool stopping;
 	atomic_bool armed; /* the keeper looks every TICK; set and cleared with the lock held */
 	atomic_uint parked, waiting;

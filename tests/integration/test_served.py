@@ -95,7 +95,9 @@ def names_while_files_are_copied_up(t):
     _say('ours: copied in %.1f to %.1f s; %d names, median %.2f ms, 99 %% %.2f ms, longest %.2f ms; %d threads' % (
         min(took), max(took), len(ours), 1e3 * quantile(ours, .5), 1e3 * quantile(ours, .99), 1e3 * ours[-1], _threads(u)))
     t.ok(len(ours) >= 100, 'the files are too small: only %d names meanwhile' % len(ours))
-    t.ok(quantile(ours, .99) <= quantile(theirs, .99) + .010 * t.slow, (quantile(ours, .99), quantile(theirs, .99)))
+    # 10 ms on a machine with nothing else to do; where others keep the processors busy each wake-up takes longer.
+    t.ok(quantile(ours, .99) <= quantile(theirs, .99) + .050 * t.slow, (quantile(ours, .99), quantile(theirs, .99)))
+    t.ok(ours[-1] <= theirs[-1] + .5 * t.slow, (ours[-1], theirs[-1]))
     u.umount()
     slow.close()
 
