@@ -46,8 +46,9 @@ struct un_transport_ops {
 #define UN_TRANSPORT_FDS 3
 
 struct un_transport_config {
-	unsigned threads;     /* that are always there; at least 1 */
-	unsigned max_threads; /* at most, while requests wait and all are busy; 0: no more than that */
+	unsigned threads; /* that are always there; at least 1 */
+	unsigned
+		max_threads; /* at most, while requests wait and all are busy; 0: no more than that */
 	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.c */
 	bool clone_fd;
 	unsigned max_write;  /* bytes */
@@ -98,7 +99,7 @@ void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *da
 void un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data);
 /*
  * The same on a thread of its own, for notifications that wait for the kernel's lock of a directory: who
- * has that lock may wait for an LSEEK, which the helper answers (src/transport/README.md, Notifications).
+ * has that lock may wait for an answer that another thread than a worker gives (src/transport/README.md, Notifications).
  * False: there is no such thread, and @fn is not called.
  */
 bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), void *data);

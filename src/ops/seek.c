@@ -65,8 +65,8 @@ static off_t seek_written(struct seek *s, off_t at, struct gap gap)
 
 	do {
 		written = gap;
-		un_ignore(fuse_lowlevel_notify_inval_inode(
-			s->ops->se, s->ino, gap.start, gap.end ? gap.end - gap.start : 0));
+		un_ignore(fuse_lowlevel_notify_inval_inode(s->ops->se, s->ino, gap.start,
+							   gap.end ? gap.end - gap.start : 0));
 		at = un_lseek(s->ops->fs, s->inode, s->off, s->whence);
 	} while (s->whence == SEEK_HOLE && is_unsure(s, at, &gap) && !is_within(&written, at));
 	return at;

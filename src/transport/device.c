@@ -32,7 +32,7 @@ static struct {
 		int fd;
 		unsigned n;
 		bool close; /* its thread has ended */
-	} *v;
+	} * v;
 	unsigned n;
 } kept = { .lock = PTHREAD_MUTEX_INITIALIZER };
 

@@ -55,7 +55,7 @@ void un_keeper_check(struct un_turns *t)
 }
 
 struct sight {
-	bool on;    /* somebody listens wide awake, or has taken several requests since the last look */
+	bool on; /* somebody listens wide awake, or has taken several requests since the last look */
 	bool stuck; /* somebody has had the same request in hand since the last look */
 	unsigned n, busy, listen;
 };
@@ -103,7 +103,8 @@ static void call_parked_locked(struct un_turns *t, unsigned n) UN_REQUIRES(t->lo
 }
 
 /* Nobody has got on, and nobody waits in the kernel: so many more workers are to be started. */
-static unsigned help_locked(struct un_turns *t, const struct sight *s) UN_REQUIRES(t->lock, turns_role)
+static unsigned help_locked(struct un_turns *t, const struct sight *s)
+	UN_REQUIRES(t->lock, turns_role)
 {
 	unsigned n = 1;
 

@@ -28,12 +28,13 @@ UN_ROLE(pool_role);
 struct un_pool {
 	struct un_pool_config config;
 	struct un_mutex lock;
-	pthread_cond_t more;  /* a job, or the end */
-	pthread_cond_t fewer; /* a thread has ended */
-	GQueue jobs UN_GUARDED_BY(pool_role);      /* struct job */
-	GQueue ended UN_GUARDED_BY(pool_role);     /* pthread_t, to be joined */
-	unsigned n UN_GUARDED_BY(pool_role);       /* threads that have not ended */
-	unsigned free UN_GUARDED_BY(pool_role);    /* of these, without a job: they will look at the queue */
+	pthread_cond_t more;                   /* a job, or the end */
+	pthread_cond_t fewer;                  /* a thread has ended */
+	GQueue jobs UN_GUARDED_BY(pool_role);  /* struct job */
+	GQueue ended UN_GUARDED_BY(pool_role); /* pthread_t, to be joined */
+	unsigned n UN_GUARDED_BY(pool_role);   /* threads that have not ended */
+	unsigned free
+		UN_GUARDED_BY(pool_role); /* of these, without a job: they will look at the queue */
 	bool stopping UN_GUARDED_BY(pool_role);
 	bool told UN_GUARDED_BY(pool_role); /* that no thread can be started */
 };

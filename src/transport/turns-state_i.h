@@ -32,12 +32,13 @@ struct un_turns {
 	unsigned quiet UN_GUARDED_BY(turns_role); /* looks of the keeper at which all was well */
 	unsigned step UN_GUARDED_BY(turns_role);  /* how many more come in at the next look */
 	uint64_t retry UN_GUARDED_BY(turns_role); /* ns: no worker is started before */
-	bool prompt; /* the keeper's alone */
+	bool prompt;                              /* the keeper's alone */
 	atomic_bool stopping;
 	atomic_bool armed; /* the keeper looks every TICK; set and cleared with the lock held */
 	atomic_uint parked, waiting;
 	_Atomic uint64_t crowded_until; /* ns: there is work for two */
-	_Atomic uint64_t stuck_until;   /* ns: requests take long, so that somebody is always to wait for the next */
+	_Atomic uint64_t
+		stuck_until; /* ns: requests take long, so that somebody is always to wait for the next */
 };
 UN_LOCKS(struct un_turns, lock, turns, turns_role);
 

@@ -171,7 +171,8 @@ static void send_away(struct un_turns *t)
 /* ---- parking ---------------------------------------------------------------------------------------- */
 
 /* Is there a worker that gets on: that listens wide awake, or has taken a request since the last look? */
-static bool others_get_on_locked(struct un_turns *t, const struct un_turn *me) UN_REQUIRES(t->lock, turns_role)
+static bool others_get_on_locked(struct un_turns *t, const struct un_turn *me)
+	UN_REQUIRES(t->lock, turns_role)
 {
 	bool on = false;
 
@@ -195,7 +196,8 @@ static bool others_get_on_locked(struct un_turns *t, const struct un_turn *me) U
  * @me has waited for long, in vain: may it go? Then it waits no more. The warm are so many who are free to listen, not
  * certain ones: one of them that is stuck gives its place to who would be missing otherwise.
  */
-static bool may_leave_locked(struct un_turns *t, struct un_turn *me) UN_REQUIRES(t->lock, turns_role)
+static bool may_leave_locked(struct un_turns *t, struct un_turn *me)
+	UN_REQUIRES(t->lock, turns_role)
 {
 	struct un_turn *stuck = NULL;
 	unsigned idle = 0;
@@ -230,7 +232,8 @@ static void stay(struct un_turns *t, struct un_turn *me)
 }
 
 /* Until it is called, or has been parked for so long that it can go. */
-static void sleep_parked_locked(struct un_turns *t, struct un_turn *me) UN_REQUIRES(t->lock, turns_role)
+static void sleep_parked_locked(struct un_turns *t, struct un_turn *me)
+	UN_REQUIRES(t->lock, turns_role)
 {
 	const uint64_t until = now_ns() + t->config.linger_ms * MS;
 	const struct timespec ts = at_ns(until);
@@ -366,8 +369,7 @@ void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_
 {
 	unsigned seq = atomic_load_explicit(&me->seq, memory_order_relaxed) + 1;
 	const unsigned tries = me->tries;
-	bool help = q->slow ||
-		    (atomic_load(&t->waiting) == 0 && me->last < t->stuck_until);
+	bool help = q->slow || (atomic_load(&t->waiting) == 0 && me->last < t->stuck_until);
 
 	atomic_store_explicit(&me->seq, seq, memory_order_relaxed);
 	set_state(me, BUSY);

@@ -36,9 +36,11 @@ struct un_turn {
 	int epoll;              /* waits for kick and for the device */
 	int device;             /* borrowed */
 	/* Under the lock of all: */
-	unsigned seen, parker_saw; /* seq, when the keeper, or one that was about to park, last looked */
-	_Atomic bool surplus;      /* ends if nobody needs it for a while; read by itself without the lock */
-	bool leaving;              /* waits no more; looks once more whether there is a request */
+	unsigned seen,
+		parker_saw; /* seq, when the keeper, or one that was about to park, last looked */
+	_Atomic bool
+		surplus; /* ends if nobody needs it for a while; read by itself without the lock */
+	bool leaving;    /* waits no more; looks once more whether there is a request */
 
 	unsigned tries;       /* reads since the last request */
 	unsigned score;       /* how often the next request came soon, lately */
@@ -50,11 +52,11 @@ struct un_turn {
 };
 
 struct un_turns_config {
-	unsigned warm; /* workers that stay, however long nothing comes */
-	unsigned max;  /* workers at most, at least warm */
+	unsigned warm;    /* workers that stay, however long nothing comes */
+	unsigned max;     /* workers at most, at least warm */
 	uint64_t spin_ns; /* how long one keeps asking; 0: never, and nobody stays out of the way */
 	unsigned linger_ms; /* so long one beyond the warm waits for a request before it ends */
-	int device;       /* tells whether requests wait (poll) */
+	int device;         /* tells whether requests wait (poll) */
 };
 
 struct un_turns *un_turns_new(const struct un_turns_config *c);

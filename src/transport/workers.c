@@ -27,13 +27,15 @@ UN_ROLE(workers_role);
 struct un_workers {
 	struct un_workers_config config;
 	struct un_turns *turns;
-	atomic_bool stopping; /* all are to end */
-	atomic_bool over;     /* no more are to be started: one has ended by an error */
+	atomic_bool stopping;          /* all are to end */
+	atomic_bool over;              /* no more are to be started: one has ended by an error */
 	bool told_clone, told_refused; /* the keeper's: said once */
 	struct un_mutex lock;
-	GPtrArray *alive UN_GUARDED_BY(workers_role); /* struct un_worker; those that serve or are about to */
-	GQueue ended UN_GUARDED_BY(workers_role);     /* the same; to be joined */
-	uint64_t counts[UN_TRANSPORT_OPCODES] UN_GUARDED_BY(workers_role); /* of those that are gone */
+	GPtrArray *alive UN_GUARDED_BY(
+		workers_role); /* struct un_worker; those that serve or are about to */
+	GQueue ended UN_GUARDED_BY(workers_role); /* the same; to be joined */
+	uint64_t counts[UN_TRANSPORT_OPCODES] UN_GUARDED_BY(
+		workers_role); /* of those that are gone */
 };
 UN_LOCKS(struct un_workers, lock, workers, workers_role);
 
@@ -297,8 +299,7 @@ static void start_more(struct un_workers *ws, unsigned n)
 			continue;
 		un_turns_refused(ws->turns);
 		if (!ws->told_refused && r != -ECANCELED)
-			un_log(LOG_WARNING,
-			       "all threads are busy, and no other can be started: %s",
+			un_log(LOG_WARNING, "all threads are busy, and no other can be started: %s",
 			       strerrordesc_np(-r));
 		ws->told_refused = true;
 		return;
