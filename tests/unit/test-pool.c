@@ -4,14 +4,14 @@
 
 #include "util/err.h"
 
-#include <cmocka.h>
 #include <glib.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
 
 #define MOST 8u
 

@@ -368,8 +368,7 @@ static void the_idle_sleep(void **state)
 
 static void failed_join(void **state)
 {
-	struct un_turns *t =
-		un_turns_new(&(struct un_turns_config){ .warm = 1, .max = 1, .device = -1 });
+	struct un_turns *t = un_turns_new(&(struct un_turns_config){ .warm = 1, .max = 1, .device = -1 });
 	struct un_turn me;
 	int last;
 
