@@ -7,14 +7,16 @@
  *
  * (1) The kernel keeps a request with the device (the clone) that read it: device.c.
  * (2) libfuse edits a request in place: what it drops is read before it sees the request.
- * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. No
- *     handler can be interrupted, and none has to be.
+ * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. What it names
+ *     is noted, and handlers that last ask for it: interrupt_i.h.
  * (4) No splice: without splice functions in the custom io libfuse copies.
  */
 #include "transport_i.h"
 
 #include "device_i.h"
 #include "helper_i.h"
+#include "interrupt_i.h"
+#include "killed_i.h"
 #include "turns_i.h"
 
 #include "transport/process.h"
@@ -34,6 +36,8 @@
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
 #define MIN_BUFFER (128 * 1024u)
+/* Interrupted callers of whom nothing can be known are given up after so long, in us. */
+#define GRACE (30 * G_USEC_PER_SEC)
 
 /* Written by its own thread only; on cache lines of its own. */
 struct worker {
@@ -42,6 +46,7 @@ struct worker {
 	char *buf;
 	pthread_t thread;
 	struct un_turn turn;
+	struct un_in_hand hand;
 	_Atomic uint64_t counts[UN_TRANSPORT_OPCODES];
 } __attribute__((aligned(128)));
 
@@ -55,6 +60,7 @@ struct un_transport {
 	unsigned n_workers, n_started;
 	struct worker **workers;
 	struct un_turns *turns;
+	struct un_interrupts *interrupts;
 	atomic_bool stopping;
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
@@ -192,19 +198,13 @@ static bool take_raw(struct worker *w, const char *buf, size_t size)
 	return true;
 }
 
-static void process(struct worker *w, char *buf, size_t size)
+/* The request in self.raw. */
+static void serve(struct worker *w, char *buf, size_t size)
 {
 	struct un_transport *t = w->t;
 	struct fuse_buf fb = { .mem = buf };
 
-	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
-		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
-		return;
-	}
-	count_request(w, self.raw.opcode);
-	if (un_log_debugging())
-		debug_request(&self.raw, size);
-	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(w, buf, size))
+	if (take_raw(w, buf, size))
 		return;
 	if (self.raw.opcode == UN_WIRE_SETXATTR && t->setxattr_ext)
 		size = un_wire_shrink_setxattr(buf, size);
@@ -219,6 +219,26 @@ static void process(struct worker *w, char *buf, size_t size)
 	fb.size = size;
 	fuse_session_process_buf(t->se, &fb);
 	self.init = NULL;
+}
+
+static void process(struct worker *w, char *buf, size_t size)
+{
+	struct un_transport *t = w->t;
+
+	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
+		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
+		return;
+	}
+	count_request(w, self.raw.opcode);
+	if (un_log_debugging())
+		debug_request(&self.raw, size);
+	if (self.raw.opcode == UN_WIRE_INTERRUPT) {
+		un_interrupts_note(t->interrupts, un_wire_interrupted(buf, size));
+		return;
+	}
+	un_in_hand_begin(&w->hand, self.raw.unique, self.raw.pid);
+	serve(w, buf, size);
+	un_in_hand_end(&w->hand);
 }
 
 /* May it take long, or need others to be served meanwhile (an LSEEK makes the kernel write back)? */
@@ -289,6 +309,7 @@ static void *worker_main(void *arg)
 	ssize_t n;
 
 	un_transport_use_device(w->fd);
+	un_in_hand_join(t->interrupts, &w->hand);
 	if (t->config.ops && t->config.ops->worker_start)
 		t->config.ops->worker_start(t->config.data);
 
@@ -296,6 +317,7 @@ static void *worker_main(void *arg)
 		process(w, buf, (size_t)n);
 	if (n != -ENODEV && n != -ECONNABORTED)
 		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", strerrordesc_np((int)-n));
+	un_in_hand_leave(&w->hand);
 	un_turns_leave(t->turns, &w->turn);
 	return NULL;
 }
@@ -341,6 +363,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->workers = g_new0(struct worker *, t->n_workers);
 	t->helper = un_helper_new();
 	t->waiting = un_helper_new();
+	t->interrupts = un_interrupts_new(un_killed, GRACE);
 	t->turns = un_turns_new(t->n_workers, (uint64_t)c->spin * 1000);
 	for (unsigned i = 0; i < t->n_workers; i++) {
 		t->workers[i] = worker_new(t);
@@ -360,6 +383,7 @@ int un_transport_init(struct un_transport *t)
 	ssize_t n = 0;
 
 	un_transport_use_device(t->fd);
+	un_in_hand_join(t->interrupts, &w->hand);
 	while (!t->init_answered && !fuse_session_exited(t->se)) {
 		/* An inherited descriptor may be non-blocking, and that is shared. */
 		struct pollfd p = { .fd = t->fd, .events = POLLIN };
@@ -371,6 +395,7 @@ int un_transport_init(struct un_transport *t)
 		else if (n != -EINTR && n != -EAGAIN && n != -ENOENT)
 			break;
 	}
+	un_in_hand_leave(&w->hand);
 	un_transport_use_device(-1);
 
 	if (n < 0 && !t->init_answered)
@@ -461,6 +486,7 @@ void un_transport_free(struct un_transport *t)
 	}
 	g_free(t->workers);
 	un_turns_free(t->turns);
+	un_interrupts_free(t->interrupts);
 	g_free(t);
 }
 
