@@ -7,14 +7,16 @@
  *
  * (1) The kernel keeps a request with the device (the clone) that read it: device.c.
  * (2) libfuse edits a request in place: what it drops is read before it sees the request.
- * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. No
- *     handler can be interrupted, and none has to be.
+ * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. What it names
+ *     is noted, and handlers that last ask for it: interrupt_i.h.
  * (4) No splice: without splice functions in the custom io libfuse copies.
  */
 #include "transport_i.h"
 
 #include "device_i.h"
 #include "helper_i.h"
+#include "interrupt_i.h"
+#include "killed_i.h"
 #include "pool_i.h"
 #include "workers_i.h"
 
@@ -34,6 +36,8 @@
 #define MIN_BUFFER (128 * 1024u)
 /* Threads that wait for requests to be served; beyond, one waits for the other. */
 #define POOL_MAX 64u
+/* Interrupted callers of whom nothing can be known are given up after so long, in us. */
+#define GRACE (30 * G_USEC_PER_SEC)
 
 struct un_transport {
 	struct fuse_session *se;
@@ -44,6 +48,7 @@ struct un_transport {
 	size_t buf_size;
 	struct un_workers *workers;
 	struct un_pool *pool; /* for what may have to wait for requests */
+	struct un_interrupts *interrupts;
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
 	bool init_answered;
@@ -60,6 +65,7 @@ static __thread struct {
 	/* INIT in hand */
 	struct un_transport *init;
 	struct un_wire_flags offered;
+	struct un_in_hand hand; /* joined while the thread serves requests */
 } self;
 
 const struct un_raw *un_transport_raw(void)
@@ -131,14 +137,14 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 
 /* Receiving. */
 
-static void count_request(struct un_worker *w, uint32_t opcode)
+static void count_request(un_transport_counts_t counts, uint32_t opcode)
 {
 	_Atomic uint64_t *n;
 
 	if (opcode >= UN_TRANSPORT_OPCODES)
 		return;
 	/* One writer: no locked instruction needed. */
-	n = &w->counts[opcode];
+	n = &counts[opcode];
 	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
 }
@@ -152,7 +158,7 @@ static void debug_request(const struct un_raw *raw, size_t size)
 }
 
 /* True if the request was for the config's ops. */
-static bool take_raw(struct un_transport *t, struct un_worker *w, const char *buf, size_t size)
+static bool take_raw(struct un_transport *t, const char *buf, size_t size)
 {
 	const struct un_transport_ops *ops = t->config.ops;
 	const char *body = buf + sizeof(struct un_wire_in);
@@ -164,7 +170,7 @@ static bool take_raw(struct un_transport *t, struct un_worker *w, const char *bu
 
 	req = g_new0(struct un_raw_req, 1);
 	req->unique = self.raw.unique;
-	req->device = w->fd;
+	req->device = un_device_of_thread();
 	if (self.raw.opcode == UN_WIRE_STATX) {
 		ops->statx(t->config.data, req, self.raw.nodeid);
 	} else {
@@ -180,19 +186,12 @@ static bool take_raw(struct un_transport *t, struct un_worker *w, const char *bu
 	return true;
 }
 
-static void process(void *data, struct un_worker *w, char *buf, size_t size)
+/* The request in self.raw. */
+static void serve(struct un_transport *t, char *buf, size_t size)
 {
-	struct un_transport *t = data;
 	struct fuse_buf fb = { .mem = buf };
 
-	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
-		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
-		return;
-	}
-	count_request(w, self.raw.opcode);
-	if (un_log_debugging())
-		debug_request(&self.raw, size);
-	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(t, w, buf, size))
+	if (take_raw(t, buf, size))
 		return;
 	if (self.raw.opcode == UN_WIRE_SETXATTR && t->setxattr_ext)
 		size = un_wire_shrink_setxattr(buf, size);
@@ -209,14 +208,41 @@ static void process(void *data, struct un_worker *w, char *buf, size_t size)
 	self.init = NULL;
 }
 
+static void process(void *data, un_transport_counts_t counts, char *buf, size_t size)
+{
+	struct un_transport *t = data;
+
+	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
+		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
+		return;
+	}
+	count_request(counts, self.raw.opcode);
+	if (un_log_debugging())
+		debug_request(&self.raw, size);
+	if (self.raw.opcode == UN_WIRE_INTERRUPT) {
+		un_interrupts_note(t->interrupts, un_wire_interrupted(buf, size));
+		return;
+	}
+	un_in_hand_begin(&self.hand, self.raw.unique, self.raw.pid);
+	serve(t, buf, size);
+	un_in_hand_end(&self.hand);
+}
+
 /* Setting up. */
 
 static void worker_start(void *data)
 {
 	struct un_transport *t = data;
 
+	un_in_hand_join(t->interrupts, &self.hand);
 	if (t->config.ops && t->config.ops->worker_start)
 		t->config.ops->worker_start(t->config.data);
+}
+
+static void worker_end(void *data)
+{
+	(void)data;
+	un_in_hand_leave(&self.hand);
 }
 
 static struct un_workers *workers_new(struct un_transport *t)
@@ -229,6 +255,7 @@ static struct un_workers *workers_new(struct un_transport *t)
 		.session_fd = t->fd,
 		.buf_size = t->buf_size,
 		.start = worker_start,
+		.end = worker_end,
 		.serve = process,
 		.data = t,
 	};
@@ -256,6 +283,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->helper = un_helper_new();
 	t->waiting = un_helper_new();
 	t->pool = un_pool_new(&(struct un_pool_config){ .max = POOL_MAX });
+	t->interrupts = un_interrupts_new(un_killed, GRACE);
 	t->workers = workers_new(t);
 	return t;
 }
@@ -263,11 +291,12 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 int un_transport_init(struct un_transport *t)
 {
 	/* Of no worker: those have not been started. */
-	struct un_worker w = { .fd = t->fd, .buf = un_workers_buffer(t->workers) };
-	char *buf = w.buf;
+	un_transport_counts_t counts = { 0 };
+	char *buf = un_workers_buffer(t->workers);
 	ssize_t n = buf ? 0 : -ENOMEM;
 
 	un_transport_use_device(t->fd);
+	un_in_hand_join(t->interrupts, &self.hand);
 	while (buf && !t->init_answered && !fuse_session_exited(t->se)) {
 		/* An inherited descriptor may be non-blocking, and that is shared. */
 		struct pollfd p = { .fd = t->fd, .events = POLLIN };
@@ -275,10 +304,11 @@ int un_transport_init(struct un_transport *t)
 		un_ignore(poll(&p, 1, -1));
 		n = un_errno(read(t->fd, buf, t->buf_size));
 		if (n >= 0)
-			process(t, &w, buf, (size_t)n);
+			process(t, counts, buf, (size_t)n);
 		else if (n != -EINTR && n != -EAGAIN && n != -ENOENT)
 			break;
 	}
+	un_in_hand_leave(&self.hand);
 	un_transport_use_device(-1);
 	un_workers_buffer_free(t->workers, buf);
 
@@ -315,6 +345,7 @@ void un_transport_free(struct un_transport *t)
 	un_helper_free(t->waiting);
 	un_helper_free(t->helper);
 	un_workers_free(t->workers);
+	un_interrupts_free(t->interrupts);
 	g_free(t);
 }
 

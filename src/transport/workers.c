@@ -115,7 +115,9 @@ static void *worker_main(void *arg)
 		ws->config.start(ws->config.data);
 
 	while ((n = receive(w, w->buf)) > 0)
-		ws->config.serve(ws->config.data, w, w->buf, (size_t)n);
+		ws->config.serve(ws->config.data, w->counts, w->buf, (size_t)n);
+	if (ws->config.end)
+		ws->config.end(ws->config.data);
 	if (n < 0)
 		atomic_store(&ws->over, true);
 	if (n == -ENODEV || n == -ECONNABORTED)

@@ -11,6 +11,9 @@
 
 #include <pthread.h>
 
+/* Requests by opcode, written by one thread only. */
+typedef _Atomic uint64_t un_transport_counts_t[UN_TRANSPORT_OPCODES];
+
 /* Written by its own thread only; on cache lines of its own. */
 struct un_worker {
 	struct un_workers *all;
@@ -18,7 +21,7 @@ struct un_worker {
 	char *buf; /* memory that is there as soon as it is used */
 	pthread_t thread;
 	struct un_turn turn;
-	_Atomic uint64_t counts[UN_TRANSPORT_OPCODES];
+	un_transport_counts_t counts;
 } __attribute__((aligned(128)));
 
 struct un_workers_config {
@@ -27,10 +30,11 @@ struct un_workers_config {
 	bool clone_fd;
 	int session_fd;
 	size_t buf_size; /* the largest request */
-	/* On each thread, before its first request. May be NULL. */
+	/* On each thread, before its first request and after its last. May be NULL. */
 	void (*start)(void *data);
-	/* One request of @size bytes, in @buf, to be answered by @w->fd. */
-	void (*serve)(void *data, struct un_worker *w, char *buf, size_t size);
+	void (*end)(void *data);
+	/* One request of @size bytes, in @buf, to be answered by the thread's device; counted in @counts. */
+	void (*serve)(void *data, un_transport_counts_t counts, char *buf, size_t size);
 	void *data;
 };
 

@@ -206,7 +206,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_mutex_init(&fs->tree);
 	pthread_cond_init(&fs->tree_settled, NULL);
 	un_mutex_init(&fs->copying);
-	pthread_cond_init(&fs->copied, NULL);
+	un_cond_init(&fs->copied);
 	un_table_init(fs);
 	un_missing_init(fs);
 	un_say_init(fs, config->shown_at);
