@@ -283,6 +283,7 @@ static int finish_rest(struct un_parse *p)
 			p,
 			"option writeback=1 excludes timeout=0 and cache=none: what the kernel has "
 			"not written back yet would hide changes made to the layers");
+	o->max_threads = MIN(o->max_threads, MAX_THREADS);
 	/* Below what 0 stands for, a cap is a number. */
 	if (o->max_threads &&
 	    o->max_threads < (o->threads ? o->threads : MAX(2, g_get_num_processors())))

@@ -23,6 +23,9 @@ enum un_mount_flag {
 	UN_MOUNT_FLAGS,
 };
 
+/* Of threads= and max_threads=, which may ask for more. */
+#define MAX_THREADS 1024u
+
 struct un_parse {
 	struct un_options *o;
 	char *err;                         /* set exactly if something returned -EINVAL */

@@ -395,7 +395,8 @@ void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_
 		me->score--;
 	if (!me->waited && ++me->run >= ALONE) {
 		me->run = 0;
-		if (atomic_load_explicit(&t->waiting, memory_order_relaxed) > 0)
+		/* While others are stuck one is to stay. */
+		if (atomic_load(&t->waiting) > (me->last < t->stuck_until))
 			send_away(t);
 	}
 }
