@@ -487,6 +487,7 @@ static const struct option options[] = {
 	{ "max_write", TAKES_VALUE, set_max_write },
 	{ "read_ahead", TAKES_VALUE, set_read_ahead },
 	BOOL("clone_fd", clone_fd),
+	{ "io_uring", TAKES_VALUE, set_word, .words = "auto|on|off", .at = O(io_uring) },
 	/* the mount */
 	{ "fsname", TAKES_VALUE, set_text, .at = O(fsname) },
 	{ "subtype", TAKES_VALUE, set_text, .at = O(subtype) },

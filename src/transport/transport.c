@@ -15,7 +15,9 @@
 
 #include "device_i.h"
 #include "helper_i.h"
+#include "offer_i.h"
 #include "turns_i.h"
+#include "uring_i.h"
 
 #include "transport/process.h"
 #include "transport/wire.h"
@@ -34,6 +36,8 @@
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
 #define MIN_BUFFER (128 * 1024u)
+/* For each processor, with io_uring. */
+#define MAX_SERVERS 32u
 
 /* Written by its own thread only; on cache lines of its own. */
 struct worker {
@@ -42,7 +46,7 @@ struct worker {
 	char *buf;
 	pthread_t thread;
 	struct un_turn turn;
-	_Atomic uint64_t counts[UN_TRANSPORT_OPCODES];
+	un_transport_counts_t counts;
 } __attribute__((aligned(128)));
 
 struct un_transport {
@@ -55,6 +59,9 @@ struct un_transport {
 	unsigned n_workers, n_started;
 	struct worker **workers;
 	struct un_turns *turns;
+	struct un_uring *uring; /* NULL: not to be had */
+	char *uring_error;      /* why it is not, though asked for */
+	bool uring_granted, uring_used;
 	atomic_bool stopping;
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
@@ -84,7 +91,9 @@ const struct un_raw *un_transport_raw(void)
 static void complete_init(struct un_transport *t, const struct un_wire_out *out, void *body,
 			  size_t size)
 {
-	const struct un_wire_flags wanted = { t->config.init_flags, t->config.init_flags2 };
+	const struct un_wire_flags wanted = { t->config.init_flags,
+					      t->config.init_flags2 |
+						      (t->uring ? UN_WIRE_OVER_IO_URING : 0) };
 	struct un_wire_flags added;
 
 	t->init_answered = true;
@@ -94,8 +103,22 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 	added = un_wire_patch_init(body, size, self.offered, wanted, t->config.max_write);
 	t->can_expire = self.offered.flags2 & UN_WIRE_HAS_EXPIRE_ONLY;
 	t->setxattr_ext = added.flags & UN_WIRE_SETXATTR_EXT;
+	t->uring_granted = added.flags2 & UN_WIRE_OVER_IO_URING;
 	un_debug("INIT: offered %#x %#x, added %#x %#x", self.offered.flags, self.offered.flags2,
 		 added.flags, added.flags2);
+}
+
+/* To where the request came from that @device stands for; else, if @device is none, to @fd. */
+static ssize_t send_answer(int device, int fd, const struct iovec *iov, int count)
+{
+	ssize_t size = 0;
+
+	if (!un_uring_answer(device, iov, count))
+		return un_device_writev(device >= 0 ? device : fd, iov, count);
+	for (int i = 0; i < count; i++)
+		size += (ssize_t)iov[i].iov_len;
+	un_device_say(iov, size);
+	return size;
 }
 
 /* @fd is always the session's: libfuse does not know our devices. */
@@ -103,13 +126,12 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
 {
 	const struct un_wire_out *out = iov[0].iov_base;
 	const bool init = self.init && out->unique == self.raw.unique;
-	int device = un_transport_keep_device();
 	ssize_t r;
 
 	if (init)
 		complete_init(self.init, out, count > 1 ? iov[1].iov_base : NULL,
 			      count > 1 ? iov[1].iov_len : 0);
-	r = un_device_writev(device >= 0 ? device : fd, iov, count);
+	r = send_answer(un_transport_keep_device(), fd, iov, count);
 	if (init && r < 0)
 		self.init->init_error = -errno;
 	return r;
@@ -135,7 +157,7 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 		{ (void *)(uintptr_t)payload, size },
 	};
 
-	if (un_device_writev(req->device, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
+	if (send_answer(req->device, -1, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
 	    errno != ENODEV)
 		un_log(LOG_ERR, "an answer cannot be written: %s", strerrordesc_np(errno));
 	g_free(req);
@@ -143,14 +165,14 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 
 /* Receiving. */
 
-static void count_request(struct worker *w, uint32_t opcode)
+static void count_request(un_transport_counts_t counts, uint32_t opcode)
 {
 	_Atomic uint64_t *n;
 
 	if (opcode >= UN_TRANSPORT_OPCODES)
 		return;
 	/* One writer: no locked instruction needed. */
-	n = &w->counts[opcode];
+	n = &counts[opcode];
 	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
 }
@@ -164,9 +186,9 @@ static void debug_request(const struct un_raw *raw, size_t size)
 }
 
 /* True if the request was for the config's ops. */
-static bool take_raw(struct worker *w, const char *buf, size_t size)
+static bool take_raw(struct un_transport *t, const char *buf, size_t size)
 {
-	const struct un_transport_ops *ops = w->t->config.ops;
+	const struct un_transport_ops *ops = t->config.ops;
 	const char *body = buf + sizeof(struct un_wire_in);
 	struct un_raw_req *req;
 
@@ -176,9 +198,9 @@ static bool take_raw(struct worker *w, const char *buf, size_t size)
 
 	req = g_new0(struct un_raw_req, 1);
 	req->unique = self.raw.unique;
-	req->device = w->fd;
+	req->device = un_transport_keep_device();
 	if (self.raw.opcode == UN_WIRE_STATX) {
-		ops->statx(w->t->config.data, req, self.raw.nodeid);
+		ops->statx(t->config.data, req, self.raw.nodeid);
 	} else {
 		struct un_wire_create_in in;
 
@@ -187,24 +209,24 @@ static bool take_raw(struct worker *w, const char *buf, size_t size)
 			return true;
 		}
 		memcpy(&in, body, sizeof(in));
-		ops->tmpfile(w->t->config.data, req, self.raw.nodeid, in.mode, in.umask);
+		ops->tmpfile(t->config.data, req, self.raw.nodeid, in.mode, in.umask);
 	}
 	return true;
 }
 
-static void process(struct worker *w, char *buf, size_t size)
+static void process(void *data, un_transport_counts_t counts, char *buf, size_t size)
 {
-	struct un_transport *t = w->t;
+	struct un_transport *t = data;
 	struct fuse_buf fb = { .mem = buf };
 
 	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
 		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
 		return;
 	}
-	count_request(w, self.raw.opcode);
+	count_request(counts, self.raw.opcode);
 	if (un_log_debugging())
 		debug_request(&self.raw, size);
-	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(w, buf, size))
+	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(t, buf, size))
 		return;
 	if (self.raw.opcode == UN_WIRE_SETXATTR && t->setxattr_ext)
 		size = un_wire_shrink_setxattr(buf, size);
@@ -292,11 +314,15 @@ static void *worker_main(void *arg)
 	if (t->config.ops && t->config.ops->worker_start)
 		t->config.ops->worker_start(t->config.data);
 
-	while ((n = receive(w, buf)) >= 0)
-		process(w, buf, (size_t)n);
+	if (t->uring_used) {
+		n = un_uring_serve_rest(t->uring, w->fd, w->counts, buf, t->buf_size);
+	} else {
+		while ((n = receive(w, buf)) >= 0)
+			process(t, w->counts, buf, (size_t)n);
+		un_turns_leave(t->turns, &w->turn);
+	}
 	if (n != -ENODEV && n != -ECONNABORTED)
 		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", strerrordesc_np((int)-n));
-	un_turns_leave(t->turns, &w->turn);
 	return NULL;
 }
 
@@ -353,12 +379,60 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	return t;
 }
 
+static int no_uring(struct un_transport *t, char *why)
+{
+	const bool on = t->config.uring == UN_TRANSPORT_URING_ON;
+
+	if (on)
+		t->uring_error = g_strdup_printf("io_uring=on: %s", why);
+	else
+		un_debug("no io_uring: %s", why);
+	g_free(why);
+	return on ? -EOPNOTSUPP : 0;
+}
+
+static int prepare_uring(struct un_transport *t)
+{
+	const struct un_transport_ops *ops = t->config.ops;
+	const struct un_uring_config config = {
+		.device = t->fd,
+		.max_write = t->config.max_write,
+		.max_threads = MAX_SERVERS,
+		.process = process,
+		.thread_start = ops ? ops->worker_start : NULL,
+		.start_data = t->config.data,
+		.data = t,
+	};
+	char *why = NULL;
+
+	if (t->config.uring == UN_TRANSPORT_URING_OFF)
+		return 0;
+	t->uring = un_uring_new(&config, &why);
+	return t->uring ? 0 : no_uring(t, why);
+}
+
+/* The kernel has heard of it at INIT, or has not. */
+static int start_uring(struct un_transport *t)
+{
+	int r;
+
+	if (!t->uring)
+		return 0;
+	if (!t->uring_granted)
+		return no_uring(t, un_offer_why_not());
+	r = un_uring_start(t->uring);
+	t->uring_used = r == 0;
+	return r == 0 ? 0 : no_uring(t, g_strdup_printf("registering: %s", strerrordesc_np(-r)));
+}
+
 int un_transport_init(struct un_transport *t)
 {
 	struct worker *w = t->workers[0];
 	char *buf = request_buffer(w);
-	ssize_t n = 0;
+	ssize_t n = prepare_uring(t);
 
+	if (n < 0)
+		return (int)n;
 	un_transport_use_device(t->fd);
 	while (!t->init_answered && !fuse_session_exited(t->se)) {
 		/* An inherited descriptor may be non-blocking, and that is shared. */
@@ -367,7 +441,7 @@ int un_transport_init(struct un_transport *t)
 		un_ignore(poll(&p, 1, -1));
 		n = un_errno(read(t->fd, buf, t->buf_size));
 		if (n >= 0)
-			process(w, buf, (size_t)n);
+			process(t, w->counts, buf, (size_t)n);
 		else if (n != -EINTR && n != -EAGAIN && n != -ENOENT)
 			break;
 	}
@@ -403,36 +477,56 @@ static int start_worker(struct un_transport *t, struct worker *w)
 
 	if (flags < 0 || fcntl(w->fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
-	r = un_turns_join(t->turns, &w->turn, w->fd);
+	r = t->uring_used ? 0 : un_turns_join(t->turns, &w->turn, w->fd);
 	if (r < 0)
 		return r;
 	r = un_process_thread(&w->thread, worker_main, w);
-	if (r < 0)
+	if (r < 0 && !t->uring_used)
 		un_turns_leave(t->turns, &w->turn);
 	return r;
 }
 
 int un_transport_start(struct un_transport *t)
 {
-	int r = 0;
+	int r = start_uring(t);
 
-	open_clones(t);
-	while (t->n_started < t->n_workers) {
+	if (r < 0)
+		return r;
+	/* One is enough for what nobody waits for. */
+	const unsigned n = t->uring_used ? 1 : t->n_workers;
+
+	if (!t->uring_used)
+		open_clones(t);
+	while (t->n_started < n) {
 		r = start_worker(t, t->workers[t->n_started]);
 		if (r < 0)
 			break;
 		t->n_started++;
 	}
 	if (r < 0 && t->n_started)
-		un_log(LOG_WARNING, "%u of %u threads started: %s", t->n_started, t->n_workers,
+		un_log(LOG_WARNING, "%u of %u threads started: %s", t->n_started, n,
 		       strerrordesc_np(-r));
 	return t->n_started ? 0 : r;
 }
 
+/* Once, and not before the caller's terminal is left. */
+static void say_kind(const struct un_transport *t)
+{
+	const char *advice = t->config.uring == UN_TRANSPORT_URING_OFF ? NULL : un_offer_advice();
+
+	if (t->uring_used)
+		un_log(LOG_INFO, "requests come over io_uring");
+	else if (advice)
+		un_log(LOG_INFO, "%s", advice);
+}
+
 void un_transport_wait(struct un_transport *t)
 {
+	say_kind(t);
 	for (unsigned i = 0; i < t->n_started; i++)
 		pthread_join(t->workers[i]->thread, NULL);
+	if (t->uring)
+		un_uring_join(t->uring);
 	un_helper_stop(t->waiting);
 	un_helper_stop(t->helper);
 }
@@ -441,6 +535,8 @@ void un_transport_stop(struct un_transport *t)
 {
 	atomic_store(&t->stopping, true);
 	un_turns_stop(t->turns);
+	if (t->uring)
+		un_uring_stop(t->uring);
 }
 
 void un_transport_free(struct un_transport *t)
@@ -461,12 +557,23 @@ void un_transport_free(struct un_transport *t)
 	}
 	g_free(t->workers);
 	un_turns_free(t->turns);
+	un_uring_free(t->uring);
+	g_free(t->uring_error);
 	g_free(t);
 }
 
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)
 {
-	un_helper_defer(t->helper, fn, data);
+	const int device = un_transport_keep_device();
+
+	if (!un_uring_lend()) {
+		un_helper_defer(t->helper, fn, data);
+		return;
+	}
+	/* Others serve meanwhile. */
+	fn(data);
+	un_transport_use_device(device);
+	un_uring_unlend();
 }
 
 bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), void *data)
@@ -515,4 +622,26 @@ void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OP
 		for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
 			counts[op] += atomic_load_explicit(&t->workers[i]->counts[op],
 							   memory_order_relaxed);
+	if (t->uring)
+		un_uring_counts(t->uring, counts);
+}
+
+const char *un_transport_why_no_uring(const struct un_transport *t)
+{
+	return t->uring_error;
+}
+
+const char *un_transport_kind(const struct un_transport *t)
+{
+	return t->uring_used ? "io_uring" : "/dev/fuse";
+}
+
+void *un_transport_room(size_t size)
+{
+	return un_uring_room(size);
+}
+
+void un_transport_flush(void)
+{
+	un_uring_flush();
 }
