@@ -315,7 +315,7 @@ static void *worker_main(void *arg)
 		t->config.ops->worker_start(t->config.data);
 
 	if (t->uring_used) {
-		n = un_uring_serve_rest(t->uring, w->fd, w->counts, buf, t->buf_size);
+		n = un_uring_serve_rest(t->uring, w->counts, buf);
 	} else {
 		while ((n = receive(w, buf)) >= 0)
 			process(t, w->counts, buf, (size_t)n);
@@ -396,6 +396,7 @@ static int prepare_uring(struct un_transport *t)
 	const struct un_transport_ops *ops = t->config.ops;
 	const struct un_uring_config config = {
 		.device = t->fd,
+		.device_buffer = t->buf_size,
 		.max_write = t->config.max_write,
 		.max_threads = MAX_SERVERS,
 		.process = process,

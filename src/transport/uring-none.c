@@ -18,14 +18,11 @@ int un_uring_start(struct un_uring *u)
 	return -EOPNOTSUPP;
 }
 
-int un_uring_serve_rest(struct un_uring *u, int fd, un_transport_counts_t counts, char *buf,
-			size_t size)
+int un_uring_serve_rest(struct un_uring *u, un_transport_counts_t counts, char *buf)
 {
 	(void)u;
-	(void)fd;
 	(void)counts;
 	(void)buf;
-	(void)size;
 	return -EOPNOTSUPP;
 }
 

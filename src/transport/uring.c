@@ -29,6 +29,8 @@
 
 /* So long FORGETs gather before they are taken. */
 #define GATHER_MS 4
+/* So long they may take, then others help. */
+#define BEHIND_US 5000
 /* A thread that has used much memory gives it back after so long without a request. */
 #define IDLE_S 1
 /* Requests of ours have numbers that the kernel does not use; even, as all requests of its own. */
@@ -45,6 +47,7 @@ struct server {
 	pthread_t thread;
 	struct un_place place;
 	bool committed; /* the answer has left before its handler returned */
+	char *rest;     /* buffer for help_with_rest(), from the first time on */
 	un_transport_counts_t counts;
 };
 
@@ -68,6 +71,8 @@ struct un_uring {
 	sem_t registered;
 	int result;
 	uint64_t nudges;
+	/* When the thread that serves the rest began with what it is at, us; 0: it waits. */
+	_Atomic int64_t rest_since;
 	un_transport_counts_t counts;
 	struct un_mutex lock;
 	GPtrArray *servers UN_GUARDED_BY(uring_role); /* grows only; the dispatcher adds */
@@ -184,6 +189,27 @@ static bool is_large(const struct un_entry *e)
 	return read.size >= UN_PLACE_LARGE;
 }
 
+/*
+ * To forget a file may take longer than to make and remove it (the last close of it writes to the disk), so
+ * where one thread does not keep up, each request takes some along.
+ */
+static void help_with_rest(struct server *s)
+{
+	struct un_uring *u = s->u;
+	const int64_t since = atomic_load_explicit(&u->rest_since, memory_order_relaxed);
+	ssize_t n;
+
+	if (since == 0 || g_get_monotonic_time() - since < BEHIND_US)
+		return;
+	if (!s->rest)
+		s->rest = malloc(u->config.device_buffer);
+	n = s->rest ? read(u->config.device, s->rest, u->config.device_buffer) : -1;
+	if (n < 0)
+		return;
+	un_transport_use_device(u->config.device);
+	u->config.process(u->config.data, s->counts, s->rest, (size_t)n);
+}
+
 /* The answer may be another thread's to give. */
 static void wait_for_answer(struct un_entry *e)
 {
@@ -203,6 +229,7 @@ static bool next(struct server *s)
 
 	if (!s->committed) {
 		wait_for_answer(e);
+		help_with_rest(s);
 		commit(&s->ring, e);
 	}
 	s->committed = false;
@@ -237,6 +264,7 @@ static void *server_main(void *arg)
 static void server_free(struct server *s)
 {
 	un_ring_close(&s->ring);
+	free(s->rest);
 	free(s);
 }
 
@@ -479,20 +507,23 @@ int un_uring_start(struct un_uring *u)
 	return u->result;
 }
 
-int un_uring_serve_rest(struct un_uring *u, int fd, un_transport_counts_t counts, char *buf,
-			size_t size)
+int un_uring_serve_rest(struct un_uring *u, un_transport_counts_t counts, char *buf)
 {
+	const size_t size = u->config.device_buffer;
+
 	for (;;) {
 		struct pollfd p[2] = { { .fd = u->stop, .events = POLLIN },
-				       { .fd = fd, .events = POLLIN } };
+				       { .fd = u->config.device, .events = POLLIN } };
 		ssize_t n;
 
 		un_ignore(poll(p, 2, -1));
+		atomic_store(&u->rest_since, g_get_monotonic_time());
 		do {
-			n = un_errno(read(fd, buf, size));
+			n = un_errno(read(u->config.device, buf, size));
 			if (n >= 0)
 				u->config.process(u->config.data, counts, buf, (size_t)n);
 		} while (n >= 0 || n == -EINTR || n == -ENOENT);
+		atomic_store(&u->rest_since, 0);
 		if (n != -EAGAIN)
 			return (int)n;
 		if (poll(p, 1, GATHER_MS) > 0)

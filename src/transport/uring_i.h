@@ -22,7 +22,8 @@ struct un_uring;
 typedef _Atomic uint64_t un_transport_counts_t[UN_TRANSPORT_OPCODES];
 
 struct un_uring_config {
-	int device;           /* the session's */
+	int device;           /* the session's; non-blocking from un_uring_serve_rest() on */
+	size_t device_buffer; /* what a read from it takes */
 	unsigned max_write;   /* bytes */
 	unsigned max_threads; /* for each queue */
 	/* Processes the request in @buf, which must be answered; on many threads. */
@@ -41,10 +42,9 @@ struct un_uring *un_uring_new(const struct un_uring_config *config, char **ret_w
 int un_uring_start(struct un_uring *u);
 /*
  * Process what comes over /dev/fuse meanwhile, by the same function: nobody waits for it, so it is taken in
- * batches. @fd is non-blocking. Returns -errno when that ends, -ENODEV after un_uring_stop().
+ * batches. Returns -errno when that ends, -ENODEV after un_uring_stop().
  */
-int un_uring_serve_rest(struct un_uring *u, int fd, un_transport_counts_t counts, char *buf,
-			size_t size);
+int un_uring_serve_rest(struct un_uring *u, un_transport_counts_t counts, char *buf);
 /* All threads end although the connection lives on. Any thread. */
 void un_uring_stop(struct un_uring *u);
 /* Returns when they have ended: after un_uring_stop(), or the end of the connection. */
