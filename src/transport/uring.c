@@ -35,6 +35,8 @@
 #define IDLE_S 1
 /* Requests of ours have numbers that the kernel does not use; even, as all requests of its own. */
 #define NUDGE (1ull << 62)
+#define FORBIDDEN                                                                                  \
+	" (by the sysctl kernel.io_uring_disabled, or a filter of system calls)"
 /* Devices below this one are entries. */
 #define FIRST_DEVICE (-2)
 
@@ -289,7 +291,6 @@ static int server_start(struct un_uring *u, struct un_entry *e)
 		server_free(s);
 		return r;
 	}
-	u->queues[e->qid].n_servers++;
 	uring_lock(u);
 	g_ptr_array_add(u->servers, s);
 	uring_unlock(u);
@@ -349,19 +350,23 @@ static bool is_nudge(const struct un_entry *e)
 	return e->ring->head.in.opcode == UN_WIRE_NOTIFY_REPLY;
 }
 
+/*
+ * The reserve comes first: once the request is answered the connection may end, and what is registered at that
+ * moment would never be told (Linux 6.18).
+ */
 static void arrived(struct un_uring *u, struct un_entry *e)
 {
-	const unsigned qid = e->qid;
 	int r;
 
 	if (!is_nudge(e)) {
-		u->queues[qid].reserve = false;
+		u->queues[e->qid].reserve = false;
+		u->queues[e->qid].n_servers++;
+		add_reserve(u, e->qid);
 		r = server_start(u, e);
-		if (r == 0) {
-			add_reserve(u, qid);
+		if (r == 0)
 			return;
-		}
-		u->queues[qid].reserve = true;
+		u->queues[e->qid].n_servers--;
+		u->queues[e->qid].reserve = true;
 		un_log(LOG_WARNING, "no thread can be started for io_uring: %s", strerrordesc_np(-r));
 	}
 	serve(u, e, u->counts);
@@ -469,12 +474,13 @@ struct un_uring *un_uring_new(const struct un_uring_config *config, char **ret_w
 	u->max_entries = n * (1 + 4 * config->max_threads);
 	u->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	u->ask = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = u->stop < 0 || u->ask < 0 ? -errno : un_ring_open(&u->ring, config->device, n + 4);
-	if (r < 0) {
-		*ret_why = g_strdup_printf("io_uring_setup: %s%s", strerrordesc_np(-r),
-					   r == -EPERM ? " (forbidden by the sysctl kernel.io_uring_disabled, "
-							 "or by a filter of system calls)"
-						       : "");
+	r = un_ring_open(&u->ring, config->device, n + 4);
+	if (r < 0 || u->stop < 0 || u->ask < 0) {
+		*ret_why = r < 0 ? g_strdup_printf("io_uring_setup: %s%s", strerrordesc_np(-r),
+						   r == -EPERM ? FORBIDDEN : "")
+				 : g_strdup("no eventfd can be had");
+		if (r == 0)
+			un_ring_close(&u->ring);
 		un_close(u->stop);
 		un_close(u->ask);
 		g_free(u);
@@ -524,8 +530,11 @@ int un_uring_serve_rest(struct un_uring *u, un_transport_counts_t counts, char *
 				u->config.process(u->config.data, counts, buf, (size_t)n);
 		} while (n >= 0 || n == -EINTR || n == -ENOENT);
 		atomic_store(&u->rest_since, 0);
-		if (n != -EAGAIN)
+		if (n != -EAGAIN) {
+			/* All know by themselves, if only the kernel has told each. */
+			un_uring_stop(u);
 			return (int)n;
+		}
 		if (poll(p, 1, GATHER_MS) > 0)
 			return -ENODEV;
 	}

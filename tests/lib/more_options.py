@@ -6,8 +6,9 @@ import shlex
 
 def program(path, binary, options):
     with open(path, 'w') as f:
-        f.write('#!/bin/sh\n'
-                'case "$1" in ctl | --help | --version | -h | -V) exec {0} "$@" ;; esac\n'
-                'exec {0} -o {1} "$@"\n'.format(shlex.quote(binary), shlex.quote(options)))
+        # By which name it is called matters.
+        f.write('#!/bin/bash\n'
+                'case "$1" in ctl | --help | --version | -h | -V) exec -a "$0" {0} "$@" ;; esac\n'
+                'exec -a "$0" {0} -o {1} "$@"\n'.format(shlex.quote(binary), shlex.quote(options)))
     os.chmod(path, 0o755)
     return path
