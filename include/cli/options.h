@@ -53,7 +53,11 @@ enum un_uuid {
 	UN_UUID_NULL, /* none */
 };
 
-enum un_io_uring { UN_IO_URING_AUTO, UN_IO_URING_ON, UN_IO_URING_OFF };
+enum un_io_uring {
+	UN_IO_URING_AUTO,
+	UN_IO_URING_ON,
+	UN_IO_URING_OFF
+};
 
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */

@@ -75,7 +75,8 @@ char *un_entry_request(struct un_entry *e, size_t *ret_size)
 	return buf;
 }
 
-static void fill(struct un_entry *e, const struct un_wire_out *head, const struct iovec *iov, int count)
+static void fill(struct un_entry *e, const struct un_wire_out *head, const struct iovec *iov,
+		 int count)
 {
 	size_t at = 0;
 
@@ -108,7 +109,9 @@ bool un_entry_answer(struct un_entry *e, const struct iovec *iov, int count)
 
 void un_entry_fail(struct un_entry *e, int neg_errno)
 {
-	struct un_wire_out head = { .len = sizeof(head), .error = neg_errno, .unique = e->commit_id };
+	struct un_wire_out head = { .len = sizeof(head),
+				    .error = neg_errno,
+				    .unique = e->commit_id };
 	struct iovec iov = { &head, sizeof(head) };
 
 	head.unique = atomic_load(&e->unique);

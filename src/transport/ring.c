@@ -17,8 +17,8 @@
 int un_ring_open(struct un_ring *r, int device, unsigned entries)
 {
 	struct io_uring_params p = {
-		.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-			 IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP,
+		.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP,
 	};
 
 	r->device = device;
@@ -28,7 +28,8 @@ int un_ring_open(struct un_ring *r, int device, unsigned entries)
 int un_ring_enable(struct un_ring *r)
 {
 	/* liburing 2.3 does not export its function for this. */
-	return syscall(SYS_io_uring_register, r->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0
+	return syscall(SYS_io_uring_register, r->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+		       0) < 0
 		       ? -errno
 		       : 0;
 }
@@ -89,9 +90,7 @@ int un_ring_failed(struct un_ring *r)
 	struct io_uring_cqe *cqe;
 	unsigned head;
 
-	io_uring_for_each_cqe(&r->ring, head, cqe)
-		if (cqe->res < 0)
-			return cqe->res;
+	io_uring_for_each_cqe(&r->ring, head, cqe) if (cqe->res < 0) return cqe->res;
 	return 0;
 }
 

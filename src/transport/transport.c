@@ -91,9 +91,9 @@ const struct un_raw *un_transport_raw(void)
 static void complete_init(struct un_transport *t, const struct un_wire_out *out, void *body,
 			  size_t size)
 {
-	const struct un_wire_flags wanted = { t->config.init_flags,
-					      t->config.init_flags2 |
-						      (t->uring ? UN_WIRE_OVER_IO_URING : 0) };
+	const struct un_wire_flags wanted = {
+		t->config.init_flags, t->config.init_flags2 | (t->uring ? UN_WIRE_OVER_IO_URING : 0)
+	};
 	struct un_wire_flags added;
 
 	t->init_answered = true;

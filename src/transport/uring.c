@@ -35,8 +35,7 @@
 #define IDLE_S 1
 /* Requests of ours have numbers that the kernel does not use; even, as all requests of its own. */
 #define NUDGE (1ull << 62)
-#define FORBIDDEN                                                                                  \
-	" (by the sysctl kernel.io_uring_disabled, or a filter of system calls)"
+#define FORBIDDEN " (by the sysctl kernel.io_uring_disabled, or a filter of system calls)"
 /* Devices below this one are entries. */
 #define FIRST_DEVICE (-2)
 
@@ -367,7 +366,8 @@ static void arrived(struct un_uring *u, struct un_entry *e)
 			return;
 		u->queues[e->qid].n_servers--;
 		u->queues[e->qid].reserve = true;
-		un_log(LOG_WARNING, "no thread can be started for io_uring: %s", strerrordesc_np(-r));
+		un_log(LOG_WARNING, "no thread can be started for io_uring: %s",
+		       strerrordesc_np(-r));
 	}
 	serve(u, e, u->counts);
 	un_entry_wait(e);
