@@ -1,8 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Why there is no io_uring, in words. */
+/* io_uring or not: what was asked for, what kernel and machine offer, and what is said about it. */
 #pragma once
 
-/* The kernel has not agreed at INIT. Half a sentence, owned by the caller. */
-char *un_offer_why_not(void);
-/* How root can switch it on, or NULL: it is on, or this kernel does not have it. */
-const char *un_offer_advice(void);
+#include "uring_i.h"
+
+struct un_offer {
+	enum un_transport_uring asked;
+	struct un_uring *uring; /* NULL: not to be had */
+	char *error;            /* a sentence: it is not, though asked for */
+	bool granted;           /* by the kernel, at INIT */
+	bool used;
+};
+
+/* Before INIT. -EOPNOTSUPP: there is none, and nothing else will do. */
+int un_offer_prepare(struct un_offer *o, enum un_transport_uring asked,
+		     const struct un_uring_config *config);
+/* After INIT; the same. */
+int un_offer_start(struct un_offer *o);
+/* One line in the log, not before the caller's terminal is left. */
+void un_offer_say(const struct un_offer *o);
+/* Not while threads run. */
+void un_offer_done(struct un_offer *o);

@@ -59,9 +59,7 @@ struct un_transport {
 	unsigned n_workers, n_started;
 	struct worker **workers;
 	struct un_turns *turns;
-	struct un_uring *uring; /* NULL: not to be had */
-	char *uring_error;      /* why it is not, though asked for */
-	bool uring_granted, uring_used;
+	struct un_offer offer; /* of io_uring */
 	atomic_bool stopping;
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
@@ -92,7 +90,8 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 			  size_t size)
 {
 	const struct un_wire_flags wanted = {
-		t->config.init_flags, t->config.init_flags2 | (t->uring ? UN_WIRE_OVER_IO_URING : 0)
+		t->config.init_flags,
+		t->config.init_flags2 | (t->offer.uring ? UN_WIRE_OVER_IO_URING : 0)
 	};
 	struct un_wire_flags added;
 
@@ -103,7 +102,7 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 	added = un_wire_patch_init(body, size, self.offered, wanted, t->config.max_write);
 	t->can_expire = self.offered.flags2 & UN_WIRE_HAS_EXPIRE_ONLY;
 	t->setxattr_ext = added.flags & UN_WIRE_SETXATTR_EXT;
-	t->uring_granted = added.flags2 & UN_WIRE_OVER_IO_URING;
+	t->offer.granted = added.flags2 & UN_WIRE_OVER_IO_URING;
 	un_debug("INIT: offered %#x %#x, added %#x %#x", self.offered.flags, self.offered.flags2,
 		 added.flags, added.flags2);
 }
@@ -314,8 +313,8 @@ static void *worker_main(void *arg)
 	if (t->config.ops && t->config.ops->worker_start)
 		t->config.ops->worker_start(t->config.data);
 
-	if (t->uring_used) {
-		n = un_uring_serve_rest(t->uring, w->counts, buf);
+	if (t->offer.used) {
+		n = un_uring_serve_rest(t->offer.uring, w->counts, buf);
 	} else {
 		while ((n = receive(w, buf)) >= 0)
 			process(t, w->counts, buf, (size_t)n);
@@ -379,18 +378,6 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	return t;
 }
 
-static int no_uring(struct un_transport *t, char *why)
-{
-	const bool on = t->config.uring == UN_TRANSPORT_URING_ON;
-
-	if (on)
-		t->uring_error = g_strdup_printf("io_uring=on: %s", why);
-	else
-		un_debug("no io_uring: %s", why);
-	g_free(why);
-	return on ? -EOPNOTSUPP : 0;
-}
-
 static int prepare_uring(struct un_transport *t)
 {
 	const struct un_transport_ops *ops = t->config.ops;
@@ -404,26 +391,8 @@ static int prepare_uring(struct un_transport *t)
 		.start_data = t->config.data,
 		.data = t,
 	};
-	char *why = NULL;
 
-	if (t->config.uring == UN_TRANSPORT_URING_OFF)
-		return 0;
-	t->uring = un_uring_new(&config, &why);
-	return t->uring ? 0 : no_uring(t, why);
-}
-
-/* The kernel has heard of it at INIT, or has not. */
-static int start_uring(struct un_transport *t)
-{
-	int r;
-
-	if (!t->uring)
-		return 0;
-	if (!t->uring_granted)
-		return no_uring(t, un_offer_why_not());
-	r = un_uring_start(t->uring);
-	t->uring_used = r == 0;
-	return r == 0 ? 0 : no_uring(t, g_strdup_printf("registering: %s", strerrordesc_np(-r)));
+	return un_offer_prepare(&t->offer, t->config.uring, &config);
 }
 
 int un_transport_init(struct un_transport *t)
@@ -478,25 +447,25 @@ static int start_worker(struct un_transport *t, struct worker *w)
 
 	if (flags < 0 || fcntl(w->fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
-	r = t->uring_used ? 0 : un_turns_join(t->turns, &w->turn, w->fd);
+	r = t->offer.used ? 0 : un_turns_join(t->turns, &w->turn, w->fd);
 	if (r < 0)
 		return r;
 	r = un_process_thread(&w->thread, worker_main, w);
-	if (r < 0 && !t->uring_used)
+	if (r < 0 && !t->offer.used)
 		un_turns_leave(t->turns, &w->turn);
 	return r;
 }
 
 int un_transport_start(struct un_transport *t)
 {
-	int r = start_uring(t);
+	int r = un_offer_start(&t->offer);
 
 	if (r < 0)
 		return r;
 	/* One is enough for what nobody waits for. */
-	const unsigned n = t->uring_used ? 1 : t->n_workers;
+	const unsigned n = t->offer.used ? 1 : t->n_workers;
 
-	if (!t->uring_used)
+	if (!t->offer.used)
 		open_clones(t);
 	while (t->n_started < n) {
 		r = start_worker(t, t->workers[t->n_started]);
@@ -510,24 +479,13 @@ int un_transport_start(struct un_transport *t)
 	return t->n_started ? 0 : r;
 }
 
-/* Once, and not before the caller's terminal is left. */
-static void say_kind(const struct un_transport *t)
-{
-	const char *advice = t->config.uring == UN_TRANSPORT_URING_OFF ? NULL : un_offer_advice();
-
-	if (t->uring_used)
-		un_log(LOG_INFO, "requests come over io_uring");
-	else if (advice)
-		un_log(LOG_INFO, "%s", advice);
-}
-
 void un_transport_wait(struct un_transport *t)
 {
-	say_kind(t);
+	un_offer_say(&t->offer);
 	for (unsigned i = 0; i < t->n_started; i++)
 		pthread_join(t->workers[i]->thread, NULL);
-	if (t->uring)
-		un_uring_join(t->uring);
+	if (t->offer.uring)
+		un_uring_join(t->offer.uring);
 	un_helper_stop(t->waiting);
 	un_helper_stop(t->helper);
 }
@@ -536,8 +494,8 @@ void un_transport_stop(struct un_transport *t)
 {
 	atomic_store(&t->stopping, true);
 	un_turns_stop(t->turns);
-	if (t->uring)
-		un_uring_stop(t->uring);
+	if (t->offer.uring)
+		un_uring_stop(t->offer.uring);
 }
 
 void un_transport_free(struct un_transport *t)
@@ -558,8 +516,7 @@ void un_transport_free(struct un_transport *t)
 	}
 	g_free(t->workers);
 	un_turns_free(t->turns);
-	un_uring_free(t->uring);
-	g_free(t->uring_error);
+	un_offer_done(&t->offer);
 	g_free(t);
 }
 
@@ -623,26 +580,16 @@ void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OP
 		for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
 			counts[op] += atomic_load_explicit(&t->workers[i]->counts[op],
 							   memory_order_relaxed);
-	if (t->uring)
-		un_uring_counts(t->uring, counts);
+	if (t->offer.uring)
+		un_uring_counts(t->offer.uring, counts);
 }
 
 const char *un_transport_why_no_uring(const struct un_transport *t)
 {
-	return t->uring_error;
+	return t->offer.error;
 }
 
 const char *un_transport_kind(const struct un_transport *t)
 {
-	return t->uring_used ? "io_uring" : "/dev/fuse";
-}
-
-void *un_transport_room(size_t size)
-{
-	return un_uring_room(size);
-}
-
-void un_transport_flush(void)
-{
-	un_uring_flush();
+	return t->offer.used ? "io_uring" : "/dev/fuse";
 }
