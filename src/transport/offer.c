@@ -82,7 +82,7 @@ int un_offer_start(struct un_offer *o)
 
 void un_offer_say(const struct un_offer *o)
 {
-	const char *how = o->asked == UN_TRANSPORT_URING_OFF ? NULL : advice();
+	const char *how = o->uring ? advice() : NULL;
 
 	if (o->used)
 		un_log(LOG_INFO, "requests come over io_uring");
