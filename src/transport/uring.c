@@ -11,6 +11,7 @@
 #include "uring_i.h"
 
 #include "entry_i.h"
+#include "queue_i.h"
 #include "ring_i.h"
 
 #include "transport/process.h"
@@ -52,16 +53,10 @@ struct server {
 	un_transport_counts_t counts;
 };
 
-struct queue {
-	unsigned n_servers;    /* the dispatcher's */
-	_Atomic unsigned lent; /* of them wait for requests that others have to serve */
-	atomic_bool reserve;
-};
-
 struct un_uring {
 	struct un_uring_config config;
 	unsigned n_queues, max_entries;
-	struct queue *queues;
+	struct un_queue *queues;
 	struct un_entry *entries;
 	_Atomic unsigned n_entries;
 	int stop; /* eventfd, readable when all are to end */
@@ -125,23 +120,30 @@ void un_uring_flush(void)
 		return;
 	un_entry_wait(s->entry);
 	in_hand = NULL;
+	s->u->queues[s->entry->qid].busy--;
 	commit(&s->ring, s->entry);
 	un_ring_submit(&s->ring);
 	s->committed = true;
 }
 
+static void ask_for_reserve(struct un_uring *u, const struct un_queue *q)
+{
+	const uint64_t one = 1;
+
+	if (un_queue_needs_reserve(q, u->config.max_threads))
+		un_ignore(write(u->ask, &one, sizeof(one)));
+}
+
 bool un_uring_lend(void)
 {
 	struct server *s = self;
-	const uint64_t one = 1;
-	struct queue *q;
+	struct un_queue *q;
 
 	if (!s)
 		return false;
 	q = &s->u->queues[s->entry->qid];
 	q->lent++;
-	if (!q->reserve)
-		un_ignore(write(s->u->ask, &one, sizeof(one)));
+	ask_for_reserve(s->u, q);
 	return true;
 }
 
@@ -225,12 +227,14 @@ static void wait_for_answer(struct un_entry *e)
 static bool next(struct server *s)
 {
 	struct un_entry *e = s->entry;
+	struct un_queue *q = &s->u->queues[e->qid];
 	struct un_entry *which;
 	int r;
 
 	if (!s->committed) {
 		wait_for_answer(e);
 		help_with_rest(s);
+		q->busy--;
 		commit(&s->ring, e);
 	}
 	s->committed = false;
@@ -241,7 +245,11 @@ static bool next(struct server *s)
 	} while (r == -ETIME || r == -EINTR || r == -EAGAIN);
 	if (r < 0 && !is_end(r))
 		un_log(LOG_ERR, "a thread ends: io_uring: %s", strerrordesc_np(-r));
-	return r == 0 && which == e;
+	if (r < 0 || which != e)
+		return false;
+	q->busy++;
+	ask_for_reserve(s->u, q);
+	return true;
 }
 
 static void *server_main(void *arg)
@@ -330,10 +338,10 @@ static void nudge(struct un_uring *u, unsigned qid)
 
 static void add_reserve(struct un_uring *u, unsigned qid)
 {
-	struct queue *q = &u->queues[qid];
+	struct un_queue *q = &u->queues[qid];
 	struct un_entry *e;
 
-	if (q->n_servers >= u->config.max_threads + q->lent)
+	if (!un_queue_needs_reserve(q, u->config.max_threads))
 		return;
 	e = entry_new(u, qid);
 	if (!e)
@@ -355,17 +363,20 @@ static bool is_nudge(const struct un_entry *e)
  */
 static void arrived(struct un_uring *u, struct un_entry *e)
 {
+	struct un_queue *q = &u->queues[e->qid];
 	int r;
 
 	if (!is_nudge(e)) {
-		u->queues[e->qid].reserve = false;
-		u->queues[e->qid].n_servers++;
+		q->reserve = false;
+		q->n_servers++;
+		q->busy++;
 		add_reserve(u, e->qid);
 		r = server_start(u, e);
 		if (r == 0)
 			return;
-		u->queues[e->qid].n_servers--;
-		u->queues[e->qid].reserve = true;
+		q->busy--;
+		q->n_servers--;
+		q->reserve = true;
 		un_log(LOG_WARNING, "no thread can be started for io_uring: %s",
 		       strerrordesc_np(-r));
 	}
@@ -382,8 +393,7 @@ static void asked(struct un_uring *u)
 	un_ignore(read(u->ask, &n, sizeof(n)));
 	un_ring_watch(&u->ring, u->ask);
 	for (unsigned q = 0; q < u->n_queues; q++)
-		if (!u->queues[q].reserve)
-			add_reserve(u, q);
+		add_reserve(u, q);
 }
 
 static int register_all(struct un_uring *u)
@@ -486,7 +496,7 @@ struct un_uring *un_uring_new(const struct un_uring_config *config, char **ret_w
 		g_free(u);
 		return NULL;
 	}
-	u->queues = g_new0(struct queue, n);
+	u->queues = g_new0(struct un_queue, n);
 	u->entries = g_new0(struct un_entry, u->max_entries);
 	un_mutex_init(&u->lock);
 	sem_init(&u->registered, 0, 0);

@@ -196,6 +196,9 @@ def interrupts(t):
         t.eq(job.returncode, 0)
         t.ok(int(out) > 10, 'rounds: ' + out)
     t.eq(sorted(os.listdir(u.mnt)), ['a'])
+    # Six that are none of the queues'; a client has one request at a time.
+    n = len(_tasks(u.daemon_pid()))
+    t.ok(n <= 6 + 4 * os.cpu_count(), '%d threads for three clients' % n)
     u.umount()
 
 
