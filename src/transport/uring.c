@@ -22,9 +22,7 @@
 #include "util/log.h"
 
 #include <glib.h>
-#include <liburing.h>
 #include <poll.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -66,7 +64,7 @@ struct un_uring {
 	pthread_t dispatcher;
 	sem_t registered;
 	int result;
-	uint64_t nudges;
+	uint64_t nudges; /* so far */
 	/* When the thread that serves the rest began with what it is at, us; 0: it waits. */
 	_Atomic int64_t rest_since;
 	un_transport_counts_t counts;
