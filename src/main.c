@@ -41,9 +41,19 @@ struct app {
 	atomic_bool ended; /* the signal thread is to end as well */
 };
 
+/* That serve at a time, unless the user says otherwise: each may wait for a slow disk. */
+#define MOST_THREADS 32u
+
+/* That are always there. */
 static unsigned threads(const struct un_options *o)
 {
 	return o->threads ? o->threads : MAX(g_get_num_processors(), 2);
+}
+
+/* More, while requests wait and those are busy. */
+static unsigned max_threads(const struct un_options *o)
+{
+	return MAX(o->max_threads ? o->max_threads : MOST_THREADS, threads(o));
 }
 
 static void find_owners(struct app *a)
@@ -77,6 +87,7 @@ static char **effect(struct app *a)
 	if (o.redirect_dir == UN_REDIRECT_ON && !e.redirect_create)
 		o.redirect_dir = UN_REDIRECT_FOLLOW;
 	o.threads = threads(&o);
+	o.max_threads = max_threads(&o);
 	return un_options_effect(&o);
 }
 
@@ -117,6 +128,7 @@ static int open_union(struct app *a, char **ret_err)
 		.shown_at = un_mount_inherited(a->mount) ? NULL : un_mount_path(a->mount),
 		.other_fds = threads(o) * UN_TRANSPORT_FDS +
 			     (o->cache == UN_CACHE_AUTO ? UN_LIVE_FDS : 0),
+		.spare_fds = (max_threads(o) - threads(o)) * UN_TRANSPORT_FDS,
 	};
 	struct un_ops_config ops = {
 		.timeout = o->timeout,
@@ -128,6 +140,7 @@ static int open_union(struct app *a, char **ret_err)
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
 		.max_write = o->max_write,
 		.read_ahead = o->read_ahead,
+		.max_background = 2 * max_threads(o),
 	};
 
 	find_owners(a);
@@ -308,6 +321,7 @@ static int start_transport(struct app *a, char **ret_err)
 	const struct un_options *o = a->options;
 	const struct un_transport_config config = {
 		.threads = threads(o),
+		.max_threads = max_threads(o),
 		.spin = o->spin,
 		.clone_fd = o->clone_fd,
 		.uring = (enum un_transport_uring)o->io_uring,

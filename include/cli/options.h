@@ -117,7 +117,8 @@ struct un_options {
 	enum un_cache cache;
 	unsigned watches;   /* directories to watch at most; 0: as many as are fair */
 	double timeout;     /* seconds, up to UN_TIMEOUT_MAX; UN_TIMEOUT_FOREVER */
-	unsigned threads;   /* 0: as many as CPUs */
+	unsigned threads;   /* that are always there; 0: as many as CPUs, two at least */
+	unsigned max_threads; /* at most; 0: as many as it takes, within reason */
 	unsigned spin;      /* microseconds a thread keeps asking before it sleeps */
 	unsigned max_write; /* bytes */
 	unsigned read_ahead; /* bytes; 0: what the kernel does by itself */

@@ -15,7 +15,8 @@ struct un_inode;
  * The object, and its parents before it, are in the upper afterwards; unless UN_COPY_META its data
  * as well. @size >= 0: it appears with that size, and as changed now; returns 1 if so, 0 if it was
  * in the upper before. With UN_COPY_* it returns 0. -EROFS, -EPERM (ownership that cannot be kept),
- * -ENOSPC, ...: then nothing of it is visible.
+ * -ENOSPC, ...: then nothing of it is visible. -EINTR likewise: the caller is gone (util/cancel.h); before
+ * anything else than parents was published, so that a change which begins with copy-ups has not begun.
  */
 int un_copyup(struct un_fs *fs, struct un_inode *inode, off_t size);
 /* The same for a file of several names: this one is to be in the upper. */

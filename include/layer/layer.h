@@ -98,6 +98,11 @@ struct un_layer_ops {
 			      size_t size);
 	int (*fallocate)(struct un_layer *l, int fd, int mode, off_t off, off_t len);
 	int (*fsync)(struct un_layer *l, int fd, bool data_only);
+	/*
+	 * The dirty pages of a range, without what leads to them, are written from now on, or, with @wait, have
+	 * been. An error that it tells is told by no fsync any more.
+	 */
+	int (*flush_range)(struct un_layer *l, int fd, off_t off, off_t size, bool wait);
 	/* What write-back since @fd was opened has failed with and nobody was told by it; never waits. */
 	int (*wb_error)(struct un_layer *l, int fd);
 };

@@ -17,6 +17,7 @@ struct un_ops_config {
 	bool volatile_; /* FSYNC is answered ENOSYS */
 	unsigned max_write;
 	unsigned read_ahead; /* bytes; 0: what the kernel does by itself */
+	unsigned max_background; /* requests that nobody waits for, at a time */
 	/* Those in effect, "NAME=VALUE", for whoever asks; NULL at the end. Borrowed. */
 	const char *const *options;
 };

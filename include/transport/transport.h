@@ -27,7 +27,7 @@ struct un_raw {
 };
 const struct un_raw *un_transport_raw(void);
 
-/* A request outside libfuse: answer it once, from any thread; consumed by the answer. */
+/* A request outside libfuse: answer it once, before its handler returns; consumed by the answer. */
 struct un_raw_req;
 void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, size_t size);
 
@@ -53,7 +53,9 @@ enum un_transport_uring {
 };
 
 struct un_transport_config {
-	unsigned threads; /* at least 1 */
+	unsigned threads; /* that are always there; at least 1 */
+	unsigned
+		max_threads; /* at most, while requests wait and all are busy; 0: no more than that */
 	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.c */
 	bool clone_fd;
 	enum un_transport_uring uring;
@@ -98,12 +100,18 @@ void un_transport_free(struct un_transport *t);
  * Run @fn(@data) soon on the transport's helper thread, where notifications that make the kernel
  * send requests (an inval_inode that flushes) may be waited for. Replies made there still leave
  * through the right device: call un_transport_keep_device() in the handler and pass what it returns
- * to un_transport_use_device() on the helper before replying.
+ * to un_transport_use_device() on the helper before replying, and to un_transport_drop_device() when the last reply
+ * has left.
  */
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data);
 /*
+ * The same, at once, on one of many threads (pool.c): for what a client waits for, and nobody else. It may wait for
+ * requests that workers serve, not for others of its kind.
+ */
+void un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data);
+/*
  * The same on a thread of its own, for notifications that wait for the kernel's lock of a directory: who
- * has that lock may wait for an LSEEK, which the helper answers (src/transport/README.md, Notifications).
+ * has that lock may wait for an answer that another thread than a worker gives (src/transport/README.md, Notifications).
  * False: there is no such thread, and @fn is not called.
  */
 bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), void *data);
@@ -119,7 +127,10 @@ void *un_transport_room(size_t size);
 /* The answer that was given on this thread is to reach the kernel now, not when the handler returns. */
 void un_transport_flush(void);
 
+/* The device of the calling thread, or -1; it stays open until it is dropped, also when its thread ends. */
 int un_transport_keep_device(void);
+void un_transport_drop_device(int device);
+/* Replies of the calling thread leave through @device (borrowed) from now on; -1: through the session's. */
 void un_transport_use_device(int device);
 
 /*

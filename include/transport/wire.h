@@ -111,6 +111,10 @@ struct un_wire_setxattr_in { /* name and value follow */
 };
 #define UN_WIRE_SETXATTR_IN_SHORT 8
 
+struct un_wire_interrupt_in { /* the number of the INTERRUPT itself is the same but for bit 0 */
+	uint64_t unique;
+};
+
 struct un_wire_inval_entry { /* the name and a NUL follow */
 	uint64_t parent;
 	uint32_t namelen, flags;
@@ -203,6 +207,9 @@ const char *un_wire_opcode_name(uint32_t opcode);
  * (too short for a header, or its length is not @size), and *ret is as it was.
  */
 bool un_wire_parse_raw(const void *buf, size_t size, bool setxattr_ext, struct un_raw *ret);
+
+/* The unique number that an INTERRUPT names; 0: it is too short. */
+uint64_t un_wire_interrupted(const void *buf, size_t size);
 
 /*
  * Make a long SETXATTR the short one that libfuse expects, in place; returns the new size.

@@ -36,6 +36,7 @@ struct un_fs_config {
 	const struct un_owners *owners;
 	const char *shown_at; /* where it is mounted, for messages; NULL: not known */
 	unsigned other_fds;   /* descriptors that the process needs beside the union's */
+	unsigned spare_fds;   /* and what it may need at times */
 };
 
 /* NULL and a sentence in *ret_err on failure. */

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 
 #if defined(__clang__)
 #define UN_TSA(x) __attribute__((x))
@@ -65,6 +66,33 @@ static inline void un_mutex_unlock(struct un_mutex *l) UN_RELEASES(l) UN_NO_TSA
 static inline void un_cond_wait(pthread_cond_t *c, struct un_mutex *l) UN_REQUIRES(l)
 {
 	pthread_cond_wait(c, &l->m);
+}
+
+/* Its waits may have a time limit. */
+static inline void un_cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(c, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+/* The same for @ms milliseconds at most; @c is made by un_cond_init(). */
+static inline void un_cond_wait_ms(pthread_cond_t *c, struct un_mutex *l, unsigned ms)
+	UN_REQUIRES(l)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	(void)pthread_cond_timedwait(c, &l->m, &t);
 }
 
 /* PREFIX_lock(x), PREFIX_unlock(x) and PREFIX_is_ours(x) for the lock MEMBER of a struct of type T. */

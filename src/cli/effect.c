@@ -99,6 +99,7 @@ char **un_options_effect(const struct un_options *o)
 		add(out, "timeout=%g", o->timeout);
 	add(out, "writeback=%d", o->writeback);
 	add(out, "threads=%u", o->threads);
+	add(out, "max_threads=%u", o->max_threads);
 	add(out, "spin=%u", o->spin);
 	add(out, "clone_fd=%d", o->clone_fd);
 	add(out, "io_uring=%s",

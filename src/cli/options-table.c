@@ -9,7 +9,6 @@
 
 #include "options_i.h"
 
-#define MAX_THREADS 1024
 #define MAX_SPIN 10000
 #define MIN_WRITE 4096u
 #define MAX_WRITE 1048576u
@@ -370,7 +369,7 @@ static int set_spin(struct un_parse *p, const struct option *opt, const char *va
 
 static int set_max_threads(struct un_parse *p, const struct option *opt, const char *value)
 {
-	return number(p, opt, value, 1, G_MAXUINT, "a whole number, 1 or more", &p->max_threads);
+	return number(p, opt, value, 1, G_MAXUINT, "a whole number, 1 or more", &p->o->max_threads);
 }
 
 static int set_read_ahead(struct un_parse *p, const struct option *opt, const char *value)

@@ -90,7 +90,7 @@ static int parse_letter(struct un_parse *p, char letter)
 	case 'd':
 		return un_parse_item(p, "debug");
 	case 's':
-		o->threads = 1;
+		o->threads = o->max_threads = 1;
 		return 0;
 	case 'r':
 		return un_parse_item(p, "ro");
@@ -283,10 +283,11 @@ static int finish_rest(struct un_parse *p)
 			p,
 			"option writeback=1 excludes timeout=0 and cache=none: what the kernel has "
 			"not written back yet would hide changes made to the layers");
-	/* Below what 0 stands for, a cap is a number; above, it changes nothing. */
-	if (p->max_threads &&
-	    p->max_threads < (o->threads ? o->threads : MAX(2, g_get_num_processors())))
-		o->threads = p->max_threads;
+	o->max_threads = MIN(o->max_threads, MAX_THREADS);
+	/* Below what 0 stands for, a cap is a number. */
+	if (o->max_threads &&
+	    o->max_threads < (o->threads ? o->threads : MAX(2, g_get_num_processors())))
+		o->threads = o->max_threads;
 	if (!o->fsname)
 		o->fsname = g_strdup(fsname);
 	if (!o->subtype)

@@ -23,6 +23,9 @@ enum un_mount_flag {
 	UN_MOUNT_FLAGS,
 };
 
+/* Of threads= and max_threads=, which may ask for more. */
+#define MAX_THREADS 1024u
+
 struct un_parse {
 	struct un_options *o;
 	char *err;                         /* set exactly if something returned -EINVAL */
@@ -30,7 +33,6 @@ struct un_parse {
 	signed char mount[UN_MOUNT_FLAGS]; /* 1: asked for, -1: its opposite is, 0: neither */
 	bool lowers_listed;                /* the lowers come from lowerdir=, not lowerdir+= */
 	bool nfs_export;                   /* asked for */
-	unsigned max_threads;              /* 0: no cap */
 };
 
 /* options-error.c: keeps the first error. Returns -EINVAL. */

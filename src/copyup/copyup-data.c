@@ -50,6 +50,13 @@ static off_t data_seek(void *ctx, off_t off, int whence)
 	return e->from->ops->seek(e->from, e->src, off, whence);
 }
 
+static int data_flush(void *ctx, off_t off, off_t size, bool wait)
+{
+	struct ends *e = ctx;
+
+	return e->to->ops->flush_range(e->to, e->dst, off, size, wait);
+}
+
 static const struct un_copy_ops ops = {
 	.clone = data_clone,
 	.copy_range = data_range,
@@ -60,9 +67,14 @@ static const struct un_copy_ops ops = {
 
 int un_copyup_data(struct un_fs *fs, const struct un_fd *src, int dst, off_t want, off_t have)
 {
+	struct un_copy_ops how = ops;
 	struct ends e = { .from = src->layer, .to = fs->upper, .src = src->fd, .dst = dst };
-	int r = un_copy_data(&ops, &e, want, have);
+	int r;
 
+	/* An fsync follows. */
+	if (fs->sync)
+		how.flush = data_flush;
+	r = un_copy_data(&how, &e, want, have);
 	if (r == 0)
 		atomic_fetch_add(&fs->copied_bytes, (uint64_t)want);
 	return r;

@@ -7,5 +7,5 @@
 struct un_fd;
 struct un_fs;
 
-/* The first @want bytes of @src, which has @have, to the empty file @dst of the upper. */
+/* The first @want bytes of @src, which has @have, to the empty file @dst of the upper. -EINTR: un_cancelled(). */
 int un_copyup_data(struct un_fs *fs, const struct un_fd *src, int dst, off_t want, off_t have);

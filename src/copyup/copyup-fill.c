@@ -44,10 +44,11 @@ static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
 
 /*
  * A write takes capabilities away, and set-id bits too if a plain user's daemon does it. What somebody
- * has set meanwhile is in data->before as well (un_setattr). From here on the file tells for itself.
+ * has set meanwhile is in data->before as well (un_setattr). From here on the file tells for itself. @data: it
+ * is what it was, which its capabilities and times stand for.
  */
-static int restore_locked(struct un_fs *fs, struct un_inode *inode, int dst, const void *caps,
-			  ssize_t caps_len, bool times) UN_INODE_LOCKED(inode)
+static int restore_locked(struct un_fs *fs, struct un_inode *inode, const struct un_fill *f,
+			  bool data) UN_INODE_LOCKED(inode)
 {
 	const struct statx *before = &inode->data->before;
 	struct un_layer *u = fs->upper;
@@ -55,85 +56,111 @@ static int restore_locked(struct un_fs *fs, struct un_inode *inode, int dst, con
 	int r = 0;
 
 	inode->data->filling = false;
-	if (caps_len > 0)
-		r = u->ops->setxattr(u, dst, "", "security.capability", caps, (size_t)caps_len, 0);
+	if (data && f->caps_len > 0)
+		r = u->ops->setxattr(u, f->dst, "", "security.capability", f->caps,
+				     (size_t)f->caps_len, 0);
 	if (r == 0)
-		r = u->ops->stat(u, dst, "", &now);
+		r = u->ops->stat(u, f->dst, "", &now);
 	if (r == 0 && now.stx_mode != before->stx_mode)
-		r = u->ops->chmod(u, dst, "", before->stx_mode & 07777);
-	if (r == 0 && times)
-		r = un_stage_times(fs, dst, "", before);
+		r = u->ops->chmod(u, f->dst, "", before->stx_mode & 07777);
+	if (r == 0 && data)
+		r = un_stage_times(fs, f->dst, "", before);
 	return r;
 }
 
-static int fill(struct un_fs *fs, struct un_inode *inode, int dst, off_t size, off_t have,
-		const void *caps, ssize_t caps_len)
+static int fill(struct un_fs *fs, struct un_inode *inode, off_t size, const struct un_fill *f)
 {
 	struct un_layer *u = fs->upper;
-	off_t final = size == UN_COPY_ALL ? have : size;
+	off_t final = size == UN_COPY_ALL ? f->size : size;
 	int r = 0;
 
-	if (MIN(final, have) > 0)
-		r = copy(fs, inode, dst, MIN(final, have));
+	if (MIN(final, f->size) > 0)
+		r = copy(fs, inode, f->dst, MIN(final, f->size));
 	/* Also after a clone of a file that is longer than what the mark's file says. */
 	if (r == 0)
-		r = u->ops->truncate(u, dst, final);
+		r = u->ops->truncate(u, f->dst, final);
 	if (r == 0) {
 		un_inode_lock(inode);
-		r = restore_locked(fs, inode, dst, caps, size == UN_COPY_ALL ? caps_len : 0,
-				   size == UN_COPY_ALL);
+		r = restore_locked(fs, inode, f, size == UN_COPY_ALL);
 		un_inode_unlock(inode);
 	}
 	if (r == 0 && fs->sync)
-		r = u->ops->fsync(u, dst, false);
+		r = u->ops->fsync(u, f->dst, false);
 	if (r == 0)
-		r = un_mark_lifted(fs, dst, "", UN_MARK_METACOPY, NULL, 0);
+		r = un_mark_lifted(fs, f->dst, "", UN_MARK_METACOPY, NULL, 0);
 	return r;
 }
 
-int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size)
+void un_data_unfill(struct un_fs *fs, struct un_inode *inode, struct un_fill *f)
 {
 	struct un_layer *u = fs->upper;
-	struct un_data *data = NULL;
-	un_autofd int dst = -1;
-	struct statx before;
-	char caps[64];
-	ssize_t caps_len = -1;
-	int r;
 
+	if (f->dst < 0)
+		return;
+	/* What was written so far is not seen and gives its room back; its size must stay. */
+	un_ignore(u->ops->fallocate(u, f->dst, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+				    MAX(f->size, 1)));
+	un_ignore(u->ops->truncate(u, f->dst, f->size));
+	un_inode_lock(inode);
+	un_ignore(restore_locked(fs, inode, f, true));
+	un_inode_unlock(inode);
+	un_close(f->dst);
+	f->dst = -1;
+}
+
+/* Open the file and note what it is like. 1: there is something to do; 0, or -errno. */
+static int begin_fill(struct un_fs *fs, struct un_inode *inode, struct un_fill *f)
+{
+	struct un_layer *u = fs->upper;
+	struct statx before;
+	int r = 0;
+
+	f->dst = -1;
+	f->caps_len = -1;
 	un_inode_lock(inode);
 	/* Others have taken the mark off: what is in the file is its data. */
-	if (!inode->data) {
-		un_inode_unlock(inode);
-		return 0;
-	}
-	dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
-	r = dst < 0 ? dst : u->ops->stat(u, dst, "", &before);
+	if (!inode->data)
+		goto out;
+	f->dst = un_file_open(fs, inode, UN_FD_READ | UN_FD_WRITE);
+	r = f->dst < 0 ? f->dst : u->ops->stat(u, f->dst, "", &before);
 	if (r == 0) {
 		inode->data->before = before;
 		inode->data->filling = true;
-		caps_len = u->ops->getxattr(u, dst, "", "security.capability", caps, sizeof(caps));
+		f->size = (off_t)before.stx_size;
+		f->caps_len = u->ops->getxattr(u, f->dst, "", "security.capability", f->caps,
+					       sizeof(f->caps));
+		r = 1;
+	} else {
+		un_close(f->dst);
+		f->dst = -1;
 	}
+out:
 	un_inode_unlock(inode);
-	if (r < 0)
+	return r;
+}
+
+int un_data_fill(struct un_fs *fs, struct un_inode *inode, off_t size, struct un_fill *f)
+{
+	struct un_data *data;
+	int r = begin_fill(fs, inode, f);
+
+	if (r <= 0)
 		return r;
-	r = fill(fs, inode, dst, size, (off_t)before.stx_size, caps, caps_len);
-	un_inode_lock(inode);
+	r = fill(fs, inode, size, f);
 	if (r < 0) {
-		/* What was written so far is not seen and gives its room back; its size must stay. */
-		un_ignore(u->ops->fallocate(u, dst, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-					    MAX((off_t)before.stx_size, 1)));
-		un_ignore(u->ops->truncate(u, dst, (off_t)before.stx_size));
-		un_ignore(restore_locked(fs, inode, dst, caps, caps_len, true));
+		if (r != -EINTR)
+			un_data_unfill(fs, inode, f);
+		return r;
 	}
-	if (r == 0) {
-		data = inode->data;
-		un_published(inode, false);
-		inode->metacopy = false;
-		inode->data = NULL;
-		inode->xattrs = UN_XATTR_UNKNOWN;
-	}
+	un_inode_lock(inode);
+	data = inode->data;
+	un_published(inode, false);
+	inode->metacopy = false;
+	inode->data = NULL;
+	inode->xattrs = UN_XATTR_UNKNOWN;
 	un_inode_unlock(inode);
 	un_data_free(fs, data);
-	return r;
+	un_close(f->dst);
+	f->dst = -1;
+	return 0;
 }

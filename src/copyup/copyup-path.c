@@ -16,6 +16,8 @@
 #include "object/open.h"
 #include "object/prot.h"
 #include "object/realdir.h"
+#include "util/cancel.h"
+#include "util/fd.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -26,18 +28,43 @@ static bool is_done(struct un_inode *inode, off_t size)
 	return inode->upper && (size == UN_COPY_META || !inode->metacopy);
 }
 
-/* True: the copy-up is ours to do, until end(); false: another thread has done it. */
-static bool begin(struct un_fs *fs, struct un_inode *inode, off_t size)
+/* How often somebody who waits looks whether it is still wanted, in milliseconds. */
+#define LOOK 50
+
+/*
+ * While another thread copies @inode. -EINTR: un_cancelled(). Who gives a copy up has left nothing, and one of
+ * those who wait begins anew: nobody fails because another caller is gone.
+ */
+static int wait_for_copy_locked(struct un_fs *fs, struct un_inode *inode)
+	UN_REQUIRES(fs->copying, un_copying_role)
 {
-	bool ours;
+	while (inode->copying) {
+		bool gone;
+
+		un_copying_unlock(fs);
+		gone = un_cancelled();
+		un_copying_lock(fs);
+		if (gone)
+			return -EINTR;
+		if (inode->copying)
+			un_cond_wait_ms(&fs->copied, &fs->copying, LOOK);
+	}
+	return 0;
+}
+
+/* 1: the copy-up is ours to do, until end(); 0: another thread has done it; or -EINTR. */
+static int begin(struct un_fs *fs, struct un_inode *inode, off_t size)
+{
+	int r;
 
 	un_copying_lock(fs);
-	while (inode->copying)
-		un_cond_wait(&fs->copied, &fs->copying);
-	ours = !is_done(inode, size);
-	inode->copying = ours;
+	r = wait_for_copy_locked(fs, inode);
+	if (r == 0 && !is_done(inode, size)) {
+		inode->copying = true;
+		r = 1;
+	}
 	un_copying_unlock(fs);
-	return ours;
+	return r;
 }
 
 static void end(struct un_fs *fs, struct un_inode *inode)
@@ -55,25 +82,69 @@ static void end(struct un_fs *fs, struct un_inode *inode)
 static int data_stays(struct un_copyup_ctx *c)
 {
 	struct un_inode *inode = c->inode;
+	struct un_fill fill = { .dst = -1 };
 	bool goes;
+	int r;
 
 	if (!c->meta)
 		return 0;
 	un_inode_lock(inode);
 	goes = inode->data && inode->data->layer && atomic_load(&inode->data->layer->gone);
 	un_inode_unlock(inode);
-	return goes ? un_data_fill(c->fs, inode, UN_COPY_ALL) : 0;
+	if (!goes)
+		return 0;
+	/* It is in the upper already, and its data is nowhere else soon: whoever asked for it. */
+	un_cancel_hold();
+	r = un_data_fill(c->fs, inode, UN_COPY_ALL, &fill);
+	un_cancel_release();
+	if (r == -EINTR)
+		un_data_unfill(c->fs, inode, &fill);
+	return r;
+}
+
+/* A copy that nobody waits for any more. */
+struct abandoned {
+	struct un_fs *fs;
+	struct un_inode *inode; /* a reference */
+	int tmp;
+	struct un_fill fill;
+};
+
+static void end_abandoned(void *data)
+{
+	struct abandoned *a = data;
+
+	un_close(a->tmp);
+	un_data_unfill(a->fs, a->inode, &a->fill);
+	end(a->fs, a->inode);
+	un_inode_put(a->fs, a->inode);
+	g_free(a);
+}
+
+/* Whoever copies the object next waits until there is room again; the caller that is gone does not. */
+static void abandon(struct un_copyup_ctx *c, const struct un_fill *fill)
+{
+	struct abandoned *a = g_new0(struct abandoned, 1);
+
+	*a = (struct abandoned){ c->fs, un_inode_ref(c->inode), c->tmp, *fill };
+	c->tmp = -1;
+	un_cancel_later(end_abandoned, a);
 }
 
 static int copyup_one(struct un_copyup_ctx *c)
 {
 	struct un_fs *fs = c->fs;
 	struct un_inode *inode = c->inode;
-	int r;
+	struct un_fill fill = { .dst = -1 };
+	int r = begin(fs, inode, c->size);
 
-	if (!begin(fs, inode, c->size))
-		return 0;
-	r = inode->upper ? un_data_fill(fs, inode, c->size) : un_copyup_run(c);
+	if (r <= 0)
+		return r;
+	r = inode->upper ? un_data_fill(fs, inode, c->size, &fill) : un_copyup_run(c);
+	if (r == -EINTR) {
+		abandon(c, &fill);
+		return r;
+	}
 	if (r == 0)
 		r = data_stays(c);
 	if (r == 0)
@@ -89,12 +160,14 @@ static int copyup_one(struct un_copyup_ctx *c)
 }
 
 /* Attributes of a file whose data is being copied are set when that is done, which sets them too. */
-static void wait_for(struct un_fs *fs, struct un_inode *inode)
+static int wait_for(struct un_fs *fs, struct un_inode *inode)
 {
+	int r;
+
 	un_copying_lock(fs);
-	while (inode->copying)
-		un_cond_wait(&fs->copied, &fs->copying);
+	r = wait_for_copy_locked(fs, inode);
 	un_copying_unlock(fs);
+	return r;
 }
 
 /* The directory that leads to @at's ancestors: a reference, or NULL. */
@@ -130,10 +203,8 @@ int un_copyup_path(struct un_fs *fs, struct un_inode *inode, off_t size, struct 
 		return -EROFS;
 	if (is_done(inode, UN_COPY_ALL))
 		return 0;
-	if (is_done(inode, size)) {
-		wait_for(fs, inode);
-		return 0;
-	}
+	if (is_done(inode, size))
+		return wait_for(fs, inode);
 	/* Nobody knows what a directory made in its place would hide, or show. */
 	if (inode->type == DT_DIR && un_dir_is_mountpoint(inode, true))
 		return -EXDEV;

@@ -432,7 +432,10 @@ int un_copyup_run(struct un_copyup_ctx *c)
 		if (r == 0)
 			r = publish(c);
 	}
-	un_copyup_unstage(c);
+	if (r == -EINTR)
+		un_copyup_unname(c);
+	else
+		un_copyup_unstage(c);
 	un_fdcache_put(c->fs->fds, c->lpin);
 	return r;
 }

@@ -389,16 +389,21 @@ static int stage_object(struct un_copyup_ctx *c)
 	return r;
 }
 
-void un_copyup_unstage(struct un_copyup_ctx *c)
+void un_copyup_unname(struct un_copyup_ctx *c)
 {
 	struct un_layer *u = c->fs->upper;
 
 	if (c->named)
 		un_ignore(u->ops->unlink(u, c->fs->work, c->name,
 					 c->inode->type == DT_DIR ? AT_REMOVEDIR : 0));
+	c->named = false;
+}
+
+void un_copyup_unstage(struct un_copyup_ctx *c)
+{
+	un_copyup_unname(c);
 	un_close(c->tmp);
 	c->tmp = -1;
-	c->named = false;
 }
 
 /* fsync=auto: data before it can be seen; strict: directories as well, and the name (publish). */

@@ -53,7 +53,9 @@ struct un_copyup_ctx {
  * un_copyup_unstage() on failure as well.
  */
 int un_copyup_stage(struct un_copyup_ctx *c);
-/* Remove the staged object, if it was not published. */
+/* Remove the name of the staged object, if it was not published. */
+void un_copyup_unname(struct un_copyup_ctx *c);
+/* And the object. */
 void un_copyup_unstage(struct un_copyup_ctx *c);
-/* Both halves; @c's `copying` is held. */
+/* Both halves; @c's `copying` is held. After -EINTR c->tmp may be open: to free a large file lasts. */
 int un_copyup_run(struct un_copyup_ctx *c);

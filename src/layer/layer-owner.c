@@ -429,6 +429,8 @@ PASS(ssize_t, copy_range, (struct un_layer *l, int from, off_t from_off, int fd,
 PASS(int, fallocate, (struct un_layer *l, int fd, int mode, off_t off, off_t len),
      (in, fd, mode, off, len))
 PASS(int, fsync, (struct un_layer *l, int fd, bool data_only), (in, fd, data_only))
+PASS(int, flush_range, (struct un_layer *l, int fd, off_t off, off_t size, bool wait),
+     (in, fd, off, size, wait))
 PASS(int, wb_error, (struct un_layer *l, int fd), (in, fd))
 /* clang-format on */
 
@@ -464,6 +466,7 @@ static const struct un_layer_ops owner_ops = {
 	.copy_range = owner_copy_range,
 	.fallocate = owner_fallocate,
 	.fsync = owner_fsync,
+	.flush_range = owner_flush_range,
 	.wb_error = owner_wb_error,
 };
 

@@ -451,6 +451,15 @@ static int posix_fsync(struct un_layer *l, int fd, bool data_only)
 	return un_errno(data_only ? fdatasync(fd) : fsync(fd));
 }
 
+static int posix_flush_range(struct un_layer *l, int fd, off_t off, off_t size, bool wait)
+{
+	const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+			     SYNC_FILE_RANGE_WAIT_AFTER;
+
+	(void)l;
+	return un_errno(sync_file_range(fd, off, size, wait ? all : SYNC_FILE_RANGE_WRITE));
+}
+
 /*
  * Waiting for the pages of a range tells of errors anywhere in the file; beyond the end there are none to
  * wait for.
@@ -495,5 +504,6 @@ const struct un_layer_ops un_layer_posix = {
 	.copy_range = posix_copy_range,
 	.fallocate = posix_allocate,
 	.fsync = posix_fsync,
+	.flush_range = posix_flush_range,
 	.wb_error = posix_wb_error,
 };

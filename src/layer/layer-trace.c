@@ -222,6 +222,15 @@ static int trace_fsync(struct un_layer *l, int fd, bool data_only)
 	return r;
 }
 
+static int trace_flush_range(struct un_layer *l, int fd, off_t off, off_t size, bool wait)
+{
+	int r = inner(l)->ops->flush_range(inner(l), fd, off, size, wait);
+
+	trace(l, r, "flush_range(%d, %jd, %jd%s)", fd, (intmax_t)off, (intmax_t)size,
+	      wait ? ", wait" : "");
+	return r;
+}
+
 static int trace_wb_error(struct un_layer *l, int fd)
 {
 	return inner(l)->ops->wb_error(inner(l), fd);
@@ -293,6 +302,7 @@ static const struct un_layer_ops trace_ops = {
 	.copy_range = trace_copy_range,
 	.fallocate = trace_fallocate,
 	.fsync = trace_fsync,
+	.flush_range = trace_flush_range,
 	.wb_error = trace_wb_error,
 };
 

@@ -91,6 +91,7 @@ void un_ctl_reply(struct un_ctl_call *call, enum un_ctl_status status, char *tex
 	else
 		g_free(text);
 	send_answer(call->req, &c);
+	un_transport_drop_device(call->device);
 	g_strfreev(call->words);
 	g_free(call);
 }

@@ -141,54 +141,6 @@ void un_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t 
 	un_reply_status(req, r);
 }
 
-struct seek {
-	struct un_ops *ops;
-	fuse_req_t req;
-	fuse_ino_t ino;
-	off_t off;
-	int whence;
-	int device;
-};
-
-/*
- * Dirty pages of a mapping (or of the write-back cache) are not in the file yet; making the kernel
- * write them takes requests that other threads serve, hence not in the handler
- * (src/transport/README.md, Dirty pages).
- */
-static void seek_later(void *data)
-{
-	struct seek *s = data;
-	struct un_inode *inode;
-	off_t at;
-
-	un_transport_use_device(s->device);
-	un_ignore(fuse_lowlevel_notify_inval_inode(s->ops->se, s->ino, 0, 0));
-	inode = un_node(s->req, s->ino);
-	if (inode) {
-		at = un_lseek(s->ops->fs, inode, s->off, s->whence);
-		un_inode_put(s->ops->fs, inode);
-		if (at < 0)
-			fuse_reply_err(s->req, (int)-at);
-		else
-			fuse_reply_lseek(s->req, at);
-	}
-	g_free(s);
-}
-
-void un_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
-{
-	struct seek *s = g_new(struct seek, 1);
-
-	(void)fi;
-	*s = (struct seek){ .ops = un_ops_of(req),
-			    .req = req,
-			    .ino = ino,
-			    .off = off,
-			    .whence = whence,
-			    .device = un_transport_keep_device() };
-	un_transport_defer(s->ops->transport, seek_later, s);
-}
-
 void un_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off,
 			   struct fuse_file_info *fi_in, fuse_ino_t out, off_t out_off,
 			   struct fuse_file_info *fi_out, size_t size, int flags)

@@ -136,8 +136,9 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 	/* Further than the kernel offers it does not go by this (un_mount_read_ahead()). */
 	if (ops->config.read_ahead)
 		conn->max_readahead = MIN(conn->max_readahead, ops->config.read_ahead);
-	conn->max_background = 64;
-	conn->congestion_threshold = 48;
+	/* The kernel holds back what goes beyond: as much as threads can be at. From three quarters on it reads less ahead. */
+	conn->max_background = MAX(64, ops->config.max_background);
+	conn->congestion_threshold = conn->max_background / 4 * 3;
 	conn->time_gran = 1;
 }
 

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -21,9 +22,81 @@
 
 static __thread int device_plus_1; /* 0: none */
 
-int un_transport_keep_device(void)
+/*
+ * Devices that are kept for an answer that comes later (few, and never for long), by how many. Closing one ends the
+ * requests that were read from it with an error.
+ */
+static struct {
+	pthread_mutex_t lock;
+	struct kept {
+		int fd;
+		unsigned n;
+		bool close; /* its thread has ended */
+	} * v;
+	unsigned n;
+} kept = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static struct kept *find_kept(int fd)
+{
+	for (unsigned i = 0; i < kept.n; i++)
+		if (kept.v[i].fd == fd)
+			return &kept.v[i];
+	return NULL;
+}
+
+int un_device_of_thread(void)
 {
 	return device_plus_1 - 1;
+}
+
+int un_transport_keep_device(void)
+{
+	const int fd = un_device_of_thread();
+	struct kept *k;
+
+	if (fd < 0)
+		return fd;
+	pthread_mutex_lock(&kept.lock);
+	k = find_kept(fd);
+	if (!k) {
+		kept.v = g_renew(struct kept, kept.v, kept.n + 1);
+		k = &kept.v[kept.n++];
+		*k = (struct kept){ .fd = fd };
+	}
+	k->n++;
+	pthread_mutex_unlock(&kept.lock);
+	return fd;
+}
+
+void un_transport_drop_device(int device)
+{
+	struct kept *k;
+	bool close = false;
+
+	if (device < 0)
+		return;
+	pthread_mutex_lock(&kept.lock);
+	k = find_kept(device);
+	if (k && --k->n == 0) {
+		close = k->close;
+		*k = kept.v[--kept.n];
+	}
+	pthread_mutex_unlock(&kept.lock);
+	if (close)
+		un_close(device);
+}
+
+void un_device_close(int fd)
+{
+	struct kept *k;
+
+	pthread_mutex_lock(&kept.lock);
+	k = find_kept(fd);
+	if (k)
+		k->close = true;
+	pthread_mutex_unlock(&kept.lock);
+	if (!k)
+		un_close(fd);
 }
 
 void un_transport_use_device(int device)

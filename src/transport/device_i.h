@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Descriptors of /dev/fuse. For that of the calling thread see un_transport_keep_device(). */
+/* Descriptors of /dev/fuse. For one that outlives its thread see un_transport_keep_device(). */
 #pragma once
 
 #include <sys/types.h>
@@ -19,3 +19,9 @@ void un_device_say(const struct iovec *iov, ssize_t r);
  * -errno.
  */
 int un_device_clone(int session_fd);
+
+/* Close it as soon as nobody keeps it for an answer. */
+void un_device_close(int fd);
+
+/* That of the calling thread, or -1. */
+int un_device_of_thread(void);

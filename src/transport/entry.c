@@ -75,6 +75,21 @@ char *un_entry_request(struct un_entry *e, size_t *ret_size)
 	return buf;
 }
 
+size_t un_entry_data_size(const struct un_entry *e)
+{
+	struct un_wire_read_in read;
+
+	switch (e->ring->head.in.opcode) {
+	case UN_WIRE_WRITE:
+		return e->ring->payload_size;
+	case UN_WIRE_READ:
+		memcpy(&read, e->ring->op, sizeof(read));
+		return read.size;
+	default:
+		return 0;
+	}
+}
+
 static void fill(struct un_entry *e, const struct un_wire_out *head, const struct iovec *iov,
 		 int count)
 {

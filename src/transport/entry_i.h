@@ -48,6 +48,8 @@ void un_entry_done(struct un_entry *e);
  * it makes no sense; answer it with un_entry_fail().
  */
 char *un_entry_request(struct un_entry *e, size_t *ret_size);
+/* How much data the READ or WRITE moves that the kernel has left; 0: another request. */
+size_t un_entry_data_size(const struct un_entry *e);
 /*
  * Fill in the answer, if it is the one to the request in hand: any thread. False: it is not, and nothing was
  * done. The entry is the owner's again afterwards, who waits for it with un_entry_wait().

@@ -9,7 +9,7 @@ struct un_offer {
 	struct un_uring *uring; /* NULL: not to be had */
 	char *error;            /* a sentence: it is not, though asked for */
 	bool granted;           /* by the kernel, at INIT */
-	_Atomic bool used; /* requests may come before un_offer_start() has returned */
+	_Atomic bool used;      /* requests may come before un_offer_start() has returned */
 };
 
 /* Before INIT. -EOPNOTSUPP: there is none, and nothing else will do. */

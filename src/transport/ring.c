@@ -180,13 +180,14 @@ void un_place_anywhere(void)
 	un_ignore(sched_setaffinity(0, SET_SIZE, allowed));
 }
 
+#define LARGE (64 * 1024u)
 /* Requests until a thread is bound again: after a large one; after it could not be. */
 #define AFTER_LARGE 8u
 #define AFTER_FAILURE 4096u
 
-void un_place_for(struct un_place *p, unsigned cpu, bool large)
+void un_place_for(struct un_place *p, unsigned cpu, size_t data)
 {
-	if (large) {
+	if (data >= LARGE) {
 		p->wait = AFTER_LARGE;
 		if (p->bound)
 			un_place_anywhere();

@@ -41,13 +41,13 @@ bool un_place_on(unsigned cpu);
 /* ... on those it was started with. */
 void un_place_anywhere(void);
 
-/* From here on a request's data is large. */
-#define UN_PLACE_LARGE (64 * 1024u)
-
 /* Where a thread is. Zeroed at first. */
 struct un_place {
 	bool bound;
 	unsigned wait; /* requests until it is bound again */
 };
-/* For a request of processor @cpu: there, where its caller waits; a large one anywhere. */
-void un_place_for(struct un_place *p, unsigned cpu, bool large);
+/*
+ * For a request of processor @cpu that moves @data bytes: there, where its caller waits. A large one anywhere:
+ * caller and daemon copy at the same time, on two processors.
+ */
+void un_place_for(struct un_place *p, unsigned cpu, size_t data);

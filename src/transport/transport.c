@@ -1,53 +1,47 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Workers that read /dev/fuse, and the ways for an answer to leave.
+ * What a worker does with a request, and the ways for an answer to leave.
  *
  *   read() -> raw fields -> TMPFILE, STATX: config ops        -> un_raw_reply() --\
  *                        \-> the rest: fuse_session_process_buf() -> reply_writev() -> device
  *
  * (1) The kernel keeps a request with the device (the clone) that read it: device.c.
  * (2) libfuse edits a request in place: what it drops is read before it sees the request.
- * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. No
- *     handler can be interrupted, and none has to be.
+ * (3) INTERRUPT never reaches libfuse, which would answer it from within another request. What it names
+ *     is noted, and handlers that last ask for it: interrupt_i.h.
  * (4) No splice: without splice functions in the custom io libfuse copies.
  */
 #include "transport_i.h"
 
 #include "device_i.h"
 #include "helper_i.h"
+#include "interrupt_i.h"
+#include "killed_i.h"
 #include "offer_i.h"
-#include "turns_i.h"
+#include "pool_i.h"
 #include "uring_i.h"
+#include "workers_i.h"
 
 #include "transport/process.h"
 #include "transport/wire.h"
 #include "util/err.h"
-#include "util/fd.h"
 #include "util/log.h"
 
-#include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
 #define MIN_BUFFER (128 * 1024u)
+/* Threads that wait for requests to be served; beyond, one waits for the other. */
+#define POOL_MAX 64u
 /* For each processor, with io_uring. */
 #define MAX_SERVERS 32u
-
-/* Written by its own thread only; on cache lines of its own. */
-struct worker {
-	struct un_transport *t;
-	int fd; /* the session's, or a clone of our own */
-	char *buf;
-	pthread_t thread;
-	struct un_turn turn;
-	un_transport_counts_t counts;
-} __attribute__((aligned(128)));
+/* Interrupted callers of whom nothing can be known are given up after so long, in us. */
+#define GRACE (30 * G_USEC_PER_SEC)
 
 struct un_transport {
 	struct fuse_session *se;
@@ -56,11 +50,11 @@ struct un_transport {
 	struct un_helper *helper;
 	struct un_helper *waiting; /* the same, for what waits for locks in the kernel */
 	size_t buf_size;
-	unsigned n_workers, n_started;
-	struct worker **workers;
-	struct un_turns *turns;
-	struct un_offer offer; /* of io_uring */
-	atomic_bool stopping;
+	struct un_workers *workers;
+	struct un_pool *pool; /* for what may have to wait for requests */
+	struct un_interrupts *interrupts;
+	struct un_offer offer;              /* of io_uring, in place of the workers */
+	un_transport_counts_t rest_counted; /* beside it */
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
 	bool init_answered;
@@ -77,6 +71,7 @@ static __thread struct {
 	/* INIT in hand */
 	struct un_transport *init;
 	struct un_wire_flags offered;
+	struct un_in_hand hand; /* joined while the thread serves requests */
 } self;
 
 const struct un_raw *un_transport_raw(void)
@@ -91,7 +86,7 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 {
 	const struct un_wire_flags wanted = {
 		t->config.init_flags,
-		t->config.init_flags2 | (t->offer.uring ? UN_WIRE_OVER_IO_URING : 0)
+		t->config.init_flags2 | (t->offer.uring ? UN_WIRE_OVER_IO_URING : 0),
 	};
 	struct un_wire_flags added;
 
@@ -130,7 +125,7 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
 	if (init)
 		complete_init(self.init, out, count > 1 ? iov[1].iov_base : NULL,
 			      count > 1 ? iov[1].iov_len : 0);
-	r = send_answer(un_transport_keep_device(), fd, iov, count);
+	r = send_answer(un_device_of_thread(), fd, iov, count);
 	if (init && r < 0)
 		self.init->init_error = -errno;
 	return r;
@@ -197,7 +192,7 @@ static bool take_raw(struct un_transport *t, const char *buf, size_t size)
 
 	req = g_new0(struct un_raw_req, 1);
 	req->unique = self.raw.unique;
-	req->device = un_transport_keep_device();
+	req->device = un_device_of_thread();
 	if (self.raw.opcode == UN_WIRE_STATX) {
 		ops->statx(t->config.data, req, self.raw.nodeid);
 	} else {
@@ -213,19 +208,12 @@ static bool take_raw(struct un_transport *t, const char *buf, size_t size)
 	return true;
 }
 
-static void process(void *data, un_transport_counts_t counts, char *buf, size_t size)
+/* The request in self.raw. */
+static void serve(struct un_transport *t, char *buf, size_t size)
 {
-	struct un_transport *t = data;
 	struct fuse_buf fb = { .mem = buf };
 
-	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
-		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
-		return;
-	}
-	count_request(counts, self.raw.opcode);
-	if (un_log_debugging())
-		debug_request(&self.raw, size);
-	if (self.raw.opcode == UN_WIRE_INTERRUPT || take_raw(t, buf, size))
+	if (take_raw(t, buf, size))
 		return;
 	if (self.raw.opcode == UN_WIRE_SETXATTR && t->setxattr_ext)
 		size = un_wire_shrink_setxattr(buf, size);
@@ -242,107 +230,59 @@ static void process(void *data, un_transport_counts_t counts, char *buf, size_t 
 	self.init = NULL;
 }
 
-/* May it take long, or need others to be served meanwhile (an LSEEK makes the kernel write back)? */
-static bool is_slow(uint32_t opcode)
+static void process(void *data, un_transport_counts_t counts, char *buf, size_t size)
 {
-	switch (opcode) {
-	case UN_WIRE_FSYNC:
-	case UN_WIRE_FSYNCDIR:
-	case UN_WIRE_SYNCFS:
-	case UN_WIRE_LSEEK:
-	case UN_WIRE_FALLOCATE:
-	case UN_WIRE_COPY_FILE_RANGE:
-		return true;
-	default:
-		return false;
+	struct un_transport *t = data;
+
+	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
+		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
+		return;
 	}
-}
-
-static bool is_oneway(uint32_t opcode)
-{
-	return opcode == UN_WIRE_FORGET || opcode == UN_WIRE_BATCH_FORGET ||
-	       opcode == UN_WIRE_INTERRUPT || opcode == UN_WIRE_RELEASE;
-}
-
-/* The size of a request in @buf, or -errno; -ENODEV is the regular end. */
-static ssize_t receive(struct worker *w, char *buf)
-{
-	struct un_transport *t = w->t;
-
-	while (!atomic_load_explicit(&t->stopping, memory_order_relaxed)) {
-		const struct un_wire_in *in = (const struct un_wire_in *)(const void *)buf;
-		ssize_t n;
-
-		un_turn_ask(t->turns, &w->turn);
-		n = un_errno(read(w->fd, buf, t->buf_size));
-		if (n >= (ssize_t)sizeof(*in)) {
-			const struct un_turn_request q = {
-				.client = in->pid,
-				.stream = in->opcode == UN_WIRE_READ ? in->nodeid : 0,
-				.slow = is_slow(in->opcode),
-				.oneway = is_oneway(in->opcode),
-			};
-
-			un_turn_taken(t->turns, &w->turn, &q);
-		}
-		/* ENOENT: the caller gave up between the queue and us. */
-		if (n >= 0 || (n != -EINTR && n != -EAGAIN && n != -ENOENT))
-			return n;
-		un_turn_missed(t->turns, &w->turn);
+	count_request(counts, self.raw.opcode);
+	if (un_log_debugging())
+		debug_request(&self.raw, size);
+	if (self.raw.opcode == UN_WIRE_INTERRUPT) {
+		un_interrupts_note(t->interrupts, un_wire_interrupted(buf, size));
+		return;
 	}
-	return -ENODEV;
-}
-
-/*
- * The data of a WRITE starts on a page: the kernel copies whole pages, and a write(2) below can be
- * direct.
- */
-static char *request_buffer(struct worker *w)
-{
-	return w->buf + PAGE - sizeof(struct un_wire_in) - sizeof(struct un_wire_write_in);
-}
-
-static void *worker_main(void *arg)
-{
-	struct worker *w = arg;
-	struct un_transport *t = w->t;
-	char *buf = request_buffer(w);
-	ssize_t n;
-
-	un_transport_use_device(w->fd);
-	if (t->config.ops && t->config.ops->worker_start)
-		t->config.ops->worker_start(t->config.data);
-
-	if (t->offer.used) {
-		n = un_uring_serve_rest(t->offer.uring, w->counts, buf);
-	} else {
-		while ((n = receive(w, buf)) >= 0)
-			process(t, w->counts, buf, (size_t)n);
-		un_turns_leave(t->turns, &w->turn);
-	}
-	if (n != -ENODEV && n != -ECONNABORTED)
-		un_log(LOG_ERR, "a worker ends: reading /dev/fuse: %s", strerrordesc_np((int)-n));
-	return NULL;
+	un_in_hand_begin(&self.hand, self.raw.unique, self.raw.pid);
+	serve(t, buf, size);
+	un_in_hand_end(&self.hand);
 }
 
 /* Setting up. */
 
-static struct worker *worker_new(struct un_transport *t)
+static void worker_start(void *data)
 {
-	struct worker *w = NULL;
-	void *buf = NULL;
+	struct un_transport *t = data;
 
-	if (posix_memalign((void **)&w, __alignof__(struct worker), sizeof(*w)))
-		return NULL;
-	memset(w, 0, sizeof(*w));
-	if (posix_memalign(&buf, PAGE, PAGE + t->buf_size)) {
-		free(w);
-		return NULL;
-	}
-	w->t = t;
-	w->fd = t->fd;
-	w->buf = buf;
-	return w;
+	un_in_hand_join(t->interrupts, &self.hand);
+	if (t->config.ops && t->config.ops->worker_start)
+		t->config.ops->worker_start(t->config.data);
+}
+
+static void worker_end(void *data)
+{
+	(void)data;
+	un_in_hand_leave(&self.hand);
+}
+
+static struct un_workers *workers_new(struct un_transport *t)
+{
+	const struct un_workers_config c = {
+		.warm = t->config.threads,
+		.max = MAX(t->config.max_threads, t->config.threads),
+		.spin_ns = (uint64_t)t->config.spin * 1000,
+		.clone_fd = t->config.clone_fd,
+		.session_fd = t->fd,
+		.buf_size = t->buf_size,
+		.start = worker_start,
+		.end = worker_end,
+		.serve = process,
+		.data = t,
+	};
+
+	return un_workers_new(&c);
 }
 
 struct un_transport *un_transport_new(struct fuse_session *se, const struct un_transport_config *c)
@@ -362,33 +302,24 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->fd = fuse_session_fd(se);
 	t->config = *c;
 	t->buf_size = MAX(c->max_write + PAGE, MIN_BUFFER) + PAGE;
-	t->n_workers = c->threads;
-	t->workers = g_new0(struct worker *, t->n_workers);
 	t->helper = un_helper_new();
 	t->waiting = un_helper_new();
-	t->turns = un_turns_new(t->n_workers, (uint64_t)c->spin * 1000);
-	for (unsigned i = 0; i < t->n_workers; i++) {
-		t->workers[i] = worker_new(t);
-		if (!t->workers[i]) {
-			un_log(LOG_ERR, "no memory for the buffers of %u threads", t->n_workers);
-			un_transport_free(t);
-			return NULL;
-		}
-	}
+	t->pool = un_pool_new(&(struct un_pool_config){ .max = POOL_MAX });
+	t->interrupts = un_interrupts_new(un_killed, GRACE);
+	t->workers = workers_new(t);
 	return t;
 }
 
 static int prepare_uring(struct un_transport *t)
 {
-	const struct un_transport_ops *ops = t->config.ops;
 	const struct un_uring_config config = {
 		.device = t->fd,
 		.device_buffer = t->buf_size,
 		.max_write = t->config.max_write,
 		.max_threads = MAX_SERVERS,
 		.process = process,
-		.thread_start = ops ? ops->worker_start : NULL,
-		.start_data = t->config.data,
+		.thread_start = worker_start,
+		.thread_end = worker_end,
 		.data = t,
 	};
 
@@ -397,25 +328,32 @@ static int prepare_uring(struct un_transport *t)
 
 int un_transport_init(struct un_transport *t)
 {
-	struct worker *w = t->workers[0];
-	char *buf = request_buffer(w);
-	ssize_t n = prepare_uring(t);
+	/* Of no worker: those have not been started. */
+	un_transport_counts_t counts = { 0 };
+	char *buf = un_workers_buffer(t->workers);
+	ssize_t n = buf ? 0 : -ENOMEM;
+	int r = prepare_uring(t);
 
-	if (n < 0)
-		return (int)n;
+	if (r < 0) {
+		un_workers_buffer_free(t->workers, buf);
+		return r;
+	}
 	un_transport_use_device(t->fd);
-	while (!t->init_answered && !fuse_session_exited(t->se)) {
+	un_in_hand_join(t->interrupts, &self.hand);
+	while (buf && !t->init_answered && !fuse_session_exited(t->se)) {
 		/* An inherited descriptor may be non-blocking, and that is shared. */
 		struct pollfd p = { .fd = t->fd, .events = POLLIN };
 
 		un_ignore(poll(&p, 1, -1));
 		n = un_errno(read(t->fd, buf, t->buf_size));
 		if (n >= 0)
-			process(t, w->counts, buf, (size_t)n);
+			process(t, counts, buf, (size_t)n);
 		else if (n != -EINTR && n != -EAGAIN && n != -ENOENT)
 			break;
 	}
+	un_in_hand_leave(&self.hand);
 	un_transport_use_device(-1);
+	un_workers_buffer_free(t->workers, buf);
 
 	if (n < 0 && !t->init_answered)
 		return (int)n;
@@ -424,76 +362,44 @@ int un_transport_init(struct un_transport *t)
 	return fuse_session_exited(t->se) ? -EPROTO : 0;
 }
 
-static void open_clones(struct un_transport *t)
-{
-	/* The first worker has the session's own descriptor. */
-	for (unsigned i = 1; t->config.clone_fd && i < t->n_workers; i++) {
-		int fd = un_device_clone(t->fd);
-
-		if (fd < 0) {
-			un_log(LOG_INFO,
-			       "the threads share one device: /dev/fuse cannot be cloned: %s",
-			       strerrordesc_np(-fd));
-			return;
-		}
-		t->workers[i]->fd = fd;
-	}
-}
-
-/* A worker tries a read where others may be faster: it must not be caught in it. */
-static int start_worker(struct un_transport *t, struct worker *w)
-{
-	int flags = fcntl(w->fd, F_GETFL), r;
-
-	if (flags < 0 || fcntl(w->fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	r = t->offer.used ? 0 : un_turns_join(t->turns, &w->turn, w->fd);
-	if (r < 0)
-		return r;
-	r = un_process_thread(&w->thread, worker_main, w);
-	if (r < 0 && !t->offer.used)
-		un_turns_leave(t->turns, &w->turn);
-	return r;
-}
-
 int un_transport_start(struct un_transport *t)
 {
 	int r = un_offer_start(&t->offer);
 
-	if (r < 0)
-		return r;
-	/* One is enough for what nobody waits for. */
-	const unsigned n = t->offer.used ? 1 : t->n_workers;
+	return r < 0 || t->offer.used ? r : un_workers_start(t->workers);
+}
 
-	if (!t->offer.used)
-		open_clones(t);
-	while (t->n_started < n) {
-		r = start_worker(t, t->workers[t->n_started]);
-		if (r < 0)
-			break;
-		t->n_started++;
-	}
-	if (r < 0 && t->n_started)
-		un_log(LOG_WARNING, "%u of %u threads started: %s", t->n_started, n,
-		       strerrordesc_np(-r));
-	return t->n_started ? 0 : r;
+/* What does not come over io_uring; on the calling thread, which has nothing else to do. */
+static void serve_rest(struct un_transport *t)
+{
+	char *buf = un_workers_buffer(t->workers);
+	int r = -ENOMEM;
+
+	un_in_hand_join(t->interrupts, &self.hand);
+	if (buf)
+		r = un_uring_serve_rest(t->offer.uring, t->rest_counted, buf);
+	un_in_hand_leave(&self.hand);
+	if (r != -ENODEV && r != -ECONNABORTED)
+		un_log(LOG_ERR, "reading /dev/fuse: %s", strerrordesc_np(-r));
+	un_workers_buffer_free(t->workers, buf);
+	un_uring_join(t->offer.uring);
 }
 
 void un_transport_wait(struct un_transport *t)
 {
 	un_offer_say(&t->offer);
-	for (unsigned i = 0; i < t->n_started; i++)
-		pthread_join(t->workers[i]->thread, NULL);
-	if (t->offer.uring)
-		un_uring_join(t->offer.uring);
+	if (t->offer.used)
+		serve_rest(t);
+	else
+		un_workers_wait(t->workers);
+	un_pool_stop(t->pool);
 	un_helper_stop(t->waiting);
 	un_helper_stop(t->helper);
 }
 
 void un_transport_stop(struct un_transport *t)
 {
-	atomic_store(&t->stopping, true);
-	un_turns_stop(t->turns);
+	un_workers_stop(t->workers);
 	if (t->offer.uring)
 		un_uring_stop(t->offer.uring);
 }
@@ -502,36 +408,30 @@ void un_transport_free(struct un_transport *t)
 {
 	if (!t)
 		return;
+	un_pool_free(t->pool);
 	un_helper_free(t->waiting);
 	un_helper_free(t->helper);
-	for (unsigned i = 0; i < t->n_workers; i++) {
-		struct worker *w = t->workers[i];
-
-		if (!w)
-			continue;
-		if (w->fd != t->fd)
-			un_close(w->fd);
-		free(w->buf);
-		free(w);
-	}
-	g_free(t->workers);
-	un_turns_free(t->turns);
+	un_workers_free(t->workers);
 	un_offer_done(&t->offer);
+	un_interrupts_free(t->interrupts);
 	g_free(t);
+}
+
+void un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data)
+{
+	int device;
+
+	if (un_pool_queue(t->pool, fn, data))
+		return;
+	/* Keeping it for the job has not made it any less the caller's. */
+	device = un_device_of_thread();
+	fn(data);
+	un_transport_use_device(device);
 }
 
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)
 {
-	const int device = un_transport_keep_device();
-
-	if (!un_uring_lend()) {
-		un_helper_defer(t->helper, fn, data);
-		return;
-	}
-	/* Others serve meanwhile. */
-	fn(data);
-	un_transport_use_device(device);
-	un_uring_unlend();
+	un_helper_defer(t->helper, fn, data);
 }
 
 bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), void *data)
@@ -576,10 +476,9 @@ void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void
 void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OPCODES])
 {
 	memset(counts, 0, UN_TRANSPORT_OPCODES * sizeof(counts[0]));
-	for (unsigned i = 0; i < t->n_workers; i++)
-		for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
-			counts[op] += atomic_load_explicit(&t->workers[i]->counts[op],
-							   memory_order_relaxed);
+	un_workers_counts(t->workers, counts);
+	for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
+		counts[op] += atomic_load_explicit(&t->rest_counted[op], memory_order_relaxed);
 	if (t->offer.uring)
 		un_uring_counts(t->offer.uring, counts);
 }

@@ -21,6 +21,7 @@
 #include "util/lock.h"
 #include "util/log.h"
 
+#include <fcntl.h>
 #include <glib.h>
 #include <poll.h>
 #include <string.h>
@@ -176,20 +177,6 @@ static bool is_end(int r)
 	return r == -ENOTCONN || r == -ECONNABORTED || r == -ECANCELED || r == -ENODEV;
 }
 
-/* Large transfers gain by a second processor, where caller and daemon copy at the same time. */
-static bool is_large(const struct un_entry *e)
-{
-	const struct un_wire_in *in = &e->ring->head.in;
-	struct un_wire_read_in read;
-
-	if (in->opcode == UN_WIRE_WRITE)
-		return e->ring->payload_size >= UN_PLACE_LARGE;
-	if (in->opcode != UN_WIRE_READ)
-		return false;
-	memcpy(&read, e->ring->op, sizeof(read));
-	return read.size >= UN_PLACE_LARGE;
-}
-
 /*
  * To forget a file may take longer than to make and remove it (the last close of it writes to the disk), so
  * where one thread does not keep up, each request takes some along.
@@ -259,12 +246,12 @@ static void *server_main(void *arg)
 	if (un_ring_enable(&s->ring) < 0)
 		un_log(LOG_ERR, "a thread has no io_uring");
 	un_ring_watch(&s->ring, u->stop);
-	if (u->config.thread_start)
-		u->config.thread_start(u->config.start_data);
+	u->config.thread_start(u->config.data);
 	do {
-		un_place_for(&s->place, s->entry->qid, is_large(s->entry));
+		un_place_for(&s->place, s->entry->qid, un_entry_data_size(s->entry));
 		serve(u, s->entry, s->counts);
 	} while (next(s));
+	u->config.thread_end(u->config.data);
 	return NULL;
 }
 
@@ -445,8 +432,7 @@ static void *dispatcher_main(void *arg)
 
 	un_ring_watch(&u->ring, u->stop);
 	un_ring_watch(&u->ring, u->ask);
-	if (u->config.thread_start)
-		u->config.thread_start(u->config.start_data);
+	u->config.thread_start(u->config.data);
 	for (;;) {
 		r = un_ring_wait(&u->ring, 0, &e);
 		if (r == -EINTR || r == -EAGAIN)
@@ -460,6 +446,7 @@ static void *dispatcher_main(void *arg)
 	}
 	if (r < 0 && !is_end(r))
 		un_log(LOG_ERR, "io_uring fails: %s", strerrordesc_np(-r));
+	u->config.thread_end(u->config.data);
 	return NULL;
 }
 
@@ -525,6 +512,8 @@ int un_uring_serve_rest(struct un_uring *u, un_transport_counts_t counts, char *
 {
 	const size_t size = u->config.device_buffer;
 
+	/* Others may take what this thread has been woken for. */
+	un_ignore(fcntl(u->config.device, F_SETFL, fcntl(u->config.device, F_GETFL) | O_NONBLOCK));
 	for (;;) {
 		struct pollfd p[2] = { { .fd = u->stop, .events = POLLIN },
 				       { .fd = u->config.device, .events = POLLIN } };

@@ -11,15 +11,13 @@
  */
 #pragma once
 
+#include "workers_i.h"
+
 #include "transport/transport.h"
 
-#include <stdatomic.h>
 #include <sys/uio.h>
 
 struct un_uring;
-
-/* Requests by opcode, written by one thread only. */
-typedef _Atomic uint64_t un_transport_counts_t[UN_TRANSPORT_OPCODES];
 
 struct un_uring_config {
 	int device;           /* the session's; non-blocking from un_uring_serve_rest() on */
@@ -28,9 +26,10 @@ struct un_uring_config {
 	unsigned max_threads; /* for each queue */
 	/* Processes the request in @buf, which must be answered; on many threads. */
 	void (*process)(void *data, un_transport_counts_t counts, char *buf, size_t size);
+	/* On each thread, before its first request and after its last. */
+	void (*thread_start)(void *data);
+	void (*thread_end)(void *data);
 	void *data;
-	void (*thread_start)(void *start_data); /* on each thread, before; or NULL */
-	void *start_data;
 };
 
 /*

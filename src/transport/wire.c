@@ -124,6 +124,16 @@ bool un_wire_parse_raw(const void *buf, size_t size, bool setxattr_ext, struct u
 	return true;
 }
 
+uint64_t un_wire_interrupted(const void *buf, size_t size)
+{
+	struct un_wire_interrupt_in in;
+
+	if (size < sizeof(struct un_wire_in) + sizeof(in))
+		return 0;
+	memcpy(&in, (const char *)buf + sizeof(struct un_wire_in), sizeof(in));
+	return in.unique;
+}
+
 size_t un_wire_shrink_setxattr(void *buf, size_t size)
 {
 	const size_t cut = sizeof(struct un_wire_setxattr_in) - UN_WIRE_SETXATTR_IN_SHORT;

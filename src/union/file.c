@@ -16,11 +16,14 @@
 #include "object/prot.h"
 #include "object/writeback.h"
 #include "union/union.h"
+#include "util/cancel.h"
 #include "util/err.h"
+#include "util/piece.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
@@ -229,6 +232,64 @@ ssize_t un_write(struct un_fs *fs, struct un_inode *inode, const struct un_write
 	return r < 0 ? r : done;
 }
 
+/*
+ * Modes that do to a range what they do to its parts one after the other; of less than this much nobody waits
+ * for the end, and of more nobody can.
+ */
+#define IN_PIECES (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)
+#define PIECES_FROM ((off_t)16 << 20)
+#define PIECES_TO ((off_t)1 << 40)
+/* Pieces end where blocks and pages end. */
+#define ALIGN ((off_t)64 << 10)
+
+static bool goes_in_pieces(struct un_layer *u, int mode, off_t len)
+{
+	struct statvfs st;
+
+	if (len < PIECES_FROM || len > PIECES_TO || (mode & ~IN_PIECES))
+		return false;
+	/* A file system that counts before it begins is not made to fill the disk first. */
+	return (mode & FALLOC_FL_PUNCH_HOLE) ||
+	       (u->ops->statfs(u, &st) == 0 &&
+		(uint64_t)len / MAX(st.f_frsize, 1) < (uint64_t)st.f_bavail);
+}
+
+/*
+ * For the sake of a caller that is killed meanwhile, in pieces. The size changes with the last one; if that is not
+ * reached, room that was taken behind the end is given back (and only if nobody else can have moved the end:
+ * older kernels do not lock the file for modes that keep the size).
+ */
+static int allocate(struct un_layer *u, int fd, int mode, off_t off, off_t len)
+{
+	const off_t all = off + len;
+	struct un_piece piece = { 0 };
+	struct statx before;
+	int r = 0;
+
+	if (!goes_in_pieces(u, mode, len) || u->ops->stat(u, fd, "", &before) < 0)
+		return u->ops->fallocate(u, fd, mode, off, len);
+	for (off_t at = off; r == 0 && at < all;) {
+		size_t n = un_piece_begin(&piece, (uint64_t)(all - at));
+		off_t end = at + (off_t)n < all ? (at + (off_t)n) & ~(ALIGN - 1) : all;
+
+		r = un_cancelled()
+			    ? -EINTR
+			    : u->ops->fallocate(u, fd,
+						end < all ? mode | FALLOC_FL_KEEP_SIZE : mode, at,
+						end - at);
+		/* Some can do the one thing, but not the other. */
+		if (r == -EOPNOTSUPP && at == off && end < all)
+			return u->ops->fallocate(u, fd, mode, off, len);
+		un_piece_end(&piece, r == 0 ? n : 0);
+		at = end;
+	}
+	off = MAX(off, (off_t)before.stx_size);
+	if (r < 0 && mode == 0 && off < all)
+		un_ignore(u->ops->fallocate(u, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off,
+					    all - off));
+	return r;
+}
+
 int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, off_t len,
 		 const struct un_cred *cred, bool *ret_killed)
 {
@@ -240,12 +301,37 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 	r = get_for_write(fs, inode, !(mode & ~FALLOC_FL_KEEP_SIZE), &f);
 	if (r < 0)
 		return r;
-	r = fs->upper->ops->fallocate(fs->upper, f->fd, mode, off, len);
+	r = allocate(fs->upper, f->fd, mode, off, len);
 	un_fdcache_put(fs->fds, f);
 	/* The request says nothing of clearing bits (src/transport/README.md, Set-id bits). */
 	if (r == 0 && inode->maybe_setid && !un_is_root(cred))
 		r = kill_bits(fs, inode, cred, ret_killed);
 	return r;
+}
+
+/* In pieces, too. Less than @size: the rest failed, or nobody waits for it; or the source ends. */
+static ssize_t copy_range(struct un_layer *u, int src, off_t in_off, int dst, off_t out_off,
+			  size_t size)
+{
+	struct un_piece piece = { 0 };
+	size_t done = 0;
+
+	while (done < size) {
+		size_t want = un_piece_begin(&piece, size - done);
+		ssize_t n = un_cancelled() ? -EINTR
+					   : u->ops->copy_range(u, src, in_off + (off_t)done, dst,
+								out_off + (off_t)done, want);
+
+		if (n < 0 && done == 0)
+			return n;
+		if (n <= 0)
+			break;
+		un_piece_end(&piece, (size_t)n);
+		done += (size_t)n;
+		if ((size_t)n < want)
+			break;
+	}
+	return (ssize_t)done;
 }
 
 ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
@@ -266,9 +352,7 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 		un_fdcache_put(fs->fds, dst);
 		return r;
 	}
-	n = dst->append ? -EPERM
-			: fs->upper->ops->copy_range(fs->upper, src->fd, in_off, dst->fd, out_off,
-						     size);
+	n = dst->append ? -EPERM : copy_range(fs->upper, src->fd, in_off, dst->fd, out_off, size);
 	un_fdcache_put(fs->fds, src);
 	un_fdcache_put(fs->fds, dst);
 	/* Between file systems below, or refused: the kernel then copies through the page cache itself. */

@@ -48,9 +48,9 @@
 #define FDS_NEEDED 40
 
 /* How many descriptors the cache may have; 0: there are too few, and *ret_err says so. */
-static unsigned fd_budget(const struct un_layers *ls, unsigned others, char **ret_err)
+static unsigned fd_budget(const struct un_layers *ls, const struct un_fs_config *c, char **ret_err)
 {
-	rlim_t always = others + (rlim_t)ls->n + (rlim_t)ls->n_data;
+	rlim_t always = c->other_fds + (rlim_t)ls->n + (rlim_t)ls->n_data;
 	struct rlimit lim;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
@@ -63,9 +63,10 @@ static unsigned fd_budget(const struct un_layers *ls, unsigned others, char **re
 			(guint64)lim.rlim_cur, (guint64)(always + FDS_NEEDED));
 		return 0;
 	}
-	if (lim.rlim_cur <= always + FDS_RESERVED + FDS_LEAST)
+	/* Where there are few, threads beyond those that are always there may have to do without. */
+	if (lim.rlim_cur <= always + c->spare_fds + FDS_RESERVED + FDS_LEAST)
 		return FDS_LEAST;
-	return (unsigned)MIN(lim.rlim_cur - always - FDS_RESERVED, FDS_MAX);
+	return (unsigned)MIN(lim.rlim_cur - always - c->spare_fds - FDS_RESERVED, FDS_MAX);
 }
 
 /*
@@ -173,7 +174,7 @@ bool un_fs_has_selinux(const struct un_fs *fs)
 struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 {
 	struct un_layers *ls = config->layers;
-	unsigned budget = fd_budget(ls, config->other_fds, ret_err);
+	unsigned budget = fd_budget(ls, config, ret_err);
 	struct un_fs *fs;
 
 	if (!budget)
@@ -205,7 +206,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	un_mutex_init(&fs->tree);
 	pthread_cond_init(&fs->tree_settled, NULL);
 	un_mutex_init(&fs->copying);
-	pthread_cond_init(&fs->copied, NULL);
+	un_cond_init(&fs->copied);
 	un_table_init(fs);
 	un_missing_init(fs);
 	un_say_init(fs, config->shown_at);

@@ -21,6 +21,7 @@
 #include "remove_i.h"
 #include "root_i.h"
 #include "union/union.h"
+#include "util/cancel.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -181,6 +182,7 @@ static bool look_at(void *data, uint64_t id)
 	struct un_inode *inode = un_inode_get(v->fs, id), *dir;
 	bool only, needed;
 	struct gone *g;
+	int r;
 
 	if (!inode)
 		return true;
@@ -190,7 +192,10 @@ static bool look_at(void *data, uint64_t id)
 	un_inode_unlock(inode);
 	if (needed && v->late) {
 		/* Its attributes were changed just before: the layer is still open for it. */
-		if (un_copyup(v->fs, inode, UN_COPY_ALL) < 0)
+		un_cancel_hold();
+		r = un_copyup(v->fs, inode, UN_COPY_ALL);
+		un_cancel_release();
+		if (r < 0)
 			un_log(LOG_ERR,
 			       "data of a file could not be copied up from the lower %s, which was removed",
 			       v->l->path);

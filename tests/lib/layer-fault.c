@@ -133,6 +133,8 @@ FAULT(int, open_handle, false, (struct un_layer * l, struct file_handle *handle)
 FAULT(int, ioctl, un_layer_ioctl_changes(cmd),
       (struct un_layer * l, int fd, unsigned long cmd, void *arg), (inner(l), fd, cmd, arg))
 FAULT(int, fsync, true, (struct un_layer * l, int fd, bool data_only), (inner(l), fd, data_only))
+FAULT(int, flush_range, true, (struct un_layer * l, int fd, off_t off, off_t size, bool wait),
+      (inner(l), fd, off, size, wait))
 FAULT(int, wb_error, false, (struct un_layer * l, int fd), (inner(l), fd))
 
 static const struct un_layer_ops fault_ops = {
@@ -167,6 +169,7 @@ static const struct un_layer_ops fault_ops = {
 	.copy_range = fault_copy_range,
 	.fallocate = fault_fallocate,
 	.fsync = fault_fsync,
+	.flush_range = fault_flush_range,
 	.wb_error = fault_wb_error,
 };
 

@@ -122,6 +122,9 @@ RECORD(int, ioctl, "", "", (unsigned)cmd,
 RECORD(int, fsync, "", "", 0, (struct un_layer * l, int fd, bool data_only),
        (inner(l), fd, data_only))
 
+RECORD(int, flush_range, "", "", 0, (struct un_layer * l, int fd, off_t off, off_t size, bool wait),
+       (inner(l), fd, off, size, wait))
+
 static int rec_wb_error(struct un_layer *l, int fd)
 {
 	return inner(l)->ops->wb_error(inner(l), fd);
@@ -159,6 +162,7 @@ static const struct un_layer_ops recorder_ops = {
 	.copy_range = rec_copy_range,
 	.fallocate = rec_fallocate,
 	.fsync = rec_fsync,
+	.flush_range = rec_flush_range,
 	.wb_error = rec_wb_error,
 };
 

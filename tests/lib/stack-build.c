@@ -32,6 +32,8 @@ const char *stack_path(const struct stack *s, const char *path)
 	static unsigned next;
 	char *p = buf[next++ % G_N_ELEMENTS(buf)];
 
+	/* Not yet by stack_init(): this would be a path of the machine. */
+	assert_true(s->dir[0] != '\0');
 	snprintf(p, sizeof(buf[0]), "%s/%s", s->dir, path);
 	return p;
 }
@@ -48,8 +50,14 @@ static int open_up(const char *path, const struct stat *st, int flag, struct FTW
 	return 0;
 }
 
+/* In the name of every directory that is made here, and so of whatever may be removed. */
+#define MADE_HERE "/un-stack-"
+
+/* Tests run as root: of a stack that was not made, whose directory is "", this would be /upper and /work. */
 static void remove_tree(const char *path)
 {
+	if (!strstr(path, MADE_HERE))
+		fail_msg("'%s' is not in a stack that was made", path);
 	if (geteuid() != 0)
 		nftw(path, open_up, 64, FTW_PHYS | FTW_MOUNT);
 	nftw(path, remove_one, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
@@ -323,7 +331,7 @@ static const char *base_dir(void)
 void stack_init(struct stack *s, const char *text)
 {
 	*s = (struct stack){ .text = g_strdup(text), .has_upper = true, .no_clone = true };
-	snprintf(s->dir, sizeof(s->dir), "%s/un-stack-XXXXXX", base_dir());
+	snprintf(s->dir, sizeof(s->dir), "%s" MADE_HERE "XXXXXX", base_dir());
 	umask(022);
 	assert_non_null(mkdtemp(s->dir));
 	s->n_lowers = lowers_in(text);

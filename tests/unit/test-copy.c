@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "util/cancel.h"
 #include "util/copy.h"
 
 #define MIB ((off_t)1 << 20)
@@ -30,6 +31,11 @@ struct file {
 	unsigned range_after, read_after, write_after; /* so many calls work before */
 	bool short_range, short_read, short_write, interrupted;
 	unsigned clones, ranges, reads, writes;
+	unsigned cancel_at; /* at this question and from then on; 0: never */
+	unsigned questions;
+	int flush; /* what it answers */
+	unsigned flushes;
+	off_t started, waited; /* up to here */
 	off_t most; /* end of what was written */
 	bool hole_written;
 };
@@ -126,7 +132,11 @@ static off_t op_seek(void *ctx, off_t off, int whence)
 	return data ? -ENXIO : end_of(f);
 }
 
-static const struct un_copy_ops ops = { op_clone, op_range, op_pread, op_pwrite, op_seek };
+static const struct un_copy_ops ops = { .clone = op_clone,
+					.copy_range = op_range,
+					.pread = op_pread,
+					.pwrite = op_pwrite,
+					.seek = op_seek };
 
 static void reset(struct file *f)
 {
@@ -310,13 +320,118 @@ static void shrinking_source(void **state)
 			}
 }
 
+static bool is_gone(void *data)
+{
+	struct file *f = data;
+
+	return ++f->questions >= f->cancel_at && f->cancel_at > 0;
+}
+
+static void cancelled_anywhere(void **state)
+{
+	struct file *f = *state;
+
+	for (int range = 0; range < 2; range++) {
+		unsigned at;
+		int r = -EINTR;
+
+		for (at = 1; r; at++) {
+			reset(f);
+			f->clone = EXDEV;
+			f->range = range ? 0 : EXDEV;
+			f->cancel_at = at;
+			un_cancel_by(is_gone, f);
+			r = un_copy_data(&ops, f, SIZE, SIZE);
+			un_cancel_by(NULL, NULL);
+			if (r < 0)
+				assert_int_equal(r, -EINTR);
+			/* A question before each MiB, and nothing after it was answered. */
+			assert_true(f->questions <= at);
+			assert_true(f->most <= (off_t)(at - 1) * 4 * MIB);
+			assert_in_range(f->ranges + f->writes, at - 1, at);
+		}
+		good(f, SIZE);
+		assert_true(at > 2);
+	}
+	/* One call, which is over in no time. */
+	reset(f);
+	f->cancel_at = 1;
+	un_cancel_by(is_gone, f);
+	assert_int_equal(un_copy_data(&ops, f, SIZE, SIZE), 0);
+	un_cancel_by(NULL, NULL);
+}
+
+static int op_flush(void *ctx, off_t off, off_t size, bool wait)
+{
+	struct file *f = ctx;
+	off_t *to = wait ? &f->waited : &f->started;
+
+	/* Without a gap, of what was written or is a hole. */
+	assert_int_equal(off, *to);
+	*to = off + size;
+	assert_true(f->waited <= f->started);
+	if (f->flushes++ > 0 && f->flush)
+		return -f->flush;
+	return 0;
+}
+
+static ssize_t big_range(void *ctx, off_t off, size_t size)
+{
+	struct file *f = ctx;
+
+	f->ranges++;
+	g_usleep(500); /* as memory would take; in no time, it would not be moved */
+	assert_true(off - f->started <= 8 * MIB);
+	assert_true(off - f->waited <= 16 * MIB);
+	f->most = off + (off_t)size;
+	return (ssize_t)size;
+}
+
+static off_t big_seek(void *ctx, off_t off, int whence)
+{
+	(void)ctx;
+	return whence == SEEK_DATA ? off : 64 * MIB;
+}
+
+static void written_meanwhile(void **state)
+{
+	const struct un_copy_ops big = { .clone = op_clone,
+					 .copy_range = big_range,
+					 .pread = op_pread,
+					 .pwrite = op_pwrite,
+					 .seek = big_seek,
+					 .flush = op_flush };
+	struct file *f = *state;
+
+	f->clone = EXDEV;
+	assert_int_equal(un_copy_data(&big, f, 64 * MIB, 64 * MIB), 0);
+	assert_int_equal(f->most, 64 * MIB);
+	assert_true(f->waited >= 48 * MIB);
+	/* Nothing was written that an fsync would not do at once. */
+	reset(f);
+	f->clone = EXDEV;
+	assert_int_equal(un_copy_data(&big, f, 3 * MIB, 64 * MIB), 0);
+	assert_int_equal(f->flushes, 0);
+	reset(f);
+	f->clone = EXDEV;
+	f->flush = EIO;
+	assert_int_equal(un_copy_data(&big, f, 64 * MIB, 64 * MIB), -EIO);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(cloned),         T(rungs),       T(real_errors),      T(in_small_pieces),
-		T(no_holes_known), T(only_a_part), T(shrinking_source),
+		T(cloned),
+		T(rungs),
+		T(real_errors),
+		T(in_small_pieces),
+		T(no_holes_known),
+		T(only_a_part),
+		T(shrinking_source),
+		T(cancelled_anywhere),
+		T(written_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,7 @@
 #endif
 
 #define WORKERS 3
+#define MOST 8
 #define SPIN_NS 50000
 
 /* In the place of the libc's: what is closed twice could be somebody else's by then. */
@@ -44,15 +45,16 @@ enum { PLAIN, STUCK, RELEASE };
 struct fixture {
 	struct un_turns *turns;
 	int pipe[2];
-	pthread_t threads[WORKERS];
-	struct un_turn turn[WORKERS];
-	atomic_uint taken;
-	atomic_bool stopping, released;
-};
-
-struct arg {
-	struct fixture *f;
-	unsigned i;
+	pthread_t keeper;
+	struct one {
+		struct fixture *f;
+		pthread_t thread;
+		struct un_turn turn;
+		atomic_bool ended;
+		bool used;
+	} one[MOST];
+	atomic_uint taken, alive, most_alive;
+	atomic_bool stopping, released, refuses;
 };
 
 static void process(struct fixture *f, char what)
@@ -67,15 +69,15 @@ static void process(struct fixture *f, char what)
 
 static void *worker(void *data)
 {
-	struct arg *a = data;
-	struct fixture *f = a->f;
-	struct un_turn *me = &f->turn[a->i];
+	struct one *o = data;
+	struct fixture *f = o->f;
+	struct un_turn *me = &o->turn;
 
-	g_free(a);
 	while (!f->stopping) {
 		char what;
 
-		un_turn_ask(f->turns, me);
+		if (!un_turn_ask(f->turns, me))
+			break;
 		if (read(f->pipe[0], &what, 1) != 1) {
 			un_turn_missed(f->turns, me);
 			continue;
@@ -84,31 +86,82 @@ static void *worker(void *data)
 		process(f, what);
 	}
 	un_turns_leave(f->turns, me);
+	f->alive--;
+	o->ended = true;
+	un_turns_poke(f->turns);
 	return NULL;
 }
 
-static struct fixture *start(uint64_t spin_ns)
+static void start_one(struct fixture *f)
+{
+	for (unsigned i = 0; i < MOST; i++) {
+		struct one *o = &f->one[i];
+
+		if (o->used && o->ended) {
+			pthread_join(o->thread, NULL);
+			o->used = false;
+		}
+		if (o->used)
+			continue;
+		o->used = true;
+		o->ended = false;
+		o->f = f;
+		if (++f->alive > f->most_alive)
+			f->most_alive = f->alive;
+		assert_int_equal(un_turns_join(f->turns, &o->turn, f->pipe[0]), 0);
+		assert_int_equal(pthread_create(&o->thread, NULL, worker, o), 0);
+		return;
+	}
+	fail();
+}
+
+static void *keeper(void *data)
+{
+	struct fixture *f = data;
+
+	while (f->alive > 0) {
+		unsigned n = un_turns_watch(f->turns);
+
+		if (n && f->refuses)
+			un_turns_refused(f->turns);
+		else
+			while (n--)
+				start_one(f);
+	}
+	return NULL;
+}
+
+static struct fixture *start_some(uint64_t spin_ns, unsigned warm, unsigned max, unsigned linger_ms)
 {
 	struct fixture *f = g_new0(struct fixture, 1);
 
 	assert_int_equal(pipe2(f->pipe, O_CLOEXEC | O_NONBLOCK), 0);
-	f->turns = un_turns_new(WORKERS, spin_ns);
-	for (unsigned i = 0; i < WORKERS; i++) {
-		struct arg *a = g_new(struct arg, 1);
-
-		*a = (struct arg){ f, i };
-		assert_int_equal(un_turns_join(f->turns, &f->turn[i], f->pipe[0]), 0);
-		assert_int_equal(pthread_create(&f->threads[i], NULL, worker, a), 0);
-	}
+	f->turns = un_turns_new(&(struct un_turns_config){
+		.warm = warm,
+		.max = max,
+		.spin_ns = spin_ns,
+		.linger_ms = linger_ms,
+		.device = f->pipe[0],
+	});
+	for (unsigned i = 0; i < warm; i++)
+		start_one(f);
+	assert_int_equal(pthread_create(&f->keeper, NULL, keeper, f), 0);
 	return f;
+}
+
+static struct fixture *start(uint64_t spin_ns)
+{
+	return start_some(spin_ns, WORKERS, WORKERS, 5000);
 }
 
 static void stop(struct fixture *f)
 {
 	f->stopping = true;
 	un_turns_stop(f->turns);
-	for (unsigned i = 0; i < WORKERS; i++)
-		pthread_join(f->threads[i], NULL);
+	pthread_join(f->keeper, NULL);
+	for (unsigned i = 0; i < MOST; i++)
+		if (f->one[i].used)
+			pthread_join(f->one[i].thread, NULL);
 	un_turns_free(f->turns);
 	close(f->pipe[0]);
 	close(f->pipe[1]);
@@ -189,6 +242,83 @@ static void the_stuck_are_replaced(void **state)
 	stop(f);
 }
 
+/* With none to spare, whoever is stuck: others come, in a few looks of the keeper, and go again. */
+static void more_come_and_go(void **state)
+{
+	const uint64_t spins[] = { 0, SPIN_NS };
+
+	(void)state;
+	for (unsigned s = 0; s < G_N_ELEMENTS(spins); s++)
+		for (unsigned warm = 1; warm <= 2; warm++) {
+			struct fixture *f = start_some(spins[s], warm, MOST, 100);
+			unsigned n = 0;
+
+			for (unsigned round = 0; round < 3; round++) {
+				n = hot(f, 200);
+				f->released = false;
+				for (unsigned i = 0; i < MOST - 1; i++)
+					send_one(f, STUCK);
+				send_one(f, PLAIN);
+				wait_taken(f, n + 1, 2000);
+				/* Nobody is left over for these, until the first is released by itself. */
+				assert_int_equal(f->alive, MOST);
+				send_one(f, RELEASE);
+				wait_taken(f, n + MOST + 1, 2000);
+				for (unsigned i = 0; i < 1000 && f->alive > warm; i++)
+					g_usleep(5000);
+				assert_int_equal(f->alive, warm);
+			}
+			/* In quick succession one is enough. */
+			f->most_alive = 0;
+			hot(f, 2000);
+			assert_in_range(f->most_alive, 0, warm + 1);
+			stop(f);
+		}
+}
+
+/* The one that is stuck gives its place to another that listens: that one does not end. */
+static void the_stuck_are_not_counted_on(void **state)
+{
+	struct fixture *f = start_some(SPIN_NS, 2, MOST, 50);
+
+	(void)state;
+	send_one(f, STUCK);
+	send_one(f, STUCK);
+	for (unsigned i = 1; i <= 20; i++) {
+		g_usleep(30 * 1000);
+		send_one(f, PLAIN);
+		wait_taken(f, i, 2000);
+	}
+	assert_in_range(f->alive, 3, 4);
+	send_one(f, RELEASE);
+	wait_taken(f, 23, 2000);
+	for (unsigned i = 0; i < 1000 && f->alive > 2; i++) {
+		/* Whoever was stuck has to be asked before it knows. */
+		g_usleep(5000);
+	}
+	assert_int_equal(f->alive, 2);
+	stop(f);
+}
+
+/* Where no thread can be started, those there are go on; and as soon as one can be, it is. */
+static void refused(void **state)
+{
+	struct fixture *f = start_some(SPIN_NS, 2, MOST, 5000);
+
+	(void)state;
+	f->refuses = true;
+	send_one(f, STUCK);
+	send_one(f, STUCK);
+	send_one(f, PLAIN);
+	g_usleep(300 * 1000);
+	assert_int_equal(f->taken, 0);
+	f->refuses = false;
+	wait_taken(f, 1, 2000);
+	send_one(f, RELEASE);
+	wait_taken(f, 4, 2000);
+	stop(f);
+}
+
 static double cpu_seconds(void)
 {
 	struct rusage u;
@@ -238,7 +368,7 @@ static void the_idle_sleep(void **state)
 
 static void failed_join(void **state)
 {
-	struct un_turns *t = un_turns_new(1, 0);
+	struct un_turns *t = un_turns_new(&(struct un_turns_config){ .warm = 1, .max = 1, .device = -1 });
 	struct un_turn me;
 	int last;
 
@@ -259,6 +389,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_request_is_taken_once),
 		cmocka_unit_test(the_stuck_are_replaced),
+		cmocka_unit_test(more_come_and_go),
+		cmocka_unit_test(the_stuck_are_not_counted_on),
+		cmocka_unit_test(refused),
 		cmocka_unit_test(the_idle_sleep),
 		cmocka_unit_test(failed_join),
 	};
