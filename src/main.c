@@ -324,6 +324,7 @@ static int start_transport(struct app *a, char **ret_err)
 		.max_threads = max_threads(o),
 		.spin = o->spin,
 		.clone_fd = o->clone_fd,
+		.uring = (enum un_transport_uring)o->io_uring,
 		.max_write = o->max_write,
 		.init_flags = un_ops_init_flags(a->ops),
 		.init_flags2 = init_flags2(a),
@@ -339,6 +340,10 @@ static int start_transport(struct app *a, char **ret_err)
 	}
 	un_ops_attach(a->ops, a->se, a->transport);
 	r = un_transport_init(a->transport);
+	if (un_transport_why_no_uring(a->transport)) {
+		*ret_err = g_strdup(un_transport_why_no_uring(a->transport));
+		return -1;
+	}
 	if (r == -EPERM) {
 		*ret_err = g_strdup_printf("mountpoint '%s': the descriptor is not mounted",
 					   un_mount_path(a->mount));
@@ -370,7 +375,10 @@ static int start_transport(struct app *a, char **ret_err)
 	if (r == 0)
 		r = un_transport_start(a->transport);
 	if (r < 0) {
-		*ret_err = g_strdup_printf("no thread can serve: %s", g_strerror(-r));
+		const char *why = un_transport_why_no_uring(a->transport);
+
+		*ret_err = why ? g_strdup(why)
+			       : g_strdup_printf("no thread can serve: %s", g_strerror(-r));
 		end_signals(a);
 	}
 	return r;

@@ -53,6 +53,12 @@ enum un_uuid {
 	UN_UUID_NULL, /* none */
 };
 
+enum un_io_uring {
+	UN_IO_URING_AUTO,
+	UN_IO_URING_ON,
+	UN_IO_URING_OFF
+};
+
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */
 	/*
@@ -84,6 +90,7 @@ struct un_options {
 	bool ino32;        /* inode numbers of 32 bits */
 	bool userxattr;    /* asked for; without it the dialect follows from the privilege */
 	bool clone_fd;     /* default true */
+	enum un_io_uring io_uring;
 	bool auto_unmount;
 	/*
 	 * What contradicts itself was refused, and what follows from another option is done: metacopy

@@ -45,12 +45,20 @@ struct un_transport_ops {
 /* Descriptors for each thread. */
 #define UN_TRANSPORT_FDS 3
 
+/* In the order of the words of the option. */
+enum un_transport_uring {
+	UN_TRANSPORT_URING_AUTO, /* where it can be had */
+	UN_TRANSPORT_URING_ON,   /* or fail */
+	UN_TRANSPORT_URING_OFF,
+};
+
 struct un_transport_config {
 	unsigned threads; /* that are always there; at least 1 */
 	unsigned
 		max_threads; /* at most, while requests wait and all are busy; 0: no more than that */
 	unsigned spin; /* microseconds that a worker keeps asking for the next request, see turns.c */
 	bool clone_fd;
+	enum un_transport_uring uring;
 	unsigned max_write;  /* bytes */
 	uint32_t init_flags; /* flags to add to the INIT reply if the kernel offered them */
 	uint32_t init_flags2;
@@ -69,15 +77,19 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 
 /*
  * Answer INIT on the calling thread. 0, or -errno when the kernel or libfuse refused. Call in the
- * process that will serve: threads do not survive a fork.
+ * process that will serve: threads do not survive a fork. -EOPNOTSUPP: un_transport_why_no_uring() says why.
  */
 int un_transport_init(struct un_transport *t);
 
 /*
  * Start the workers: requests are served from now on. 0, if only by some of them, or -errno if none could
- * be started.
+ * be started. -EOPNOTSUPP as above.
  */
 int un_transport_start(struct un_transport *t);
+/* The sentence, until @t is freed; NULL: no io_uring was asked for, or it can be had. */
+const char *un_transport_why_no_uring(const struct un_transport *t);
+/* How requests come, known after un_transport_start(). */
+const char *un_transport_kind(const struct un_transport *t);
 
 /* Returns when the connection has ended (unmounted or aborted), and all workers with it. */
 void un_transport_wait(struct un_transport *t);
@@ -106,6 +118,14 @@ bool un_transport_defer_waiting(struct un_transport *t, void (*fn)(void *data), 
 /* The same as un_transport_defer(), every @seconds while @fn returns true; starts when nothing of this kind is pending. */
 void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data),
 		       void *data);
+
+/*
+ * Room of @size for the data of the answer to the request in hand, from which the kernel takes it without
+ * another copy. NULL: there is none, use your own. Only on the thread that has the request, until it has answered.
+ */
+void *un_transport_room(size_t size);
+/* The answer that was given on this thread is to reach the kernel now, not when the handler returns. */
+void un_transport_flush(void);
 
 /* The device of the calling thread, or -1; it stays open until it is dropped, also when its thread ends. */
 int un_transport_keep_device(void);

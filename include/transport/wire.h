@@ -25,6 +25,7 @@ struct un_raw;
 #define UN_WIRE_FSYNCDIR 30
 #define UN_WIRE_CREATE 35
 #define UN_WIRE_INTERRUPT 36
+#define UN_WIRE_NOTIFY_REPLY 41
 #define UN_WIRE_BATCH_FORGET 42
 #define UN_WIRE_FALLOCATE 43
 #define UN_WIRE_LSEEK 46
@@ -35,11 +36,13 @@ struct un_raw;
 
 /* A notification, in place of the error. */
 #define UN_WIRE_NOTIFY_INVAL_ENTRY 3
+#define UN_WIRE_NOTIFY_RETRIEVE 5
 
 #define UN_WIRE_EXPIRE_ONLY (1U << 0) /* in flags of INVAL_ENTRY; older kernels take it for 0 ... */
 #define UN_WIRE_HAS_EXPIRE_ONLY (1U << 3) /* ... unless they offer this in flags2 of INIT */
 #define UN_WIRE_SETXATTR_EXT (1U << 29) /* in flags of INIT */
 #define UN_WIRE_INIT_EXT (1U << 30)     /* flags2 of INIT counts */
+#define UN_WIRE_OVER_IO_URING (1U << 9) /* in flags2 of INIT */
 
 struct un_wire_in {
 	uint32_t len, opcode;
@@ -68,6 +71,13 @@ struct un_wire_init_out {
 	uint16_t max_pages, map_alignment;
 	uint32_t flags2, max_stack_depth;
 	uint16_t request_timeout, unused[11];
+};
+
+struct un_wire_read_in { /* READ, READDIR, READDIRPLUS */
+	uint64_t fh, offset;
+	uint32_t size, read_flags;
+	uint64_t lock_owner;
+	uint32_t flags, padding;
 };
 
 struct un_wire_create_in { /* CREATE and TMPFILE; the name follows */
@@ -109,6 +119,32 @@ struct un_wire_inval_entry { /* the name and a NUL follow */
 	uint64_t parent;
 	uint32_t namelen, flags;
 };
+
+struct un_wire_retrieve {
+	uint64_t notify_unique, nodeid, offset;
+	uint32_t size, padding;
+};
+
+/* FUSE over io_uring: what is in the buffer for headers, and in the command of an SQE. */
+struct un_wire_ring {
+	union {
+		struct un_wire_in in;
+		struct un_wire_out out;
+		char room[128];
+	} head;
+	char op[128]; /* the first argument of the request */
+	uint64_t flags, commit_id;
+	uint32_t payload_size, padding;
+	uint64_t reserved;
+};
+
+struct un_wire_ring_command {
+	uint64_t flags, commit_id;
+	uint16_t qid;
+	uint8_t padding[6];
+};
+#define UN_WIRE_RING_REGISTER 1
+#define UN_WIRE_RING_COMMIT_AND_FETCH 2
 
 struct un_wire_attr {
 	uint64_t ino, size, blocks, atime, mtime, ctime;

@@ -102,6 +102,10 @@ char **un_options_effect(const struct un_options *o)
 	add(out, "max_threads=%u", o->max_threads);
 	add(out, "spin=%u", o->spin);
 	add(out, "clone_fd=%d", o->clone_fd);
+	add(out, "io_uring=%s",
+	    o->io_uring == UN_IO_URING_AUTO ? "auto"
+	    : o->io_uring == UN_IO_URING_ON ? "on"
+					    : "off");
 	add(out, "max_write=%u", o->max_write);
 	if (o->read_ahead)
 		add(out, "read_ahead=%u", o->read_ahead);

@@ -460,8 +460,7 @@ static const struct option options[] = {
 	  .at = O(redirect_dir) },
 	{ "metacopy", TAKES_VALUE, set_on_off, .words = ON_OFF,
 	  .at = O(metacopy), .set_at = O(metacopy_set) },
-	{ "index", TAKES_VALUE, set_on_off, .words = ON_OFF,
-	  .at = O(index), .set_at = O(index_set) },
+	{ "index", TAKES_VALUE, set_on_off, .words = ON_OFF, .at = O(index), .set_at = O(index_set) },
 	{ "xino", TAKES_VALUE, set_word, .words = "auto|on|off", .at = O(xino) },
 	{ "verity", TAKES_VALUE, set_word, .words = "off|on|require", .at = O(verity) },
 	{ "uuid", TAKES_VALUE, set_word, .words = "auto|on|off|null", .at = O(uuid) },
@@ -486,6 +485,7 @@ static const struct option options[] = {
 	{ "max_write", TAKES_VALUE, set_max_write },
 	{ "read_ahead", TAKES_VALUE, set_read_ahead },
 	BOOL("clone_fd", clone_fd),
+	{ "io_uring", TAKES_VALUE, set_word, .words = "auto|on|off", .at = O(io_uring) },
 	/* the mount */
 	{ "fsname", TAKES_VALUE, set_text, .at = O(fsname) },
 	{ "subtype", TAKES_VALUE, set_text, .at = O(subtype) },

@@ -83,6 +83,8 @@ const char *un_usage_help(void)
 	       "  spin=MICROSECONDS   how long a thread that gets request after request keeps asking\n"
 	       "                      for the next before it sleeps; 0: never (default: " SPIN ")\n"
 	       "  clone_fd[=0|1]      one /dev/fuse descriptor per thread (default: 1)\n"
+	       "  io_uring=auto       requests over io_uring where the kernel offers it (default)\n"
+	       "  io_uring=on|off     ... or no mount without it; never\n"
 	       "  max_write=BYTES     largest write request, 4096 to 1048576 (default: " WRITE ")\n"
 	       "  read_ahead=BYTES    how far the kernel reads ahead, 4096 to 16777216; more than\n"
 	       "                      131072 takes root (default: the kernel's)\n"

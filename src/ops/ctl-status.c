@@ -35,6 +35,7 @@ static void report_daemon(struct un_ops *ops, struct un_report *r)
 	un_report_number(r, "uptime_seconds", (uint64_t)(up / G_USEC_PER_SEC));
 	if (bytes)
 		un_report_number(r, "memory_bytes", bytes);
+	un_report_text(r, "transport", un_transport_kind(ops->transport));
 	un_report_text(r, "log", un_log_level_word(un_log_level()));
 	un_report_end(r);
 }

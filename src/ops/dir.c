@@ -119,8 +119,10 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 		answer(&f);
 	}
 	/* The kernel keeps the names, too, and cannot be told not to. */
-	if (!un_ops_is_current(ops))
+	if (!un_ops_is_current(ops)) {
+		un_transport_flush();
 		un_notify_again(ops, ino);
+	}
 }
 
 /*

@@ -55,8 +55,10 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 	un_inode_in_hand(inode, -1);
 	un_inode_put(ops->fs, inode);
 	/* The kernel has it as a page by now. */
-	if (!un_ops_is_current(ops))
+	if (!un_ops_is_current(ops)) {
+		un_transport_flush();
 		un_notify_again(ops, ino);
+	}
 }
 
 /* A set-id program changed by another user must not run once more with its old rights. */

@@ -61,7 +61,10 @@ void *un_ops_buffer(size_t size)
 {
 	static GPrivate mine = G_PRIVATE_INIT(g_free);
 	static _Thread_local size_t have;
+	void *room = un_transport_room(size);
 
+	if (room)
+		return room;
 	if (size > have) {
 		void *p = g_try_malloc(size);
 

@@ -104,7 +104,7 @@ void un_transport_use_device(int device)
 	device_plus_1 = device + 1;
 }
 
-static void debug_reply(const struct iovec *iov, ssize_t r)
+void un_device_say(const struct iovec *iov, ssize_t r)
 {
 	const struct un_wire_out *out = iov[0].iov_base;
 	const char *lost = r < 0 ? strerrordesc_np(errno) : NULL;
@@ -129,7 +129,7 @@ ssize_t un_device_writev(int fd, const struct iovec *iov, int count)
 	while (r < 0 && errno == EINTR);
 
 	saved = errno;
-	debug_reply(iov, r);
+	un_device_say(iov, r);
 	errno = saved;
 	return r;
 }

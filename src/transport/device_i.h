@@ -11,6 +11,9 @@
  */
 ssize_t un_device_writev(int fd, const struct iovec *iov, int count);
 
+/* Log an answer with debug; @r: what writing it gave, errno is set if that is negative. */
+void un_device_say(const struct iovec *iov, ssize_t r);
+
 /*
  * A new descriptor of the session's connection, from which a worker reads its own requests; or
  * -errno.

@@ -17,7 +17,9 @@
 #include "helper_i.h"
 #include "interrupt_i.h"
 #include "killed_i.h"
+#include "offer_i.h"
 #include "pool_i.h"
+#include "uring_i.h"
 #include "workers_i.h"
 
 #include "transport/process.h"
@@ -36,6 +38,8 @@
 #define MIN_BUFFER (128 * 1024u)
 /* Threads that wait for requests to be served; beyond, one waits for the other. */
 #define POOL_MAX 64u
+/* For each processor, with io_uring. */
+#define MAX_SERVERS 32u
 /* Interrupted callers of whom nothing can be known are given up after so long, in us. */
 #define GRACE (30 * G_USEC_PER_SEC)
 
@@ -49,6 +53,8 @@ struct un_transport {
 	struct un_workers *workers;
 	struct un_pool *pool; /* for what may have to wait for requests */
 	struct un_interrupts *interrupts;
+	struct un_offer offer;              /* of io_uring, in place of the workers */
+	un_transport_counts_t rest_counted; /* beside it */
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
 	bool init_answered;
@@ -78,7 +84,10 @@ const struct un_raw *un_transport_raw(void)
 static void complete_init(struct un_transport *t, const struct un_wire_out *out, void *body,
 			  size_t size)
 {
-	const struct un_wire_flags wanted = { t->config.init_flags, t->config.init_flags2 };
+	const struct un_wire_flags wanted = {
+		t->config.init_flags,
+		t->config.init_flags2 | (t->offer.uring ? UN_WIRE_OVER_IO_URING : 0),
+	};
 	struct un_wire_flags added;
 
 	t->init_answered = true;
@@ -88,8 +97,22 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 	added = un_wire_patch_init(body, size, self.offered, wanted, t->config.max_write);
 	t->can_expire = self.offered.flags2 & UN_WIRE_HAS_EXPIRE_ONLY;
 	t->setxattr_ext = added.flags & UN_WIRE_SETXATTR_EXT;
+	t->offer.granted = added.flags2 & UN_WIRE_OVER_IO_URING;
 	un_debug("INIT: offered %#x %#x, added %#x %#x", self.offered.flags, self.offered.flags2,
 		 added.flags, added.flags2);
+}
+
+/* To where the request came from that @device stands for; else, if @device is none, to @fd. */
+static ssize_t send_answer(int device, int fd, const struct iovec *iov, int count)
+{
+	ssize_t size = 0;
+
+	if (!un_uring_answer(device, iov, count))
+		return un_device_writev(device >= 0 ? device : fd, iov, count);
+	for (int i = 0; i < count; i++)
+		size += (ssize_t)iov[i].iov_len;
+	un_device_say(iov, size);
+	return size;
 }
 
 /* @fd is always the session's: libfuse does not know our devices. */
@@ -97,13 +120,12 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
 {
 	const struct un_wire_out *out = iov[0].iov_base;
 	const bool init = self.init && out->unique == self.raw.unique;
-	const int device = un_device_of_thread();
 	ssize_t r;
 
 	if (init)
 		complete_init(self.init, out, count > 1 ? iov[1].iov_base : NULL,
 			      count > 1 ? iov[1].iov_len : 0);
-	r = un_device_writev(device >= 0 ? device : fd, iov, count);
+	r = send_answer(un_device_of_thread(), fd, iov, count);
 	if (init && r < 0)
 		self.init->init_error = -errno;
 	return r;
@@ -129,7 +151,7 @@ void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, si
 		{ (void *)(uintptr_t)payload, size },
 	};
 
-	if (un_device_writev(req->device, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
+	if (send_answer(req->device, -1, iov, !neg_errno && size ? 2 : 1) < 0 && errno != ENOENT &&
 	    errno != ENODEV)
 		un_log(LOG_ERR, "an answer cannot be written: %s", strerrordesc_np(errno));
 	g_free(req);
@@ -288,13 +310,34 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	return t;
 }
 
+static int prepare_uring(struct un_transport *t)
+{
+	const struct un_uring_config config = {
+		.device = t->fd,
+		.device_buffer = t->buf_size,
+		.max_write = t->config.max_write,
+		.max_threads = MAX_SERVERS,
+		.process = process,
+		.thread_start = worker_start,
+		.thread_end = worker_end,
+		.data = t,
+	};
+
+	return un_offer_prepare(&t->offer, t->config.uring, &config);
+}
+
 int un_transport_init(struct un_transport *t)
 {
 	/* Of no worker: those have not been started. */
 	un_transport_counts_t counts = { 0 };
 	char *buf = un_workers_buffer(t->workers);
 	ssize_t n = buf ? 0 : -ENOMEM;
+	int r = prepare_uring(t);
 
+	if (r < 0) {
+		un_workers_buffer_free(t->workers, buf);
+		return r;
+	}
 	un_transport_use_device(t->fd);
 	un_in_hand_join(t->interrupts, &self.hand);
 	while (buf && !t->init_answered && !fuse_session_exited(t->se)) {
@@ -321,12 +364,34 @@ int un_transport_init(struct un_transport *t)
 
 int un_transport_start(struct un_transport *t)
 {
-	return un_workers_start(t->workers);
+	int r = un_offer_start(&t->offer);
+
+	return r < 0 || t->offer.used ? r : un_workers_start(t->workers);
+}
+
+/* What does not come over io_uring; on the calling thread, which has nothing else to do. */
+static void serve_rest(struct un_transport *t)
+{
+	char *buf = un_workers_buffer(t->workers);
+	int r = -ENOMEM;
+
+	un_in_hand_join(t->interrupts, &self.hand);
+	if (buf)
+		r = un_uring_serve_rest(t->offer.uring, t->rest_counted, buf);
+	un_in_hand_leave(&self.hand);
+	if (r != -ENODEV && r != -ECONNABORTED)
+		un_log(LOG_ERR, "reading /dev/fuse: %s", strerrordesc_np(-r));
+	un_workers_buffer_free(t->workers, buf);
+	un_uring_join(t->offer.uring);
 }
 
 void un_transport_wait(struct un_transport *t)
 {
-	un_workers_wait(t->workers);
+	un_offer_say(&t->offer);
+	if (t->offer.used)
+		serve_rest(t);
+	else
+		un_workers_wait(t->workers);
 	un_pool_stop(t->pool);
 	un_helper_stop(t->waiting);
 	un_helper_stop(t->helper);
@@ -335,6 +400,8 @@ void un_transport_wait(struct un_transport *t)
 void un_transport_stop(struct un_transport *t)
 {
 	un_workers_stop(t->workers);
+	if (t->offer.uring)
+		un_uring_stop(t->offer.uring);
 }
 
 void un_transport_free(struct un_transport *t)
@@ -345,6 +412,7 @@ void un_transport_free(struct un_transport *t)
 	un_helper_free(t->waiting);
 	un_helper_free(t->helper);
 	un_workers_free(t->workers);
+	un_offer_done(&t->offer);
 	un_interrupts_free(t->interrupts);
 	g_free(t);
 }
@@ -409,4 +477,18 @@ void un_transport_counts(struct un_transport *t, uint64_t counts[UN_TRANSPORT_OP
 {
 	memset(counts, 0, UN_TRANSPORT_OPCODES * sizeof(counts[0]));
 	un_workers_counts(t->workers, counts);
+	for (unsigned op = 0; op < UN_TRANSPORT_OPCODES; op++)
+		counts[op] += atomic_load_explicit(&t->rest_counted[op], memory_order_relaxed);
+	if (t->offer.uring)
+		un_uring_counts(t->offer.uring, counts);
+}
+
+const char *un_transport_why_no_uring(const struct un_transport *t)
+{
+	return t->offer.error;
+}
+
+const char *un_transport_kind(const struct un_transport *t)
+{
+	return t->offer.used ? "io_uring" : "/dev/fuse";
 }

@@ -25,6 +25,8 @@ sys.path.insert(0, HERE)
 
 from lib import kernel as k                 # noqa: E402
 from lib import registry, sandbox           # noqa: E402
+sys.path.insert(0, HERE + '/../lib')
+import more_options                         # noqa: E402
 from lib.images import FUSE, Images         # noqa: E402
 
 # A test that exchanges names, or wants a log without lines, on an upper that cannot: not its fault.
@@ -42,6 +44,8 @@ def arguments():
     p.add_argument('--base', help='scratch directory (default: $TMPDIR or /var/tmp)')
     p.add_argument('--without', metavar='WORDS',
                    help='the daemon is refused these calls, see tests/lib/without')
+    p.add_argument('--opts', metavar='OPTIONS', default=os.environ.get('UNIONFS_OPTS'),
+                   help='every daemon gets these as well, before its own (default: UNIONFS_OPTS): io_uring=on')
     p.add_argument('--on', metavar='FS', help='only on this file system: bindfs, fuse2fs, xfs ..')
     p.add_argument('--slow', type=float, default=0,
                    help='factor for time limits (default: 1, with a sanitizer 3)')
@@ -82,6 +86,8 @@ class Run:
                                bool({'exchange', 'bindfs'} & set((args.without or '').split(','))))
         self.refuser(binary)
         self.binary = self.without(binary) if args.without else binary
+        if args.opts:
+            self.binary = self.with_options(self.binary)
         self.images = Images(self.dir)
         self.counts = {'pass': 0, 'fail': 0, 'skip': 0}
         self.failed = []
@@ -99,6 +105,13 @@ class Run:
                     (lib, self.args.without, lib, os.path.basename(binary)))
         os.chmod(here, 0o755)
         return here
+
+    def with_options(self, binary):
+        """A program that is the daemon, with more options."""
+        os.mkdir(self.dir + '/opts', 0o755)
+        if not self.args.without:
+            binary = shutil.copy(binary, self.dir + '/lib')
+        return more_options.program(os.path.join(self.dir, 'opts', os.path.basename(binary)), binary, self.args.opts)
 
     def refuser(self, binary):
         """Where every identity can read it: what refuses calls to a daemon it is preloaded into."""

@@ -17,7 +17,7 @@ AT_STATX_FORCE_SYNC = 0x2000
 
 # Neither carry a request nor wait for one.
 IDLE = {'futex', 'epoll_wait', 'sched_yield', 'read', 'writev', 'restart_syscall', 'clock_nanosleep',
-        'mprotect', 'brk', 'mmap', 'munmap', 'madvise', 'rt_sigtimedwait'}
+        'mprotect', 'brk', 'mmap', 'munmap', 'madvise', 'rt_sigtimedwait', 'poll', 'io_uring_enter', 'sched_setaffinity'}
 
 
 def _new(path, data=b''):

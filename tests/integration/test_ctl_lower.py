@@ -358,6 +358,7 @@ def with_readers(t):
     t.eq([os.waitpid(p, 0)[1] for p in pids], [0, 0, 0])
     print('%d times' % n)
     _same(u)
+    time.sleep(0.5)         # objects of theirs are forgotten a little later
     t.eq([p for kind, p in _layers_of(u) if kind == 'removed'], [])
 
 

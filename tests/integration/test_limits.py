@@ -135,7 +135,7 @@ def success_is_said_when_it_serves(t):
     """A call that every worker needs is refused: a sentence and no mount, not success and nobody there."""
     for call in ('eventfd2', 'epoll_create1'):
         u = t.union(text=LAYER, name=call)
-        p = subprocess.run(u.command((), foreground=False), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        p = subprocess.run(u.command(('io_uring=off',), foreground=False), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, text=True, timeout=30 * t.slow,
                            preexec_fn=refusing(**{call: errno.EPERM}))
         t.eq((p.returncode, p.stdout), (1, 'fuse-unionfs: no thread can serve: Operation not permitted\n'))

@@ -34,6 +34,7 @@ static void defaults(void **state)
 	assert_false(o->writeback || o->noxattrs || o->userxattr || o->auto_unmount);
 	assert_false(o->noacl || o->static_nlink || o->ino32);
 	assert_true(o->clone_fd);
+	assert_int_equal(o->io_uring, UN_IO_URING_AUTO);
 	assert_int_equal(o->sync, UN_SYNC_AUTO);
 	assert_true(o->timeout == UN_TIMEOUT_FOREVER);
 	assert_int_equal(o->threads, 0);

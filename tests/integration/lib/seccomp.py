@@ -12,10 +12,10 @@ from .registry import Skip
 
 NUMBERS = {'x86_64': dict(unshare=272, eventfd2=290, mknodat=259, linkat=265, renameat2=316, name_to_handle_at=303,
                           epoll_create1=291, setxattr=188, setxattrat=463, openat2=437, copy_file_range=326,
-                          fallocate=285, open_tree=428, fanotify_init=300),
+                          fallocate=285, open_tree=428, fanotify_init=300, io_uring_setup=425),
            'aarch64': dict(unshare=97, eventfd2=19, mknodat=33, linkat=37, renameat2=276, name_to_handle_at=264,
                            epoll_create1=20, setxattr=5, setxattrat=463, openat2=437, copy_file_range=285,
-                           fallocate=47, open_tree=428, fanotify_init=262)}
+                           fallocate=47, open_tree=428, fanotify_init=262, io_uring_setup=425)}
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 RET_ALLOW, RET_ERRNO = 0x7fff0000, 0x00050000
 LD_WORD_ABS, JEQ, RET = 0x20, 0x15, 0x06

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A ring of one thread, for entries of FUSE, and the processor that the thread runs on. */
+#pragma once
+
+#include "entry_i.h"
+
+#include <liburing.h>
+
+struct un_ring {
+	struct io_uring ring;
+	int device;
+};
+
+/* For commands on @device. The thread that calls un_ring_enable() is its only user. 0 or -errno. */
+int un_ring_open(struct un_ring *r, int device, unsigned entries);
+int un_ring_enable(struct un_ring *r);
+void un_ring_close(struct un_ring *r);
+
+/* The next submission has a command, UN_WIRE_RING_*, for @e. */
+void un_ring_command(struct un_ring *r, unsigned command, struct un_entry *e);
+/* ... asks whether @fd is readable, once. */
+void un_ring_watch(struct un_ring *r, int fd);
+/* Submit what there is, without waiting. */
+void un_ring_submit(struct un_ring *r);
+/* Has a command failed at once? -errno, or 0. Nothing is taken away. */
+int un_ring_failed(struct un_ring *r);
+/*
+ * Submit what there is and wait for a command to end. 0: the request is in *ret, NULL if the descriptor of
+ * un_ring_watch() is readable; -errno: of the command, which is over; -EINTR; -ETIME: @seconds (if not 0)
+ * are over.
+ */
+int un_ring_wait(struct un_ring *r, unsigned seconds, struct un_entry **ret);
+
+/*
+ * How many queues the kernel wants: processors that are possible, not those that are there; 0: not known. First
+ * of what follows, by a thread that may run wherever the process may.
+ */
+unsigned un_place_count(void);
+/* The calling thread runs on that one only. False: it may not, or it is not there. */
+bool un_place_on(unsigned cpu);
+/* ... on those it was started with. */
+void un_place_anywhere(void);
+
+/* Where a thread is. Zeroed at first. */
+struct un_place {
+	bool bound;
+	unsigned wait; /* requests until it is bound again */
+};
+/*
+ * For a request of processor @cpu that moves @data bytes: there, where its caller waits. A large one anywhere:
+ * caller and daemon copy at the same time, on two processors.
+ */
+void un_place_for(struct un_place *p, unsigned cpu, size_t data);
