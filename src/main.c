@@ -316,6 +316,17 @@ static uint32_t init_flags2(const struct app *a)
 	return un_ops_init_flags2(a->ops, !a->options->allow_root, !un_mount_inherited(a->mount));
 }
 
+/*
+ * A ring is closed some time after the process has been killed, and only then is the connection dead. fusermount3
+ * looks at once, and leaves a mount alone that seems alive.
+ */
+static enum un_transport_uring uring(const struct un_options *o)
+{
+	if (o->auto_unmount && o->io_uring == UN_IO_URING_AUTO)
+		return UN_TRANSPORT_URING_OFF;
+	return (enum un_transport_uring)o->io_uring;
+}
+
 static int start_transport(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -324,7 +335,7 @@ static int start_transport(struct app *a, char **ret_err)
 		.max_threads = max_threads(o),
 		.spin = o->spin,
 		.clone_fd = o->clone_fd,
-		.uring = (enum un_transport_uring)o->io_uring,
+		.uring = uring(o),
 		.max_write = o->max_write,
 		.init_flags = un_ops_init_flags(a->ops),
 		.init_flags2 = init_flags2(a),

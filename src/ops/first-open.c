@@ -60,7 +60,8 @@ static int open_root(const char *path, uint64_t device)
 
 void un_ops_open_first(struct un_ops *ops, const char *path, uint64_t device)
 {
-	char name[64];
+	/* Another's lookup may still be comparing it when the file is open. */
+	static char name[64];
 	uint64_t random[2];
 	un_autofd int root = -1;
 	int fd;

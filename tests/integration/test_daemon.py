@@ -442,7 +442,7 @@ def auto_unmount(t):
     """With auto_unmount the mount disappears when the daemon is killed. (For plain users the
     fusermount3 of Debian 12 does not manage it without allow_other: its own check is refused.)"""
     for attempt in range(5):
-        u = t.mounted('f f hello', 'auto_unmount', name='u%d' % attempt)
+        u = t.mounted('f f hello', 'auto_unmount', 'io_uring=auto', name='u%d' % attempt)
         u.proc.kill()
         u.proc.wait()
         u.proc = None
