@@ -5,11 +5,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/* So many requests may come before the dispatcher gets to the first. Only address space, until used. */
+#define UN_QUEUE_RESERVES 16u
+
 struct un_queue {
 	_Atomic unsigned n_servers; /* the dispatcher adds */
 	_Atomic unsigned busy;      /* of them have a request in hand */
 	_Atomic unsigned lent;      /* of these wait for requests that others have to serve */
-	atomic_bool reserve;        /* the dispatcher has an entry */
+	_Atomic unsigned reserves;  /* entries that the dispatcher has */
 };
 
 /*
@@ -18,5 +21,6 @@ struct un_queue {
  */
 static inline bool un_queue_needs_reserve(const struct un_queue *q, unsigned max_threads)
 {
-	return !q->reserve && q->busy >= q->n_servers && q->n_servers < max_threads + q->lent;
+	return q->reserves < UN_QUEUE_RESERVES && q->busy >= q->n_servers &&
+	       q->n_servers + q->reserves < max_threads + q->lent;
 }

@@ -5,8 +5,7 @@
  * else be interrupted.
  *
  * A request that finds no entry waits in its queue until some entry of it commits; a newly registered entry does
- * not ask. So after registering a reserve the dispatcher makes a request of its own (nudge()), whose
- * commit fetches what waits.
+ * not ask. Hence several reserves for each queue, and nudge() where they were used up.
  */
 #include "uring_i.h"
 
@@ -129,7 +128,7 @@ static void ask_for_reserve(struct un_uring *u, const struct un_queue *q)
 {
 	const uint64_t one = 1;
 
-	if (un_queue_needs_reserve(q, u->config.max_threads))
+	if (q->reserves < UN_QUEUE_RESERVES / 2 && un_queue_needs_reserve(q, u->config.max_threads))
 		un_ignore(write(u->ask, &one, sizeof(one)));
 }
 
@@ -302,12 +301,15 @@ static struct un_entry *entry_new(struct un_uring *u, unsigned qid)
 	return e;
 }
 
-/* A request from processor @qid, which takes along those that wait for an entry there. */
-static void nudge(struct un_uring *u, unsigned qid)
+/*
+ * A request from processor @qid, which takes along those that wait for an entry there. @node is of a regular file that
+ * the kernel has: others are refused.
+ */
+static void nudge(struct un_uring *u, unsigned qid, uint64_t node)
 {
 	struct un_wire_retrieve body = {
 		.notify_unique = NUDGE + 2 * u->nudges++,
-		.nodeid = FUSE_ROOT_ID,
+		.nodeid = node,
 	};
 	struct un_wire_out out = {
 		.len = sizeof(out) + sizeof(body),
@@ -321,20 +323,30 @@ static void nudge(struct un_uring *u, unsigned qid)
 	un_place_anywhere();
 }
 
-static void add_reserve(struct un_uring *u, unsigned qid)
+/* As many as there are to be, if no server is free. @node: as for nudge(), or 0. */
+static void add_reserves(struct un_uring *u, unsigned qid, uint64_t node)
 {
 	struct un_queue *q = &u->queues[qid];
+	const unsigned had = q->reserves;
 	struct un_entry *e;
 
-	if (!un_queue_needs_reserve(q, u->config.max_threads))
+	while (un_queue_needs_reserve(q, u->config.max_threads) && (e = entry_new(u, qid))) {
+		q->reserves++;
+		un_ring_command(&u->ring, UN_WIRE_RING_REGISTER, e);
+	}
+	if (q->reserves == had)
 		return;
-	e = entry_new(u, qid);
-	if (!e)
-		return;
-	q->reserve = true;
-	un_ring_command(&u->ring, UN_WIRE_RING_REGISTER, e);
 	un_ring_submit(&u->ring);
-	nudge(u, qid);
+	if (node && had == 0)
+		nudge(u, qid, node);
+}
+
+/* Of the regular file that the request is about, if it can be about no other. */
+static uint64_t regular_node(const struct un_entry *e)
+{
+	const struct un_wire_in *in = &e->ring->head.in;
+
+	return un_entry_data_size(e) > 0 || in->opcode == UN_WIRE_FALLOCATE ? in->nodeid : 0;
 }
 
 static bool is_nudge(const struct un_entry *e)
@@ -352,16 +364,16 @@ static void arrived(struct un_uring *u, struct un_entry *e)
 	int r;
 
 	if (!is_nudge(e)) {
-		q->reserve = false;
+		q->reserves--;
 		q->n_servers++;
 		q->busy++;
-		add_reserve(u, e->qid);
+		add_reserves(u, e->qid, regular_node(e));
 		r = server_start(u, e);
 		if (r == 0)
 			return;
 		q->busy--;
 		q->n_servers--;
-		q->reserve = true;
+		q->reserves++;
 		un_log(LOG_WARNING, "no thread can be started for io_uring: %s",
 		       strerrordesc_np(-r));
 	}
@@ -378,20 +390,16 @@ static void asked(struct un_uring *u)
 	un_ignore(read(u->ask, &n, sizeof(n)));
 	un_ring_watch(&u->ring, u->ask);
 	for (unsigned q = 0; q < u->n_queues; q++)
-		add_reserve(u, q);
+		add_reserves(u, q, 0);
 }
 
 static int register_all(struct un_uring *u)
 {
 	for (unsigned q = 0; q < u->n_queues; q++) {
-		struct un_entry *e = entry_new(u, q);
-
-		if (!e)
+		add_reserves(u, q, 0);
+		if (u->queues[q].reserves == 0)
 			return -ENOMEM;
-		u->queues[q].reserve = true;
-		un_ring_command(&u->ring, UN_WIRE_RING_REGISTER, e);
 	}
-	un_ring_submit(&u->ring);
 	return un_ring_failed(&u->ring);
 }
 
@@ -466,10 +474,10 @@ struct un_uring *un_uring_new(const struct un_uring_config *config, char **ret_w
 	u->config = *config;
 	u->n_queues = n;
 	/* Lent ones do not count: there may be as many more. */
-	u->max_entries = n * (1 + 4 * config->max_threads);
+	u->max_entries = n * (UN_QUEUE_RESERVES + 4 * config->max_threads);
 	u->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	u->ask = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = un_ring_open(&u->ring, config->device, n + 4);
+	r = un_ring_open(&u->ring, config->device, n * UN_QUEUE_RESERVES + 4);
 	if (r < 0 || u->stop < 0 || u->ask < 0) {
 		*ret_why = r < 0 ? g_strdup_printf("io_uring_setup: %s%s", strerrordesc_np(-r),
 						   r == -EPERM ? FORBIDDEN : "")
