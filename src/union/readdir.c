@@ -79,13 +79,16 @@ static bool plain_ino(struct un_fs *fs, struct un_inode *dir, const struct un_en
 
 /*
  * A listing that is asked for again, after one name was made perhaps, has mostly names that the kernel holds. Told of one
- * again it would forget what ACL that has, and it costs a question to a layer.
+ * again it would forget what ACL that has, and it costs a question to a layer. *ret_ino: the number that it knows of the
+ * object that is listed, which may be another than the layer's; 0: none is known of that one.
  */
-static bool kernel_holds(struct un_fs *fs, struct un_inode *dir, const char *name) UN_NS_READ
+static bool kernel_holds(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e,
+			 uint64_t *ret_ino) UN_NS_READ
 {
-	struct un_inode *known = un_name_find(fs, dir, name);
+	struct un_inode *known = un_name_find(fs, dir, e->name);
 	bool holds = known && atomic_load(&known->told);
 
+	*ret_ino = holds && known->rino == e->ino ? known->ino : 0;
 	un_inode_put(fs, known);
 	return holds;
 }
@@ -95,11 +98,17 @@ static int fill(struct un_fs *fs, struct un_inode *dir, const struct un_entry *e
 		bool *pure, struct un_dirent *ret, struct statx *st) UN_NS_READ
 {
 	struct un_inode *inode;
+	uint64_t known = 0;
+	bool held = attrs && kernel_holds(fs, dir, e, &known);
 	int r;
 
 	*ret = (struct un_dirent){ .name = e->name, .cookie = e->cookie, .type = e->type };
-	attrs = attrs && !kernel_holds(fs, dir, e->name);
-	if (!attrs && plain_ino(fs, dir, e)) {
+	attrs = attrs && !held;
+	if (held && known && plain_ino(fs, dir, e)) {
+		ret->ino = known;
+		return 1;
+	}
+	if (!held && !attrs && plain_ino(fs, dir, e)) {
 		const struct un_realdir *rd = dir->d->stack[e->pos];
 		bool real = un_layer_numbers_last(rd->layer, false);
 
