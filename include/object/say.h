@@ -20,4 +20,6 @@ char *un_say_path(struct un_fs *fs, struct un_inode *dir, const char *name);
  */
 void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
 		    const struct un_layer *l, enum un_mark mark);
+/* A line that is logged once, up to the same limit. Takes @line over. An inode's lock may be held. */
+void un_say_once(struct un_fs *fs, int level, char *line);
 void un_say_no_data(struct un_fs *fs, struct un_inode *dir, const char *name);

@@ -19,6 +19,7 @@
 #include "object/object.h"
 #include "object/place.h"
 #include "object/realdir.h"
+#include "object/say.h"
 #include "object/stand-in.h"
 #include "object/tell.h"
 #include "util/copy.h"
@@ -202,8 +203,10 @@ static int open_data_only(struct un_fs *fs, struct un_data *data, struct un_laye
 		}
 	}
 	if (!data->said)
-		un_log(LOG_ERR, "data of a file is in none of the layers with data only: %s",
-		       data->path);
+		un_say_once(fs, LOG_ERR,
+			    g_strdup_printf(
+				    "data of a file is in none of the layers with data only: %s",
+				    data->path));
 	data->said = true;
 	return -ENOENT;
 }
@@ -236,8 +239,10 @@ static int open_data(struct un_fs *fs, struct un_inode *inode, struct un_layer *
 	if (fs->live && !atomic_exchange(&inode->doubted, true))
 		return -ESTALE;
 	if (!data->said)
-		un_log(LOG_ERR, "data of a file is not in its lower layer any more: %s: .../%s",
-		       l->path, data->rname);
+		un_say_once(fs, LOG_ERR,
+			    g_strdup_printf(
+				    "data of a file is not in its lower layer any more: %s: .../%s",
+				    l->path, data->rname));
 	data->said = true;
 	return -EIO;
 }

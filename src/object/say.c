@@ -86,8 +86,7 @@ char *un_say_path(struct un_fs *fs, struct un_inode *dir, const char *name)
 	return g_string_free(path, FALSE);
 }
 
-/* Takes @line over. */
-static void say(struct un_fs *fs, int level, char *line)
+void un_say_once(struct un_fs *fs, int level, char *line)
 {
 	struct un_said *s = fs->said;
 	bool new = false, last = false;
@@ -111,8 +110,9 @@ void un_say_refused(struct un_fs *fs, struct un_inode *dir, const char *name,
 {
 	g_autofree char *path = un_say_path(fs, dir, name);
 
-	say(fs, LOG_WARNING,
-	    g_strdup_printf("%s: not permitted: its mark %s in the layer %s is not followed (%s)",
+	un_say_once(fs, LOG_WARNING,
+		    g_strdup_printf(
+			    "%s: not permitted: its mark %s in the layer %s is not followed (%s)",
 			    path, un_mark_name(l, mark), l->path,
 			    mark == UN_MARK_REDIRECT ? "redirect_dir=nofollow" : "metacopy=off"));
 }
@@ -121,7 +121,8 @@ void un_say_no_data(struct un_fs *fs, struct un_inode *dir, const char *name)
 {
 	g_autofree char *path = un_say_path(fs, dir, name);
 
-	say(fs, LOG_ERR,
-	    g_strdup_printf("%s: a file that has metadata only: no layer below has its data",
-			    path));
+	un_say_once(
+		fs, LOG_ERR,
+		g_strdup_printf("%s: a file that has metadata only: no layer below has its data",
+				path));
 }
