@@ -61,7 +61,7 @@ def events_are_lost(t):
     u.umount()
 
 
-@test(timeout=120)
+@test(timeout=120, alone=True)
 def more_than_are_remembered(t):
     """In one directory; the first and the last are seen when they appear, and most cost no request until then."""
     n = REMEMBERED + 3000
@@ -119,7 +119,7 @@ def made_through_the_mount(t):
     u.umount()
 
 
-@test()
+@test(alone=True)
 def dropped(t):
     """`drop` has the kernel ask for these names, too."""
     u = _mounted(t, 'f d/f x')
