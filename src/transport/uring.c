@@ -63,6 +63,7 @@ struct un_uring {
 	struct un_ring ring; /* the dispatcher's */
 	pthread_t dispatcher;
 	sem_t registered;
+	bool told_refused; /* the dispatcher's: said once */
 	int result;
 	uint64_t nudges; /* so far */
 	/* When the thread that serves the rest began with what it is at, us; 0: it waits. */
@@ -354,10 +355,7 @@ static bool is_nudge(const struct un_entry *e)
 	return e->ring->head.in.opcode == UN_WIRE_NOTIFY_REPLY;
 }
 
-/*
- * The reserve comes first: once the request is answered the connection may end, and what is registered at that
- * moment would never be told (Linux 6.18).
- */
+/* The reserve comes first: the answer may end the connection, and what is registered at that moment is never told (6.18). */
 static void arrived(struct un_uring *u, struct un_entry *e)
 {
 	struct un_queue *q = &u->queues[e->qid];
@@ -374,8 +372,10 @@ static void arrived(struct un_uring *u, struct un_entry *e)
 		q->busy--;
 		q->n_servers--;
 		q->reserves++;
-		un_log(LOG_WARNING, "no thread can be started for io_uring: %s",
-		       strerrordesc_np(-r));
+		if (!u->told_refused)
+			un_log(LOG_WARNING, "all threads are busy, and no other can be started: %s",
+			       strerrordesc_np(-r));
+		u->told_refused = true;
 	}
 	serve(u, e, u->counts);
 	un_entry_wait(e);
@@ -426,9 +426,8 @@ static void *dispatcher_main(void *arg)
 {
 	struct un_uring *u = arg;
 	struct un_entry *e;
-	int r;
+	int r = un_ring_enable(&u->ring);
 
-	r = un_ring_enable(&u->ring);
 	if (r == 0)
 		r = register_all(u);
 	if (r < 0)
