@@ -146,7 +146,7 @@ def cold_readers(t):
     slow.close()
 
 
-@test(timeout=120)
+@test(timeout=120, alone=True)
 def threads_come_and_go(t):
     """More than there are at rest while a layer hangs; afterwards as many threads and descriptors as before."""
     src = t.plain('src')
@@ -193,7 +193,7 @@ def threads_come_and_go(t):
         slow.close()
 
 
-@test(timeout=120)
+@test(timeout=120, alone=True)
 def no_more_threads_than_may_be(t):
     """max_threads= is a limit; nobody is forgotten when it is reached."""
     src = t.plain('src')
@@ -224,7 +224,7 @@ def no_more_threads_than_may_be(t):
         slow.close()
 
 
-@test(timeout=120)
+@test(timeout=120, alone=True)
 def unmounted_while_a_layer_hangs(t):
     """umount -l and SIGTERM work; the daemon ends as soon as the layer answers."""
     src = t.plain('src')
@@ -302,7 +302,7 @@ def seeks_keep_what_is_cached(t):
     os.close(fd)
 
 
-@test(timeout=120)
+@test(timeout=120, alone=True)
 def many_seeks_at_once(t):
     """Each makes the kernel write dirty pages, which workers have to serve: also with one worker."""
     for opts in (('max_threads=1',), ('threads=2', 'max_threads=2'), ()):
@@ -331,7 +331,7 @@ def many_seeks_at_once(t):
         u.umount()
 
 
-@test(identities=('root',), timeout=60)
+@test(identities=('root',), timeout=60, alone=True)
 def no_thread_to_be_had(t):
     """As many as there are go on, and one line says so."""
     if t.slow != 1:
