@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The kernel learns that OPEN and FLUSH are ENOSYS from the first of them, and sends a RELEASE for every file until then: for
- * all that tar unpacks into a new union, since creating is not opening. So the daemon opens a file through its own mount
- * before it says that it is ready. No layer has that file: its name is known here alone and told to nobody, and the
+ * all that tar unpacks into a new union, since creating is not opening. So a child of the daemon opens a file through the
+ * mount before the daemon says that it is ready. No layer has that file: its name is known here alone and told to nobody, and the
  * kernel asks for it once and keeps neither the name nor the node.
  */
 #include "ops_i.h"
 #include "reply_i.h"
 
-#include "util/fd.h"
+#include "transport/outside.h"
 #include "util/log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -45,41 +46,43 @@ void un_first_open_reply(fuse_req_t req)
 	fuse_reply_entry(req, &e);
 }
 
-/* The root of our own mount, by a descriptor that asks for nothing; -1: that is not what is there. */
-static int open_root(const char *path, uint64_t device)
+struct first {
+	const char *path, *name;
+	uint64_t device;
+};
+
+/* In a child. The root of our own mount by a descriptor that asks for nothing, then the file. */
+static int open_first(const void *arg)
 {
-	int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	const struct first *f = arg;
+	int root = open(f->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct statx st;
 
-	if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) == 0 &&
-	    ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) == device)
-		return fd;
-	un_close(fd);
-	return -1;
+	if (root < 0 || statx(root, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) < 0)
+		return -errno;
+	if (((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) != f->device)
+		return -EXDEV;
+	return openat(root, f->name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC) < 0 ? -errno : 0;
 }
 
 void un_ops_open_first(struct un_ops *ops, const char *path, uint64_t device)
 {
 	/* Another's lookup may still be comparing it when the file is open. */
 	static char name[64];
+	const struct first f = { path, name, device };
 	uint64_t random[2];
-	un_autofd int root = -1;
-	int fd;
+	int r;
 
 	/* With timeout=0 it is answered each time. */
 	if (!device || ops->timeout == 0 || getrandom(random, sizeof(random), 0) != sizeof(random))
 		return;
-	root = open_root(path, device);
-	if (root < 0)
-		return;
 	snprintf(name, sizeof(name), ".fuse-unionfs-%016" PRIx64 "%016" PRIx64, random[0],
 		 random[1]);
 	atomic_store(&ops->first_open, name);
-	fd = openat(root, name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+	r = un_outside(open_first, &f);
 	/* A root that is closed to us, for one. */
-	if (fd < 0)
-		un_debug(
-			"no file can be opened through the mount yet: %m; closing costs a request");
-	un_close(fd);
+	if (r < 0)
+		un_debug("no file can be opened through the mount yet: %s; closing costs a request",
+			 strerrordesc_np(-r));
 	atomic_store(&ops->first_open, NULL);
 }

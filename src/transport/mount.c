@@ -2,6 +2,8 @@
 #include "transport/mount.h"
 
 #include "transport_i.h"
+
+#include "transport/outside.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/lock.h"
@@ -401,12 +403,28 @@ int un_mount(struct un_mount *m, struct fuse_session *se, char **ret_err)
 	return 0;
 }
 
+/* In a child, since it asks our own mount; so does sync(2). */
+static int flush_path(const void *arg)
+{
+	int fd = open(arg, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || syncfs(fd) < 0 ? -errno : 0;
+}
+
+static int flush_all(const void *arg)
+{
+	(void)arg;
+	sync();
+	return 0;
+}
+
+/* What the kernel still has to write to us. @path: NULL: no path leads to ours, so all there is. */
 static void flush_mount(const char *path)
 {
-	un_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = path ? un_outside(flush_path, path) : un_outside(flush_all, NULL);
 
-	if (fd < 0 || syncfs(fd) < 0)
-		un_log(LOG_ERR, "flushing '%s': %s", path, g_strerror(errno));
+	if (r < 0)
+		un_log(LOG_ERR, "flushing '%s': %s", path ? path : "all mounts", g_strerror(-r));
 }
 
 static int run_fusermount(const char *path)
@@ -500,10 +518,8 @@ static int unmount(struct un_mount *m, bool flush)
 	g_autofree char *path = NULL;
 	int r = find_mount(m, &path);
 
-	if (flush && r == 1)
-		flush_mount(path);
-	else if (flush && r < 0)
-		sync(); /* all there is, since no path leads to ours */
+	if (flush && r != 0)
+		flush_mount(r == 1 ? path : NULL);
 	return r == 1 ? unmount_at(path) : r;
 }
 

@@ -21,8 +21,14 @@ int un_ring_open(struct un_ring *r, int device, unsigned entries)
 			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP,
 	};
 
+	int ret;
+
 	r->device = device;
-	return io_uring_queue_init_params(entries, &r->ring, &p);
+	ret = io_uring_queue_init_params(entries, &r->ring, &p);
+	/* A child that had it mapped would keep the connection alive (un_outside). */
+	if (ret == 0)
+		un_ignore(io_uring_ring_dontfork(&r->ring));
+	return ret;
 }
 
 int un_ring_enable(struct un_ring *r)

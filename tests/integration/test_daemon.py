@@ -479,6 +479,26 @@ def killed_daemon(t):
 
 
 @test(timeout=120)
+def killed_just_mounted(t):
+    """kill -9 as soon as the mount is there, when the daemon has it asked for a file: no thread of the daemon may wait for an
+    answer of its own, which nobody can end."""
+    rng = random.Random(7)
+    u = t.union(text='f f 1')
+    for _ in range(150):
+        proc = subprocess.Popen(u.command(()), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not k.mounted_at(u.mnt) and proc.poll() is None:
+            pass
+        end = time.monotonic() + rng.random() * 0.003 * t.slow
+        while time.monotonic() < end:
+            pass
+        proc.kill()
+        try:
+            proc.wait(10 * t.slow)
+        finally:
+            u.detach()
+
+
+@test(timeout=120)
 def killed_at_any_moment(t):
     """kill -9 in the middle of work, many times: each name is as before or after its operation,
     and the next mount leaves nothing in the work directory."""

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """writeback=1: an option with rules of its own (src/transport/README.md, Write-back)."""
+import errno
+import fcntl
 import os
 import signal
 import time
 
 from lib import k, test, tree
+from lib.disk import Disk
+
+FIFREEZE, FITHAW = 0xc0045877, 0xc0045878
 
 
 @test(identities=('root', 'user'), everywhere=True)
@@ -56,6 +61,39 @@ def sigterm_keeps_what_was_written(t):
             os.close(fd)
         u.wait_end()
         t.eq(tree.read(u.up('n')), b'x' * 300000)
+
+
+@test(identities=('root',), timeout=60)
+def killed_while_it_flushes(t):
+    """SIGTERM has the mount flushed, which takes as long as the disk; kill -9 meanwhile ends the daemon when the disk is
+    back: no thread of its own waits for what another would have answered."""
+    disk = Disk(t, ('mkfs.ext4', '-q', '-F'), 64 << 20)
+    for name in ('upper', 'work'):
+        os.mkdir(disk.at + '/' + name)
+    u = t.union(text='f low hello')
+    u.upper, u.work = disk.at + '/upper', disk.at + '/work'
+    u.mount('writeback=1', 'volatile')
+    fd = os.open(u.m('n'), os.O_CREAT | os.O_RDWR)
+    root = os.open(disk.at, os.O_RDONLY)
+    fcntl.ioctl(root, FIFREEZE, 0)
+    try:
+        os.write(fd, b'x' * 4000)
+        u.proc.send_signal(signal.SIGTERM)
+        time.sleep(0.5 * t.slow)
+        t.ok(k.mounted_at(u.mnt), 'flushed on a disk that is frozen')
+        u.proc.kill()
+        time.sleep(0.1 * t.slow)
+    finally:
+        fcntl.ioctl(root, FITHAW, 0)
+        os.close(root)
+    u.proc.wait(10 * t.slow)
+    u.proc = None
+    try:
+        os.close(fd)
+    except OSError as e:
+        t.ok(e.errno in (errno.EIO, errno.ENOTCONN), e)
+    u.detach()
+    k.umount(disk.at)
 
 
 @test(identities=('root', 'user'))
