@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Somebody always listens, or will within TICK: while nobody waits in the kernel for the next request, or somebody is
- * parked, the keeper is armed and looks every TICK whether any of those awake has got on since. If none has (all are
- * stuck, or wait without work) it calls those who are parked, and where there are none it starts another worker.
- * An idle mount has all workers waiting in the kernel, and no timer.
+ * Somebody always listens, or will within TICK: while nobody waits in the kernel for the next request, or one of the
+ * warm is parked, the keeper is armed and looks every TICK whether any of those awake has got on since. If none has (all are
+ * stuck, or wait without work) and requests wait, or one has been stuck for LONG looks, it calls those who are parked, and
+ * where there are none it starts another worker. On an idle mount the warm wait in the kernel, those beyond them are
+ * parked until they end, and there is no timer.
  *
  * Not armed means that some worker waits. Whoever ends that (takes a request, parks, leaves) and finds that nobody
  * else does arms the keeper; and the keeper, after it has put its arms down, looks once more. Both in this
@@ -24,6 +25,8 @@
 #define TICK (2 * MS)
 /* So long after a request took a TICK or more, another one may: somebody is to wait for the next all the time. */
 #define STUCK (200 * MS)
+/* So many looks with one request are no chance: who has answered and waits for a processor has not that long to wait. */
+#define LONG 3u
 /* So often somebody has to be waiting when the keeper looks, before it sleeps. */
 #define QUIET 5u
 /* So many requests within a TICK are not of the kind that takes long. */
@@ -57,6 +60,7 @@ void un_keeper_check(struct un_turns *t)
 struct sight {
 	bool on; /* somebody listens wide awake, or has taken several requests since the last look */
 	bool stuck; /* somebody has had the same request in hand since the last look */
+	bool for_long; /* and since LONG looks */
 	unsigned n, busy, listen;
 };
 
@@ -74,7 +78,9 @@ static void look_locked(struct un_turns *t, struct sight *ret) UN_REQUIRES(t->lo
 		ret->busy += state == BUSY;
 		ret->listen += state == LISTENS;
 		seq = atomic_load_explicit(&o->seq, memory_order_relaxed);
-		ret->stuck = ret->stuck || (state == BUSY && seq == o->seen);
+		o->held = state == BUSY && seq == o->seen ? o->held + 1 : 0;
+		ret->stuck = ret->stuck || o->held > 0;
+		ret->for_long = ret->for_long || o->held >= LONG;
 		ret->on = ret->on || state == LISTENS ||
 			  (state != PARKED && seq - o->seen >= (state == BUSY ? SEVERAL : 1));
 		o->seen = seq;
@@ -96,27 +102,24 @@ static void disarm_locked(struct un_turns *t, bool help) UN_REQUIRES(t->lock, tu
 		t->armed = true;
 }
 
-static void call_parked_locked(struct un_turns *t, unsigned n) UN_REQUIRES(t->lock, turns_role)
-{
-	t->calls = MIN(t->calls + n, atomic_load(&t->parked));
-	pthread_cond_broadcast(&t->called);
-}
-
-/* Nobody has got on, and nobody waits in the kernel: so many more workers are to be started. */
-static unsigned help_locked(struct un_turns *t, const struct sight *s)
+/*
+ * Nobody has got on, and nobody waits in the kernel: so many more workers are to be started. None for a request that took
+ * a little longer when no other waits: they would be in the way of who is enough.
+ */
+static unsigned help_locked(struct un_turns *t, const struct sight *s, bool wait)
 	UN_REQUIRES(t->lock, turns_role)
 {
 	unsigned n = 1;
 
-	if (requests_wait(t)) {
+	if (s->busy > 0 && !wait && !s->for_long)
+		return 0;
+	if (wait) {
 		n = t->step;
 		t->step = MIN(2 * n, MOST_AT_ONCE);
 		t->crowded_until = now_ns() + STUCK;
 	}
-	if (atomic_load(&t->parked) > 0) {
-		call_parked_locked(t, n);
+	if (un_parked_call_locked(t, n) > 0)
 		return 0;
-	}
 	n = MIN(n, t->config.max - s->n);
 	if (n == 0 || s->busy == 0)
 		disarm_locked(t, false);
@@ -126,23 +129,27 @@ static unsigned help_locked(struct un_turns *t, const struct sight *s)
 static unsigned tick_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role)
 {
 	const bool waits = atomic_load(&t->waiting) > 0;
+	const unsigned warm = atomic_load(&t->warm.n);
+	bool wait, takes_long;
 	struct sight s;
 	unsigned ready;
 
 	look_locked(t, &s);
-	ready = atomic_load(&t->waiting) + atomic_load(&t->parked) + s.listen;
-	if (s.stuck)
+	ready = atomic_load(&t->waiting) + warm + atomic_load(&t->spare.n) + s.listen;
+	wait = !waits && (s.stuck || !s.on) && requests_wait(t);
+	takes_long = s.for_long || (s.stuck && wait);
+	if (takes_long)
 		t->stuck_until = now_ns() + STUCK;
-	t->quiet = waits && atomic_load(&t->parked) == 0 ? t->quiet + 1 : 0;
+	t->quiet = waits && warm == 0 ? t->quiet + 1 : 0;
 	if (s.on || waits)
 		t->step = FIRST;
 	if (!s.on && !waits)
-		return help_locked(t, &s);
+		return help_locked(t, &s, wait);
 	/* They are to wait in the kernel as well: then nobody has to look. */
 	if (!s.on)
-		call_parked_locked(t, UINT_MAX / 2);
+		un_parked_call_locked(t, warm);
 	/* Whoever gets on may be the next to be stuck. */
-	if (s.stuck && ready < READY && s.n < t->config.max && now_ns() >= t->retry)
+	if (takes_long && ready < READY && s.n < t->config.max && now_ns() >= t->retry)
 		return MIN(READY - ready, t->config.max - s.n);
 	if (t->quiet >= QUIET || (t->quiet > 0 && !s.on))
 		disarm_locked(t, true);

@@ -26,8 +26,12 @@ struct un_turns {
 	struct un_turns_config config;
 	struct un_turn **all; /* config.max; NULL: nobody */
 	struct un_mutex lock; /* what follows, and who parks */
-	pthread_cond_t called, watch;
-	unsigned calls UN_GUARDED_BY(turns_role); /* that no parked worker has heard yet */
+	pthread_cond_t watch;
+	struct un_parked {
+		pthread_cond_t called;
+		atomic_uint n;
+		unsigned calls; /* under the lock; that none of them has heard yet */
+	} warm, spare;          /* those who are parked: of the warm, and beyond them */
 	bool poked UN_GUARDED_BY(turns_role);     /* the keeper, to return */
 	unsigned quiet UN_GUARDED_BY(turns_role); /* looks of the keeper at which all was well */
 	unsigned step UN_GUARDED_BY(turns_role);  /* how many more come in at the next look */
@@ -35,7 +39,7 @@ struct un_turns {
 	bool prompt;                              /* the keeper's alone */
 	atomic_bool stopping;
 	atomic_bool armed; /* the keeper looks every TICK; set and cleared with the lock held */
-	atomic_uint parked, waiting;
+	atomic_uint waiting;
 	_Atomic uint64_t crowded_until; /* ns: there is work for two */
 	_Atomic uint64_t
 		stuck_until; /* ns: requests take long, so that somebody is always to wait for the next */
@@ -65,6 +69,8 @@ static inline unsigned state_of(const struct un_turn *other)
 	return atomic_load_explicit(&other->state, memory_order_acquire);
 }
 
+/* parked.c: up to @n who are parked are to listen, the warm before the others; returns how many there were. */
+unsigned un_parked_call_locked(struct un_turns *t, unsigned n) UN_REQUIRES(t->lock, turns_role);
 /* The keeper is to look every TICK. */
 void un_keeper_arm_locked(struct un_turns *t) UN_REQUIRES(t->lock, turns_role);
 /* The same, if nobody waits any more: after each change of a worker that waited, or may have been thought to. */

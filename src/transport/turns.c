@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <limits.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -44,7 +45,8 @@ struct un_turns *un_turns_new(const struct un_turns_config *c)
 	t->config = *c;
 	t->all = g_new0(struct un_turn *, c->max);
 	un_mutex_init(&t->lock);
-	init_cond(&t->called);
+	init_cond(&t->warm.called);
+	init_cond(&t->spare.called);
 	init_cond(&t->watch);
 	turns_is_ours(t);
 	t->step = 1;
@@ -56,7 +58,8 @@ void un_turns_free(struct un_turns *t)
 	if (!t)
 		return;
 	pthread_cond_destroy(&t->watch);
-	pthread_cond_destroy(&t->called);
+	pthread_cond_destroy(&t->spare.called);
+	pthread_cond_destroy(&t->warm.called);
 	un_mutex_done(&t->lock);
 	g_free(t->all);
 	g_free(t);
@@ -121,10 +124,8 @@ void un_turns_leave(struct un_turns *t, struct un_turn *me)
 		if (t->all[i] == me)
 			t->all[i] = NULL;
 	/* Who is parked may have relied on this one, unless it was sure of others. */
-	if (!me->leaving) {
-		t->calls = atomic_load(&t->parked);
-		pthread_cond_broadcast(&t->called);
-	}
+	if (!me->leaving)
+		un_parked_call_locked(t, UINT_MAX);
 	turns_unlock(t);
 	un_keeper_check(t);
 	un_close(me->epoll);
@@ -135,7 +136,8 @@ void un_turns_stop(struct un_turns *t)
 {
 	turns_lock(t);
 	atomic_store(&t->stopping, true);
-	pthread_cond_broadcast(&t->called);
+	pthread_cond_broadcast(&t->warm.called);
+	pthread_cond_broadcast(&t->spare.called);
 	pthread_cond_signal(&t->watch);
 	for (unsigned i = 0; i < t->config.max; i++)
 		if (t->all[i])
@@ -146,13 +148,11 @@ void un_turns_stop(struct un_turns *t)
 /* One more listener, if one is parked. */
 static void call(struct un_turns *t)
 {
-	if (atomic_load_explicit(&t->parked, memory_order_relaxed) == 0)
+	if (atomic_load_explicit(&t->warm.n, memory_order_relaxed) == 0 &&
+	    atomic_load_explicit(&t->spare.n, memory_order_relaxed) == 0)
 		return;
 	turns_lock(t);
-	if (t->calls < atomic_load(&t->parked)) {
-		t->calls++;
-		pthread_cond_signal(&t->called);
-	}
+	un_parked_call_locked(t, 1);
 	turns_unlock(t);
 }
 
@@ -231,38 +231,47 @@ static void stay(struct un_turns *t, struct un_turn *me)
 	turns_unlock(t);
 }
 
-/* Until it is called, or has been parked for so long that it can go. */
-static void sleep_parked_locked(struct un_turns *t, struct un_turn *me)
+/* Until it is called, or has been parked for so long that it can go, or is one of the warm. */
+static void sleep_parked_locked(struct un_turns *t, struct un_turn *me, struct un_parked *p)
 	UN_REQUIRES(t->lock, turns_role)
 {
 	const uint64_t until = now_ns() + t->config.linger_ms * MS;
 	const struct timespec ts = at_ns(until);
 
-	while (!t->stopping && t->calls == 0) {
-		if (!me->surplus)
-			un_cond_wait(&t->called, &t->lock);
-		else if (pthread_cond_timedwait(&t->called, &t->lock.m, &ts) == ETIMEDOUT &&
-			 t->calls == 0 && may_leave_locked(t, me))
-			break;
+	while (!t->stopping && p->calls == 0) {
+		if (!me->surplus) {
+			un_cond_wait(&p->called, &t->lock);
+		} else if (pthread_cond_timedwait(&p->called, &t->lock.m, &ts) == ETIMEDOUT &&
+			   p->calls == 0) {
+			un_ignore(may_leave_locked(t, me));
+			return;
+		}
 	}
+	if (p->calls > 0)
+		p->calls--;
 }
 
 /* Sleep while others are enough; false: they are not. */
 static bool park(struct un_turns *t, struct un_turn *me)
 {
+	struct un_parked *p = me->surplus ? &t->spare : &t->warm;
 	bool parked;
 
 	turns_lock(t);
-	parked = !t->stopping && others_get_on_locked(t, me) &&
-		 (atomic_load(&t->waiting) > 0 || me->last >= t->stuck_until);
+	/* Who waits in the kernel is enough for one that is not needed, whoever gets on. */
+	parked = !t->stopping &&
+		 (atomic_load(&t->waiting) > 0
+			  ? p == &t->spare || others_get_on_locked(t, me)
+			  : others_get_on_locked(t, me) && me->last >= t->stuck_until);
 	if (parked) {
 		set_state(me, PARKED);
-		atomic_fetch_add(&t->parked, 1);
-		un_keeper_arm_locked(t);
-		sleep_parked_locked(t, me);
-		atomic_fetch_sub(&t->parked, 1);
-		if (t->calls > 0)
-			t->calls--;
+		atomic_fetch_add(&p->n, 1);
+		/* The warm go back to waiting in the kernel as soon as it pays. */
+		if (p == &t->warm || atomic_load(&t->waiting) == 0)
+			un_keeper_arm_locked(t);
+		sleep_parked_locked(t, me, p);
+		atomic_fetch_sub(&p->n, 1);
+		p->calls = MIN(p->calls, atomic_load(&p->n));
 		set_state(me, LISTENS);
 	}
 	turns_unlock(t);
@@ -305,6 +314,27 @@ static void give_up(struct un_turns *t, struct un_turn *me)
 	me->waited = false;
 }
 
+/*
+ * One beyond the warm: it takes what is there, and then stays out of the way, or it would be woken in turns with them. While
+ * requests take long one of them waits in the kernel.
+ */
+static void listen_spare(struct un_turns *t, struct un_turn *me)
+{
+	me->last = now_ns();
+	if (me->tries == 0) {
+		set_state(me, LISTENS);
+		me->since = me->last;
+		me->waited = false;
+		return;
+	}
+	if (!park(t, me)) {
+		wait_for_one(t, me);
+		return;
+	}
+	me->since = me->last = now_ns();
+	me->waited = false;
+}
+
 static void listen_spinning(struct un_turns *t, struct un_turn *me)
 {
 	uint64_t before = me->last, now;
@@ -337,10 +367,14 @@ bool un_turn_ask(struct un_turns *t, struct un_turn *me)
 			return false;
 		stay(t, me);
 	}
-	if (t->config.spin_ns == 0)
+	if (me->surplus) {
+		listen_spare(t, me);
+	} else if (t->config.spin_ns == 0) {
+		me->last = now_ns();
 		wait_for_one(t, me);
-	else
+	} else {
 		listen_spinning(t, me);
+	}
 	return true;
 }
 
@@ -369,14 +403,17 @@ void un_turn_taken(struct un_turns *t, struct un_turn *me, const struct un_turn_
 {
 	unsigned seq = atomic_load_explicit(&me->seq, memory_order_relaxed) + 1;
 	const unsigned tries = me->tries;
-	bool help = q->slow || (atomic_load(&t->waiting) == 0 && me->last < t->stuck_until);
+	bool help = atomic_load(&t->waiting) == 0 && (q->slow || me->last < t->stuck_until);
 
 	atomic_store_explicit(&me->seq, seq, memory_order_relaxed);
 	set_state(me, BUSY);
 	un_keeper_check(t);
 	me->tries = 0;
-	if (t->config.spin_ns == 0)
+	if (t->config.spin_ns == 0 || me->surplus) {
+		if (help)
+			call(t);
 		return;
+	}
 	if (is_backlog(me, tries, q)) {
 		/* The keeper may have set it to later. */
 		if (t->crowded_until < me->last + CROWDED)

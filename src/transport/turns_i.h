@@ -36,6 +36,7 @@ struct un_turn {
 	int epoll;              /* waits for kick and for the device */
 	int device;             /* borrowed */
 	/* Under the lock of all: */
+	unsigned held; /* so many looks of the keeper in a row had it with the same request */
 	unsigned seen,
 		parker_saw; /* seq, when the keeper, or one that was about to park, last looked */
 	_Atomic bool

@@ -8,12 +8,14 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,17 +42,18 @@ int close(int fd)
 	return (int)r;
 }
 
-enum { PLAIN, STUCK, RELEASE };
+enum { PLAIN, STUCK, RELEASE, LONGER, ANSWERED };
 
 struct fixture {
 	struct un_turns *turns;
-	int pipe[2];
+	int pipe[2], answer;
 	pthread_t keeper;
 	struct one {
 		struct fixture *f;
 		pthread_t thread;
 		struct un_turn turn;
 		atomic_bool ended;
+		atomic_uint taken;
 		bool used;
 	} one[MOST];
 	atomic_uint taken, alive, most_alive;
@@ -64,6 +67,9 @@ static void process(struct fixture *f, char what)
 			g_usleep(200);
 	if (what == RELEASE)
 		f->released = true;
+	/* Longer than from one look of the keeper to the next. */
+	if (what == LONGER)
+		g_usleep(3000);
 	atomic_fetch_add(&f->taken, 1);
 }
 
@@ -84,6 +90,9 @@ static void *worker(void *data)
 		}
 		un_turn_taken(f->turns, me, &(struct un_turn_request){ .client = 1 });
 		process(f, what);
+		o->taken++;
+		if (what == ANSWERED)
+			assert_int_equal(eventfd_write(f->answer, 1), 0);
 	}
 	un_turns_leave(f->turns, me);
 	f->alive--;
@@ -136,6 +145,7 @@ static struct fixture *start_some(uint64_t spin_ns, unsigned warm, unsigned max,
 	struct fixture *f = g_new0(struct fixture, 1);
 
 	assert_int_equal(pipe2(f->pipe, O_CLOEXEC | O_NONBLOCK), 0);
+	f->answer = eventfd(0, EFD_CLOEXEC);
 	f->turns = un_turns_new(&(struct un_turns_config){
 		.warm = warm,
 		.max = max,
@@ -165,6 +175,7 @@ static void stop(struct fixture *f)
 	un_turns_free(f->turns);
 	close(f->pipe[0]);
 	close(f->pipe[1]);
+	close(f->answer);
 	g_free(f);
 }
 
@@ -182,6 +193,33 @@ static void wait_taken(struct fixture *f, unsigned n, unsigned ms)
 	while (f->taken < n && g_get_monotonic_time() < end)
 		g_usleep(50);
 	assert_int_equal(f->taken, n);
+}
+
+/* The same with a client that sleeps until it is woken with the answer. */
+static void calm(struct fixture *f, unsigned n)
+{
+	uint64_t got;
+
+	for (unsigned i = 0; i < n; i++) {
+		send_one(f, ANSWERED);
+		assert_int_equal(read(f->answer, &got, sizeof(got)), sizeof(got));
+	}
+}
+
+static void pin(struct fixture *f, const cpu_set_t *where)
+{
+	assert_int_equal(sched_setaffinity(0, sizeof(*where), where), 0);
+	for (unsigned i = 0; i < MOST; i++)
+		if (f->one[i].used)
+			assert_int_equal(
+				pthread_setaffinity_np(f->one[i].thread, sizeof(*where), where), 0);
+}
+
+static void wait_alive(struct fixture *f, unsigned n)
+{
+	for (unsigned i = 0; i < 2000 && f->alive != n; i++)
+		g_usleep(1000);
+	assert_int_equal(f->alive, n);
 }
 
 /* One after the other, as a client does that waits for each answer. */
@@ -274,6 +312,68 @@ static void more_come_and_go(void **state)
 			assert_in_range(f->most_alive, 0, warm + 1);
 			stop(f);
 		}
+}
+
+/* A request that takes a little longer, while no other waits, brings nobody in. */
+static void nobody_comes_in_vain(void **state)
+{
+	const uint64_t spins[] = { 0, SPIN_NS };
+
+	(void)state;
+	for (unsigned s = 0; s < G_N_ELEMENTS(spins); s++) {
+		unsigned most = 2;
+
+		/* On a busy machine one may be kept from a processor for several looks. */
+		for (unsigned round = 0; round < 10 && most > 1; round++) {
+			struct fixture *f = start_some(spins[s], 1, MOST, 5000);
+
+			for (unsigned i = 1; i <= 30; i++) {
+				send_one(f, LONGER);
+				while (f->taken < i)
+					g_usleep(50);
+			}
+			most = f->most_alive;
+			stop(f);
+		}
+		assert_int_equal(most, 1);
+	}
+}
+
+/* Those who came in stay out of the way of who is enough, and do not wait for a request in turns with it. */
+static void the_spare_stay_away(void **state)
+{
+	const uint64_t spins[] = { 0, SPIN_NS };
+
+	(void)state;
+	for (unsigned s = 0; s < G_N_ELEMENTS(spins); s++) {
+		struct fixture *f = start_some(spins[s], 1, MOST, 60000);
+		unsigned n = hot(f, 200), best = 0;
+		cpu_set_t all, one;
+
+		for (unsigned i = 0; i < MOST - 1; i++)
+			send_one(f, STUCK);
+		wait_alive(f, MOST);
+		send_one(f, RELEASE);
+		wait_taken(f, n + MOST, 2000);
+		/* Where all share a processor who has answered is not back before the next request is there. */
+		sched_getaffinity(0, sizeof(all), &all);
+		CPU_ZERO(&one);
+		CPU_SET(sched_getcpu(), &one);
+		pin(f, &one);
+		/* The stuck are remembered for a while. */
+		for (unsigned round = 0; round < 10 && best < 1900; round++) {
+			g_usleep(300 * 1000);
+			for (unsigned i = 0; i < MOST; i++)
+				f->one[i].taken = 0;
+			calm(f, 2000);
+			for (unsigned i = 0; i < MOST; i++)
+				best = MAX(best, f->one[i].taken);
+		}
+		pin(f, &all);
+		assert_in_range(best, 1900, 2001);
+		assert_int_equal(f->alive, MOST);
+		stop(f);
+	}
 }
 
 /* The one that is stuck gives its place to another that listens: that one does not end. */
@@ -390,6 +490,8 @@ int main(void)
 		cmocka_unit_test(each_request_is_taken_once),
 		cmocka_unit_test(the_stuck_are_replaced),
 		cmocka_unit_test(more_come_and_go),
+		cmocka_unit_test(nobody_comes_in_vain),
+		cmocka_unit_test(the_spare_stay_away),
 		cmocka_unit_test(the_stuck_are_not_counted_on),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(the_idle_sleep),
