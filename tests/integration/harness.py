@@ -40,7 +40,7 @@ def arguments():
     p.add_argument('--list', action='store_true')
     p.add_argument('--long', action='store_true', help='every file system times every identity')
     p.add_argument('--keep', action='store_true', help='keep the logs of failed tests')
-    p.add_argument('-j', type=int, default=2, metavar='N')
+    p.add_argument('-j', type=int, default=2, metavar='N', help='at a time; up to twice as many while processors are idle')
     p.add_argument('--base', help='scratch directory (default: $TMPDIR or /var/tmp)')
     p.add_argument('--without', metavar='WORDS',
                    help='the daemon is refused these calls, see tests/lib/without')
@@ -74,6 +74,32 @@ def is_sanitized(binary):
     return 'san' in out.stdout
 
 
+class Idle:
+    """Are processors left over? Many tests wait most of the time; those that work keep others from being started."""
+
+    def __init__(self):
+        self.begin()
+
+    def begin(self):
+        self.at, self.before = time.monotonic(), self.look()
+
+    def look(self):
+        try:
+            with open('/proc/stat') as f:
+                ticks = [int(n) for n in f.readline().split()[1:]]
+        except (OSError, ValueError):
+            return 0, 0
+        return ticks[3], sum(ticks)
+
+    def enough(self):
+        """Half a processor of two, for a second; it is asked anew after each answer."""
+        if time.monotonic() - self.at < 1:
+            return False
+        idle, all_ = (now - then for now, then in zip(self.look(), self.before))
+        self.begin()
+        return idle > all_ / 4
+
+
 class Run:
     def __init__(self, args, binary):
         self.args = args
@@ -92,6 +118,7 @@ class Run:
         self.counts = {'pass': 0, 'fail': 0, 'skip': 0}
         self.failed = []
         self.running = {}
+        self.idle = Idle()
 
     def without(self, binary):
         """A program that is the daemon, but for what it is refused."""
@@ -120,27 +147,36 @@ class Run:
         if os.path.exists(lib):
             os.environ['UNIONFS_REFUSE_LIB'] = shutil.copy(lib, self.dir + '/lib')
 
+    def has_room(self, alone):
+        if len(self.running) < (1 if alone else self.args.j):
+            return True
+        return not alone and len(self.running) < 2 * self.args.j and self.idle.enough()
+
     def all(self, wanted):
         """Jobs that share the machine first, then one by one those that must be alone."""
         jobs = []
         for number, (case, ident, fs) in enumerate(wanted):
             jobs.append((case.alone, number, case, ident, fs))
         for alone in (False, True):
-            width = 1 if alone else self.args.j
             for _, number, case, ident, fs in [j for j in jobs if j[0] == alone]:
-                while len(self.running) >= width:
-                    self.wait_one()
+                while not self.has_room(alone):
+                    self.wait_one(0.05)
                 where, why = self.images.get(fs)
                 if where is None:
                     self.report('%s [%s, %s]' % (case.name, ident, fs), 'skip', why, 0)
                     continue
                 job = sandbox.Job(number, case, ident, fs, self.dir, where, self.binary, self.slow)
                 self.running[job.start()] = job
+                self.idle.begin()
             while self.running:
                 self.wait_one()
 
-    def wait_one(self):
-        pid, _ = os.wait()
+    def wait_one(self, seconds=None):
+        """Until one has ended, or for so long."""
+        pid, _ = os.waitpid(-1, 0 if seconds is None else os.WNOHANG)
+        if pid == 0:
+            time.sleep(seconds)
+            return
         job = self.running.pop(pid, None)
         if job is None:
             return
