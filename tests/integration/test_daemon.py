@@ -41,6 +41,14 @@ def _wait(t, cond, what, limit=10):
         time.sleep(0.02)
 
 
+def _errno(fn, *args):
+    try:
+        fn(*args)
+    except OSError as e:
+        return e.errno
+    return 0
+
+
 @test()
 def to_the_background(t):
     """Exit 0 only when the mount is ready; stderr reaches its end; own session; 0, 1, 2 are
@@ -468,6 +476,7 @@ def killed_daemon(t):
     u.proc.kill()
     u.proc.wait()
     u.proc = None
+    _wait(t, lambda: _errno(os.stat, u.m('f')) != errno.ECONNABORTED, 'a ring is closed a moment later')
     t.fails(errno.ENOTCONN, os.stat, u.m('f'))
     t.fails(errno.ENOTCONN, os.pwrite, fd, b'K', 0)
     os.close(fd)
