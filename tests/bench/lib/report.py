@@ -161,7 +161,7 @@ def text(data):
             ', '.join('%s %.2f' % ({'ext4': 'tmpfs'}.get(fs, fs), v) for fs, v in s['speed'].items()),
             '; us/tmpfs %.2f%s%s' % (s['relative'], ', at least %g' % s['limit'] if s['limit'] else '',
                                      '  MISSED' if s['missed'] else '') if 'relative' in s else ''))
-    lines += _counts(data) + _layers_that_change(data)
+    lines += _counts(data) + _other_questions(data)
     missed = [e for e in data.get('rows', ()) if e['missed']]
     if any(e['disturbed'] for e in data.get('rows', ())):
         lines += ['', 'disturbed: others emptied the caches of this machine each time it was measured']
@@ -183,9 +183,9 @@ def _counts(data):
     return lines
 
 
-def _layers_that_change(data):
-    from . import sight, watching       # which use this module
-    lines = []
+def _other_questions(data):
+    from . import modes, sight, watching        # which use this module
+    lines = modes.text(data['modes']) if data.get('modes') else []
     for what, module in (('sight', sight), ('watching', watching)):
         if data.get(what):
             lines += module.text(data[what])
