@@ -436,6 +436,7 @@ static int run_fusermount(const char *path)
 			 (char[]){ "--" },
 			 (char *)(uintptr_t)path, /* not written to */
 			 NULL };
+	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none;
 	pid_t pid;
@@ -447,9 +448,13 @@ static int run_fusermount(const char *path)
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	r = -posix_spawnp(&pid, "fusermount3", NULL, &attr, argv, environ);
+	/* The program may be in our own mount: it must not hold the connection (transport/outside.h). */
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+	r = -posix_spawnp(&pid, "fusermount3", &actions, &attr, argv, environ);
 	if (r < 0)
-		r = -posix_spawn(&pid, "/usr/bin/fusermount3", NULL, &attr, argv, environ);
+		r = -posix_spawn(&pid, "/usr/bin/fusermount3", &actions, &attr, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attr);
 	if (r < 0)
 		return r;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/err.h"
@@ -143,6 +144,8 @@ int un_process_prepare(char **ret_err)
 	lift_limits();
 	dispose_signals();
 	umask(0);
+	/* syslog(3) reads /etc/localtime at its first line: by then we may be mounted there (transport/outside.h). */
+	tzset();
 	if (access("/proc/self/fd", X_OK) < 0) {
 		*ret_err = g_strdup_printf("/proc/self/fd: %s (/proc has to be mounted)",
 					   g_strerror(errno));

@@ -487,6 +487,28 @@ def killed_daemon(t):
     t.eq([n for n in u.staged() if 'old' in n], [])
 
 
+@test(identities=('root',), needs=('strace',))
+def mounted_over_what_it_needs(t):
+    """Over /etc: no line of the log has the daemon ask its own mount for the time zone."""
+    u = t.union(lowers=0)
+    u.lowers = ['/etc']
+    u.mnt, u.check_lowers = '/etc', False
+    t.eq(_background(t, u, 'io_uring=off'), (0, ''))
+    pid = _daemons('/etc')[0]
+    out = t.dir + '/strace'
+    tracer = subprocess.Popen(['strace', '-f', '-q', '-p', str(pid), '-o', out, '-e', 'trace=%file'],
+                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait(t, lambda: re.search(r'TracerPid:\s+[1-9]', open('/proc/%d/status' % pid).read()), 'not traced')
+    os.kill(pid, signal.SIGUSR1)
+    time.sleep(0.3 * t.slow)
+    os.kill(pid, signal.SIGTERM)
+    _wait(t, lambda: not _daemons('/etc'), 'the daemon has not ended')
+    tracer.wait(10 * t.slow)
+    asked = [line for line in tree.text(out).split('\n') if re.search(r'open.*"/etc(?!.*O_PATH)', line)]
+    t.eq(asked, [])
+    t.ok(not k.mounted_at('/etc'))
+
+
 @test(timeout=120)
 def killed_just_mounted(t):
     """kill -9 as soon as the mount is there, when the daemon has it asked for a file: no thread of the daemon may wait for an
