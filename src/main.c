@@ -117,6 +117,7 @@ static int open_union(struct app *a, char **ret_err)
 		.watch = o->cache == UN_CACHE_AUTO,
 		.watches = o->watches,
 		.revalidate = o->cache == UN_CACHE_NONE,
+		.writeback = o->writeback,
 		.redirect_follow = o->redirect_dir != UN_REDIRECT_NOFOLLOW,
 		.redirect_create = o->redirect_dir == UN_REDIRECT_ON,
 		.new_uuid = o->uuid == UN_UUID_AUTO || o->uuid == UN_UUID_ON,

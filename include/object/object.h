@@ -264,6 +264,7 @@ struct un_fs {
 	struct un_layer *upper; /* NULL: none */
 	bool read_only;
 	bool sync, sync_strict;
+	bool writeback; /* the kernel writes what is behind a file's end at any time */
 	bool revalidate;
 	bool live;               /* layers may change while they are mounted */
 	struct un_watch *watch;  /* NULL: that cannot be told, if so */

@@ -29,6 +29,7 @@ struct un_fs_config {
 	bool watch;      /* layers may be changed by others, which is to be seen */
 	unsigned watches; /* directories to watch at most; 0: as many as are fair */
 	bool revalidate; /* timeout=0: ask the layers at every lookup */
+	bool writeback; /* the kernel may have more of a file than there is in it, and write it at any time */
 	/*
 	 * To whom files are shown to belong; NULL: as stored. Borrowed for as long as the layers
 	 * live.

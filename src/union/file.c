@@ -254,37 +254,63 @@ static bool goes_in_pieces(struct un_layer *u, int mode, off_t len)
 		(uint64_t)len / MAX(st.f_frsize, 1) < (uint64_t)st.f_bavail);
 }
 
-/*
- * For the sake of a caller that is killed meanwhile, in pieces. The size changes with the last one; if that is not
- * reached, room that was taken behind the end is given back (and only if nobody else can have moved the end:
- * older kernels do not lock the file for modes that keep the size).
- */
-static int allocate(struct un_layer *u, int fd, int mode, off_t off, off_t len)
+/* A call that was stopped by anything but the end of its caller (a debugger, say) begins anew. */
+static bool begins_anew(ssize_t r)
 {
+	return r == -EINTR && !un_cancelled();
+}
+
+static int allocate_piece(struct un_layer *u, int fd, int mode, off_t off, off_t len)
+{
+	int r;
+
+	do
+		r = un_cancelled() ? -EINTR : u->ops->fallocate(u, fd, mode, off, len);
+	while (begins_anew(r));
+	return r;
+}
+
+/*
+ * Is all room behind the end of the file of our making? Not if the file, as it was, had more room than its size needs: somebody has
+ * set it aside. And with a write-back cache the kernel may have moved the end meanwhile, and may at any moment.
+ */
+static bool is_ours_behind(const struct un_fs *fs, const struct statx *before)
+{
+	const uint64_t need = (before->stx_size + (uint64_t)ALIGN - 1) & ~((uint64_t)ALIGN - 1);
+
+	return !fs->writeback && before->stx_blocks * 512 <= need;
+}
+
+/*
+ * For the sake of a caller that is killed meanwhile, in pieces. The size changes with the last one. If that is not
+ * reached, room that was taken stays in holes of the file, as on other file systems; behind the end it is given
+ * back, if it was taken now and nobody else can have moved the end (older kernels do not lock the file for modes
+ * that keep the size).
+ */
+static int allocate(struct un_fs *fs, int fd, int mode, off_t off, off_t len)
+{
+	struct un_layer *u = fs->upper;
 	const off_t all = off + len;
 	struct un_piece piece = { 0 };
 	struct statx before;
 	int r = 0;
 
 	if (!goes_in_pieces(u, mode, len) || u->ops->stat(u, fd, "", &before) < 0)
-		return u->ops->fallocate(u, fd, mode, off, len);
+		return allocate_piece(u, fd, mode, off, len);
 	for (off_t at = off; r == 0 && at < all;) {
 		size_t n = un_piece_begin(&piece, (uint64_t)(all - at));
 		off_t end = at + (off_t)n < all ? (at + (off_t)n) & ~(ALIGN - 1) : all;
 
-		r = un_cancelled()
-			    ? -EINTR
-			    : u->ops->fallocate(u, fd,
-						end < all ? mode | FALLOC_FL_KEEP_SIZE : mode, at,
-						end - at);
+		r = allocate_piece(u, fd, end < all ? mode | FALLOC_FL_KEEP_SIZE : mode, at,
+				   end - at);
 		/* Some can do the one thing, but not the other. */
 		if (r == -EOPNOTSUPP && at == off && end < all)
-			return u->ops->fallocate(u, fd, mode, off, len);
+			return allocate_piece(u, fd, mode, off, len);
 		un_piece_end(&piece, r == 0 ? n : 0);
 		at = end;
 	}
 	off = MAX(off, (off_t)before.stx_size);
-	if (r < 0 && mode == 0 && off < all)
+	if (r < 0 && mode == 0 && off < all && is_ours_behind(fs, &before))
 		un_ignore(u->ops->fallocate(u, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off,
 					    all - off));
 	return r;
@@ -301,7 +327,7 @@ int un_fallocate(struct un_fs *fs, struct un_inode *inode, int mode, off_t off, 
 	r = get_for_write(fs, inode, !(mode & ~FALLOC_FL_KEEP_SIZE), &f);
 	if (r < 0)
 		return r;
-	r = allocate(fs->upper, f->fd, mode, off, len);
+	r = allocate(fs, f->fd, mode, off, len);
 	un_fdcache_put(fs->fds, f);
 	/* The request says nothing of clearing bits (src/transport/README.md, Set-id bits). */
 	if (r == 0 && inode->maybe_setid && !un_is_root(cred))
@@ -322,6 +348,8 @@ static ssize_t copy_range(struct un_layer *u, int src, off_t in_off, int dst, of
 					   : u->ops->copy_range(u, src, in_off + (off_t)done, dst,
 								out_off + (off_t)done, want);
 
+		if (begins_anew(n))
+			continue;
 		if (n < 0 && done == 0)
 			return n;
 		if (n <= 0)

@@ -186,6 +186,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->sync = config->sync;
 	fs->sync_strict = config->sync_strict;
 	fs->revalidate = config->revalidate;
+	fs->writeback = config->writeback;
 	/* Whoever else puts something into it is to be seen. */
 	if (fs->upper && fs->revalidate)
 		fs->upper->fresh = false;

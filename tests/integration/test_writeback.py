@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """writeback=1: an option with rules of its own (src/transport/README.md, Write-back)."""
+import ctypes
 import errno
 import fcntl
 import os
@@ -130,3 +131,27 @@ def appends_and_truncates(t):
     os.close(b)
     u.remount()
     t.eq(os.stat(u.m('log')).st_size, 103)
+
+
+@test(filesystems=('tmpfs',), timeout=60)
+def an_allocation_is_killed(t):
+    """The room it took is given back, but not where the kernel has written older pages meanwhile."""
+    u = t.mounted('', 'writeback=1', 'threads=4')
+    data = bytes(range(1, 251)) * 4096
+    libc, late = ctypes.CDLL(None), 0
+    for i in range(10):
+        fd = os.open(u.m('n'), os.O_CREAT | os.O_TRUNC | os.O_RDWR)
+        os.write(fd, data)
+        pid = os.fork()
+        if pid == 0:
+            k.fallocate(fd, 0, 0, 400 << 20)
+            os._exit(0)
+        time.sleep(0.01)
+        libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(len(data)), 7)
+        os.kill(pid, signal.SIGKILL)
+        late += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        os.close(fd)
+        t.ok(tree.read(u.up('n'))[:len(data)] == data, 'round %d: what was written is lost' % i)
+        if late == 3:
+            break
+    t.ok(late > 0 or t.slow > 1, 'none was killed in time')

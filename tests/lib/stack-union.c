@@ -42,6 +42,7 @@ struct un_fs *stack_fs_on(const struct stack *s, struct un_layers *ls)
 		.layers = ls,
 		.sync = s->sync,
 		.revalidate = s->revalidate,
+		.writeback = s->writeback,
 		.new_uuid = true,
 		.redirect_follow = s->format,
 		.redirect_create = s->format,

@@ -36,6 +36,7 @@ struct stack {
 	bool no_clone;
 	bool sync;
 	bool revalidate;
+	bool writeback;
 	bool format; /* redirects, metadata-only copy-up, the index */
 	const struct un_owners *owners;
 };
