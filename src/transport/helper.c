@@ -5,6 +5,8 @@
  */
 #include "helper_i.h"
 
+#include "device_i.h"
+
 #include "transport/process.h"
 #include "transport/transport.h"
 #include "util/err.h"
@@ -193,7 +195,8 @@ bool un_helper_try_defer(struct un_helper *h, void (*fn)(void *data), void *data
 void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data)
 {
 	if (!un_helper_try_defer(h, fn, data)) {
-		int device = un_transport_keep_device();
+		/* Kept for nobody: it is the caller's still. */
+		int device = un_device_of_thread();
 
 		fn(data);
 		un_transport_use_device(device);

@@ -7,10 +7,10 @@
 struct un_helper;
 
 struct un_helper *un_helper_new(void);
-/* Runs @fn in the caller if the thread cannot be started or has been stopped. */
+/* Runs @fn in the caller, whose device is as before, if the thread cannot be started or has been stopped. */
+void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data);
 /* The same; false: there is no thread, and nothing was done. */
 bool un_helper_try_defer(struct un_helper *h, void (*fn)(void *data), void *data);
-void un_helper_defer(struct un_helper *h, void (*fn)(void *data), void *data);
 /* No effect while the same @fn and @data are ticking. */
 void un_helper_tick(struct un_helper *h, unsigned seconds, bool (*fn)(void *data), void *data);
 /* Runs what was deferred, drops the ticks, joins the thread. May be called twice. */
