@@ -106,9 +106,9 @@ void un_transport_free(struct un_transport *t);
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data);
 /*
  * The same, at once, on one of many threads (pool.c): for what a client waits for, and nobody else. It may wait for
- * requests that workers serve, not for others of its kind.
+ * requests that workers serve, not for others of its kind. False: workers are about to stop, and @fn is not called.
  */
-void un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data);
+bool un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data);
 /*
  * The same on a thread of its own, for notifications that wait for the kernel's lock of a directory: who
  * has that lock may wait for an answer that another thread than a worker gives (src/transport/README.md, Notifications).

@@ -12,6 +12,7 @@
 
 #include "util/err.h"
 
+#include <errno.h>
 #include <glib.h>
 #include <unistd.h>
 
@@ -123,5 +124,10 @@ void un_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct f
 	j = g_new(struct job, 1);
 	*j = (struct job){ .seek = s, .at = at, .gap = gap };
 	j->seek.device = un_transport_keep_device();
-	un_transport_run(s.ops->transport, seek_later, j);
+	if (un_transport_run(s.ops->transport, seek_later, j))
+		return;
+	/* Pages that nobody is going to take do not get into the file, and who copies it must not miss them. */
+	un_transport_drop_device(j->seek.device);
+	g_free(j);
+	reply(&s, -EIO);
 }

@@ -107,7 +107,7 @@ static void *thread_main(void *arg)
 	p->free--;
 	p->n--;
 	g_queue_push_tail(&p->ended, self);
-	pthread_cond_signal(&p->fewer);
+	pthread_cond_broadcast(&p->fewer);
 	pool_unlock(p);
 	return NULL;
 }

@@ -58,6 +58,7 @@ struct un_transport {
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
 	bool init_answered;
+	atomic_bool stopping; /* by us: the connection may live on, but nobody serves it */
 	int init_error;
 };
 
@@ -399,6 +400,11 @@ void un_transport_wait(struct un_transport *t)
 
 void un_transport_stop(struct un_transport *t)
 {
+	atomic_store(&t->stopping, true);
+	/* What waits for the kernel waits for requests, which are served until it is done. */
+	un_pool_stop(t->pool);
+	un_helper_stop(t->waiting);
+	un_helper_stop(t->helper);
 	un_workers_stop(t->workers);
 	if (t->offer.uring)
 		un_uring_stop(t->offer.uring);
@@ -417,16 +423,19 @@ void un_transport_free(struct un_transport *t)
 	g_free(t);
 }
 
-void un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data)
+bool un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data)
 {
 	int device;
 
 	if (un_pool_queue(t->pool, fn, data))
-		return;
+		return true;
+	if (atomic_load(&t->stopping))
+		return false;
 	/* Keeping it for the job has not made it any less the caller's. */
 	device = un_device_of_thread();
 	fn(data);
 	un_transport_use_device(device);
+	return true;
 }
 
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)

@@ -4,5 +4,8 @@
 
 #include "transport/transport.h"
 
-/* Make the workers return although the connection lives on. Not on a worker; waits for them. */
+/*
+ * Make the workers return although the connection lives on, as soon as nothing of ours waits for requests any more. Not on a
+ * worker; does not wait for them.
+ */
 void un_transport_stop(struct un_transport *t);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Life of the daemon: starting, going to the background, ending; ways to be mounted."""
 import errno
+import fcntl
+import mmap
 import os
 import random
 import re
@@ -9,6 +11,10 @@ import subprocess
 import time
 
 from lib import k, test, tree
+from lib.disk import Disk
+
+MNT_FORCE = 1
+FIFREEZE, FITHAW = 0xc0045877, 0xc0045878
 
 
 def _background(t, u, *opts, wait=True, **popen):
@@ -572,3 +578,52 @@ def killed_at_any_moment(t):
             elif n[0] == 'd':
                 t.ok(tree.names(p) in ([], ['x']))
         u.umount()
+
+
+@test(identities=('root',), filesystems=('tmpfs',), timeout=60)
+def a_seek_when_it_ends(t):
+    """SIGTERM while the kernel writes pages for an LSEEK, with a descriptor that was inherited: nobody serves them any more."""
+    disk = Disk(t, ('mkfs.ext4', '-q', '-F'), 64 << 20)
+    for mode in ('io_uring=off', 'io_uring=auto'):
+        u = t.union(name=mode.replace('=', '-'))
+        u.upper, u.work = '%s/upper-%s' % (disk.at, u.name), '%s/work-%s' % (disk.at, u.name)
+        os.mkdir(u.upper)
+        os.mkdir(u.work)
+        fd = os.open('/dev/fuse', os.O_RDWR)
+        k.mount('none', u.mnt, 'fuse.fuse-unionfs', 0,
+                'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions' % fd)
+        where, u.mnt = u.mnt, '/dev/fd/%d' % fd
+        proc = subprocess.Popen(u.command((mode, 'threads=1', 'max_threads=1')), pass_fds=(fd,), stdin=subprocess.DEVNULL)
+        u.mnt = where
+        os.close(fd)
+        f, size = os.open(u.m('f'), os.O_CREAT | os.O_RDWR), 8 << 20
+        os.truncate(f, size)
+        m = mmap.mmap(f, size)
+        root = os.open(disk.at, os.O_RDONLY)
+        fcntl.ioctl(root, FIFREEZE, 0)
+        for at in range(0, size, 8192):
+            m[at] = 1
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.lseek(f, 0, os.SEEK_DATA)
+            finally:
+                os._exit(0)
+        time.sleep(0.3 * t.slow)
+        proc.send_signal(signal.SIGTERM)
+        time.sleep(0.1 * t.slow)
+        fcntl.ioctl(root, FITHAW, 0)
+        try:
+            proc.wait(5 * t.slow)
+            hangs = False
+        except subprocess.TimeoutExpired:
+            hangs = True
+        # A process that waits for itself cannot even be killed: the connection is ended.
+        k.umount(u.mnt, MNT_FORCE | k.MNT_DETACH)
+        proc.wait()
+        os.waitpid(pid, 0)
+        m.close()
+        os.close(f)
+        os.close(root)
+        t.ok(not hangs, '%s: the daemon does not end' % mode)
+    k.umount(disk.at)

@@ -132,6 +132,30 @@ static void from_several_threads(void **state)
 	un_pool_free(shared);
 }
 
+static void *stop(void *data)
+{
+	un_pool_stop(data);
+	return NULL;
+}
+
+/* By a signal, and by the end of the connection. */
+static void stopped_by_two(void **state)
+{
+	struct un_pool *p = new_pool();
+	pthread_t threads[2];
+
+	(void)state;
+	assert_true(un_pool_run(p, hang, NULL));
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, stop, p), 0);
+	g_usleep(20000);
+	go_on = true;
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(done, 1);
+	un_pool_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +163,7 @@ int main(void)
 		cmocka_unit_test(threads_are_used_again),
 		cmocka_unit_test(stopping_runs_what_is_there),
 		cmocka_unit_test(from_several_threads),
+		cmocka_unit_test(stopped_by_two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
