@@ -21,6 +21,9 @@ bool un_cancelled(void);
 void un_cancel_later(void (*fn)(void *data), void *data);
 /* What the calling thread had in hand is answered: runs what was put off, first in, first out. */
 void un_cancel_done(void);
+/* The same on another thread: what was put off, owned, for un_later_run(); NULL: nothing was. */
+struct un_later *un_cancel_take(void);
+void un_later_run(void *later);
 
 /* Between the two the calling thread does what has to be finished, whoever goes; they nest. */
 void un_cancel_hold(void);

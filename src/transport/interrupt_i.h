@@ -39,7 +39,7 @@ void un_interrupts_free(struct un_interrupts *t);
 void un_in_hand_join(struct un_interrupts *t, struct un_in_hand *me);
 void un_in_hand_leave(struct un_in_hand *me);
 
-/* Around the work for a request that the thread @pid has sent. */
+/* Around the work for a request that the thread @pid has sent. At its end what was put off (un_cancel_later()) is run, unless it was taken. */
 void un_in_hand_begin(struct un_in_hand *me, uint64_t unique, uint32_t pid);
 void un_in_hand_end(struct un_in_hand *me);
 

@@ -24,6 +24,7 @@
 
 #include "transport/process.h"
 #include "transport/wire.h"
+#include "util/cancel.h"
 #include "util/err.h"
 #include "util/log.h"
 
@@ -234,6 +235,7 @@ static void serve(struct un_transport *t, char *buf, size_t size)
 static void process(void *data, un_transport_counts_t counts, char *buf, size_t size)
 {
 	struct un_transport *t = data;
+	struct un_later *later;
 
 	if (!un_wire_parse_raw(buf, size, t->setxattr_ext, &self.raw)) {
 		un_log(LOG_ERR, "a malformed request of %zu bytes is ignored", size);
@@ -248,7 +250,11 @@ static void process(void *data, un_transport_counts_t counts, char *buf, size_t 
 	}
 	un_in_hand_begin(&self.hand, self.raw.unique, self.raw.pid);
 	serve(t, buf, size);
+	later = un_cancel_take();
 	un_in_hand_end(&self.hand);
+	/* Over io_uring the answer leaves when this returns. Not behind other jobs: those may wait for it. */
+	if (later && !un_pool_run(t->pool, un_later_run, later))
+		un_later_run(later);
 }
 
 /* Setting up. */

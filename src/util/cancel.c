@@ -3,8 +3,8 @@
 
 #include <glib.h>
 
-struct later {
-	struct later *next;
+struct un_later {
+	struct un_later *next;
 	void (*fn)(void *data);
 	void *data;
 };
@@ -13,7 +13,7 @@ static __thread struct {
 	bool (*gone)(void *data);
 	void *data;
 	unsigned holds;
-	struct later *later, **last;
+	struct un_later *later, **last;
 } self;
 
 void un_cancel_by(bool (*gone)(void *data), void *data)
@@ -39,27 +39,42 @@ void un_cancel_release(void)
 
 void un_cancel_later(void (*fn)(void *data), void *data)
 {
-	struct later *l;
+	struct un_later *l;
 
 	if (!un_cancelled()) {
 		fn(data);
 		return;
 	}
-	l = g_new0(struct later, 1);
-	*l = (struct later){ .fn = fn, .data = data };
+	l = g_new0(struct un_later, 1);
+	*l = (struct un_later){ .fn = fn, .data = data };
 	if (!self.later)
 		self.last = &self.later;
 	*self.last = l;
 	self.last = &l->next;
 }
 
-void un_cancel_done(void)
+struct un_later *un_cancel_take(void)
 {
-	while (self.later) {
-		struct later *l = self.later;
+	struct un_later *first = self.later;
 
-		self.later = l->next;
+	self.later = NULL;
+	return first;
+}
+
+void un_later_run(void *later)
+{
+	for (struct un_later *l = later, *next; l; l = next) {
+		next = l->next;
 		l->fn(l->data);
 		g_free(l);
 	}
+}
+
+void un_cancel_done(void)
+{
+	struct un_later *l;
+
+	/* One may put off another. */
+	while ((l = un_cancel_take()))
+		un_later_run(l);
 }

@@ -391,3 +391,25 @@ def killed_after_another_signal(t):
     time.sleep(0.03)
     t.ok(c.kill(signal.SIGTERM) < BUSY * t.slow, 'dead after %.3f s' % c.seconds)
     t.eq((c.result, os.listdir(u.upper)), ('killed', []))
+
+
+@test(filesystems=NO_REFLINKS, timeout=60, needs=('gcc',))
+def slow_traces(t):
+    """The caller does not stay for the removal of what its copy left, whoever brings requests; the next one waits for it."""
+    if t.slow != 1:
+        t.skip('a sanitizer is to be loaded first')
+    lib = t.dir + '/slow-punch.so'
+    t.run('gcc', '-shared', '-fPIC', '-o', lib, HERE + '/lib/slow-punch.c', '-ldl')
+    u = t.union()
+    fill(u.low('f'), 300)
+    u.mount(WORKERS, 'metacopy=on,redirect_dir=on', env=dict(os.environ, LD_PRELOAD=lib))
+    os.chmod(u.m('f'), 0o600)
+    client = Client(write_first, u.m('f'))
+    in_copy(t, u, client.pid)
+    time.sleep(0.03)
+    t.ok(client.kill() < 1.5, 'dead after %.3f s' % client.seconds)
+    t.eq(client.result, 'killed')
+    t.ok(has_mark(u, 'f'), 'it was over too soon')
+    write_first(u.m('f'))
+    want = tree.read(u.low('f'))
+    t.ok(tree.read(u.m('f')) == want[:3] + b'X' + want[4:], 'data')

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Jobs for later, and what becomes of them where there is no later. */
-#include "transport/helper_i.h"
-
-#include "transport/device_i.h"
-#include "transport/transport.h"
-
-#include <cmocka.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include "transport/device_i.h"
+#include "transport/helper_i.h"
+#include "transport/transport.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 static int device_then;
