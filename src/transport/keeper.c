@@ -185,7 +185,7 @@ unsigned un_turns_watch(struct un_turns *t)
 		if (!t->armed) {
 			un_cond_wait(&t->watch, &t->lock);
 		} else {
-			const struct timespec ts = at_ns(MAX(now_ns() + TICK, t->retry));
+			const struct timespec ts = at_ns(now_ns() + TICK);
 
 			if (pthread_cond_timedwait(&t->watch, &t->lock.m, &ts) == ETIMEDOUT)
 				n = tick_locked(t);

@@ -419,6 +419,28 @@ static void refused(void **state)
 	stop(f);
 }
 
+/* That nobody more can be started keeps nobody from calling those who are parked. */
+static void refused_lately(void **state)
+{
+	struct fixture *f = start_some(SPIN_NS, 2, MOST, 5000);
+
+	(void)state;
+	f->refuses = true;
+	for (unsigned i = 0; i < 5; i++) {
+		unsigned base = hot(f, 300);
+
+		un_turns_refused(f->turns);
+		send_one(f, STUCK);
+		g_usleep(4000);
+		send_one(f, PLAIN);
+		wait_taken(f, base + 1, 50);
+		send_one(f, RELEASE);
+		wait_taken(f, base + 3, 2000);
+		f->released = false;
+	}
+	stop(f);
+}
+
 static double cpu_seconds(void)
 {
 	struct rusage u;
@@ -494,6 +516,7 @@ int main(void)
 		cmocka_unit_test(the_spare_stay_away),
 		cmocka_unit_test(the_stuck_are_not_counted_on),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(refused_lately),
 		cmocka_unit_test(the_idle_sleep),
 		cmocka_unit_test(failed_join),
 	};
