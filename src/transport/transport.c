@@ -19,6 +19,7 @@
 #include "killed_i.h"
 #include "offer_i.h"
 #include "pool_i.h"
+#include "tell_i.h"
 #include "uring_i.h"
 #include "workers_i.h"
 
@@ -127,7 +128,8 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
 	if (init)
 		complete_init(self.init, out, count > 1 ? iov[1].iov_base : NULL,
 			      count > 1 ? iov[1].iov_len : 0);
-	r = send_answer(un_device_of_thread(), fd, iov, count);
+	r = out->unique ? send_answer(un_device_of_thread(), fd, iov, count)
+			: un_tell(fd, iov, count);
 	if (init && r < 0)
 		self.init->init_error = -errno;
 	return r;
@@ -311,6 +313,7 @@ struct un_transport *un_transport_new(struct fuse_session *se, const struct un_t
 	t->buf_size = MAX(c->max_write + PAGE, MIN_BUFFER) + PAGE;
 	t->helper = un_helper_new();
 	t->waiting = un_helper_new();
+	un_tell_begin(t->fd);
 	t->pool = un_pool_new(&(struct un_pool_config){ .max = POOL_MAX });
 	t->interrupts = un_interrupts_new(un_killed, GRACE);
 	t->workers = workers_new(t);
@@ -423,6 +426,7 @@ void un_transport_free(struct un_transport *t)
 	un_pool_free(t->pool);
 	un_helper_free(t->waiting);
 	un_helper_free(t->helper);
+	un_tell_end();
 	un_workers_free(t->workers);
 	un_offer_done(&t->offer);
 	un_interrupts_free(t->interrupts);
@@ -475,7 +479,7 @@ int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name)
 
 	if (!t->can_expire)
 		return -EOPNOTSUPP;
-	return un_device_writev(t->fd, iov, 3) < 0 ? -errno : 0;
+	return un_tell(t->fd, iov, 3) < 0 ? -errno : 0;
 }
 
 bool un_transport_can_expire(const struct un_transport *t)

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import mmap
+import glob
 import os
 import random
 import re
@@ -533,6 +534,41 @@ def killed_just_mounted(t):
             proc.wait(10 * t.slow)
         finally:
             u.detach()
+
+
+@test(identities=('root',), timeout=60)
+def killed_while_it_tells(t):
+    """kill -9 while the kernel is being told of a name in a directory that a client has locked, who waits for an answer:
+    the daemon ends, and so does the client."""
+    disk = Disk(t, ('mkfs.ext4', '-q', '-F'), 64 << 20)
+    for name in ('upper', 'work'):
+        os.mkdir(disk.at + '/' + name)
+    u = t.union(text='f d/a 1; f d/c 3')
+    u.upper, u.work, u.check_lowers = disk.at + '/upper', disk.at + '/work', False
+    u.mount('io_uring=off')
+    t.eq(tree.names(u.m('d')), ['a', 'c'])
+    os.stat(u.m('d/a'))
+    os.stat(u.m('d/c'))
+    with disk.frozen():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.rename(u.m('d/a'), u.m('d/b'))
+            finally:
+                os._exit(0)
+        _wait(t, lambda: 'request_wait_answer' in tree.text('/proc/%d/stack' % pid), 'the client does not wait')
+        os.unlink(u.low('d/c'))
+        _wait(t, lambda: any('fuse_reverse_inval_entry' in tree.text(f) for f in
+                             glob.glob('/proc/%d/task/*/stack' % u.proc.pid)), 'the kernel is not told')
+        u.proc.kill()
+        time.sleep(0.1 * t.slow)
+    try:
+        u.proc.wait(10 * t.slow)
+    finally:
+        u.detach()
+    u.proc = None
+    os.waitpid(pid, 0)
+    k.umount(disk.at)
 
 
 @test(timeout=120)

@@ -2,15 +2,12 @@
 """writeback=1: an option with rules of its own (src/transport/README.md, Write-back)."""
 import ctypes
 import errno
-import fcntl
 import os
 import signal
 import time
 
 from lib import k, test, tree
 from lib.disk import Disk
-
-FIFREEZE, FITHAW = 0xc0045877, 0xc0045878
 
 
 @test(identities=('root', 'user'), everywhere=True)
@@ -75,18 +72,13 @@ def killed_while_it_flushes(t):
     u.upper, u.work = disk.at + '/upper', disk.at + '/work'
     u.mount('writeback=1', 'volatile')
     fd = os.open(u.m('n'), os.O_CREAT | os.O_RDWR)
-    root = os.open(disk.at, os.O_RDONLY)
-    fcntl.ioctl(root, FIFREEZE, 0)
-    try:
+    with disk.frozen():
         os.write(fd, b'x' * 4000)
         u.proc.send_signal(signal.SIGTERM)
         time.sleep(0.5 * t.slow)
         t.ok(k.mounted_at(u.mnt), 'flushed on a disk that is frozen')
         u.proc.kill()
         time.sleep(0.1 * t.slow)
-    finally:
-        fcntl.ioctl(root, FITHAW, 0)
-        os.close(root)
     u.proc.wait(10 * t.slow)
     u.proc = None
     try:

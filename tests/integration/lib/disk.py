@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A file system in an image of its own, that can lose its power or its room."""
+import contextlib
 import fcntl
 import os
 import struct
@@ -7,6 +8,7 @@ import subprocess
 
 from . import kernel as k
 
+FIFREEZE, FITHAW = 0xc0045877, 0xc0045878
 SHUTDOWN, NOLOGFLUSH = 0x8004587d, 2     # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
 
 
@@ -27,6 +29,17 @@ class Disk:
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if p.returncode:
             self.t.skip('cannot mount an image: %s' % p.stdout.strip())
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """Meanwhile who changes anything waits, and cannot be killed."""
+        fd = os.open(self.at, os.O_RDONLY)
+        fcntl.ioctl(fd, FIFREEZE, 0)
+        try:
+            yield
+        finally:
+            fcntl.ioctl(fd, FITHAW, 0)
+            os.close(fd)
 
     def power_loss(self):
         """From now on nothing reaches the disk, not even what is in the log's memory."""
