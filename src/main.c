@@ -16,6 +16,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -91,6 +92,11 @@ static char **effect(struct app *a)
 	return un_options_effect(&o);
 }
 
+static bool wants_passthrough(const struct un_options *o)
+{
+	return o->passthrough == UN_PASSTHROUGH_ON;
+}
+
 static int open_union(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -139,6 +145,7 @@ static int open_union(struct app *a, char **ret_err)
 		.ino32 = o->ino32,
 		.writeback = o->writeback,
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
+		.passthrough = wants_passthrough(o),
 		.max_write = o->max_write,
 		.read_ahead = o->read_ahead,
 		.max_background = 2 * max_threads(o),
@@ -368,6 +375,15 @@ static int start_transport(struct app *a, char **ret_err)
 			"mountpoint '%s': the kernel's first request (INIT) failed: %s",
 			un_mount_path(a->mount), g_strerror(-r));
 		return -1;
+	}
+	if (wants_passthrough(o)) {
+		r = un_ops_pass(a->ops);
+		if (r < 0) {
+			*ret_err = g_strdup_printf("passthrough=on: %s",
+				r == -EOPNOTSUPP ? "the kernel does not offer it (since Linux 6.9, with CONFIG_FUSE_PASSTHROUGH)" :
+				r == -EPERM ? "it takes CAP_SYS_ADMIN in the initial user namespace" : g_strerror(-r));
+			return -1;
+		}
 	}
 	if (o->read_ahead)
 		un_mount_read_ahead(a->mount, o->read_ahead);

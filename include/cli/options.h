@@ -59,6 +59,12 @@ enum un_io_uring {
 	UN_IO_URING_OFF
 };
 
+enum un_passthrough {
+	UN_PASSTHROUGH_AUTO,
+	UN_PASSTHROUGH_ON,
+	UN_PASSTHROUGH_OFF
+};
+
 struct un_options {
 	GPtrArray *lowers; /* char *, unescaped, top first, at least 1 */
 	/*
@@ -91,6 +97,7 @@ struct un_options {
 	bool userxattr;    /* asked for; without it the dialect follows from the privilege */
 	bool clone_fd;     /* default true */
 	enum un_io_uring io_uring;
+	enum un_passthrough passthrough;
 	bool auto_unmount;
 	/*
 	 * What contradicts itself was refused, and what follows from another option is done: metacopy

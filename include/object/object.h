@@ -228,6 +228,11 @@ struct un_inode {
 	 */
 	atomic_uint published, committed, named;
 	atomic_uint in_hand; /* requests for its data that are being served (un_inode_in_hand()) */
+	/* Passthrough (union/pass.c): how many have it open for writing so. */
+	atomic_uint pass_writers;
+	atomic_bool passed; /* it was open so: pages that the kernel keeps of it here may be older */
+	atomic_bool pass_mapped; /* for reading and writing: it may be mapped, and written, ever since */
+	atomic_bool pass_missed; /* it was written to by who has it open so, or by others: nobody was told */
 	struct un_kept *kept UN_GUARDED_BY(un_inode_role); /* union/mtime.c, or NULL */
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */
@@ -271,6 +276,7 @@ struct un_fs {
 	struct un_followed *followed; /* follow.c; NULL with watch */
 	atomic_uint all_changed; /* how often anything may have changed */
 	atomic_uint live_seq;    /* counts changes by others */
+	atomic_uint pass_writers; /* of all inodes */
 	atomic_uint stacks;      /* how often a directory may have got another stack (refresh.c) */
 	atomic_uint timed_dirs;  /* known for a second only, as they cannot be watched */
 	struct un_live_budget *budget;

@@ -2,6 +2,7 @@
 /* Files of which it is known that their data did not get to the disk. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,6 +21,8 @@ void un_writeback_done(struct un_fs *fs);
 void un_writeback_failed(struct un_fs *fs, int fd, int err);
 /* The fsync said success: returns 0, or the error of an earlier one that still counts. */
 int un_writeback_ok(struct un_fs *fs, const struct un_inode *inode, int fd);
+/* Is an error known that still counts? */
+bool un_writeback_has_failed(struct un_fs *fs, const struct un_inode *inode);
 /* @size bytes were written at @off. */
 void un_writeback_anew(struct un_fs *fs, const struct un_inode *inode, off_t off, size_t size);
 /* The number is that of a new file from now on. */

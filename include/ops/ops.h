@@ -15,6 +15,7 @@ struct un_ops_config {
 	bool ino32;
 	bool writeback;
 	bool volatile_; /* FSYNC is answered ENOSYS */
+	bool passthrough; /* the kernel is asked for it */
 	unsigned max_write;
 	unsigned read_ahead; /* bytes; 0: what the kernel does by itself */
 	unsigned max_background; /* requests that nobody waits for, at a time */
@@ -40,6 +41,12 @@ uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissio
 
 /* After un_transport_new(), before un_transport_init(). */
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport);
+
+/*
+ * Files are passed through from now on, where they can be. To be called before un_transport_start(). 0; -EOPNOTSUPP: the kernel does not offer it; -EPERM:
+ * the daemon may not.
+ */
+int un_ops_pass(struct un_ops *ops);
 
 /* Before un_transport_start(), in the process that serves. 0, or -errno: a thread cannot be started. */
 int un_ops_start(struct un_ops *ops);

@@ -29,13 +29,14 @@ const struct un_raw *un_transport_raw(void);
 
 /* A request outside libfuse: answer it once, before its handler returns; consumed by the answer. */
 struct un_raw_req;
+struct un_wire_create_in;
 void un_raw_reply(struct un_raw_req *req, int neg_errno, const void *payload, size_t size);
 
 /* Which requests are taken before libfuse sees them. Bodies are the bytes after fuse_in_header. */
 struct un_transport_ops {
 	/* TMPFILE: answer fuse_entry_out + fuse_open_out. */
-	void (*tmpfile)(void *data, struct un_raw_req *req, uint64_t dir, uint32_t mode,
-			uint32_t umask);
+	void (*tmpfile)(void *data, struct un_raw_req *req, uint64_t dir,
+			const struct un_wire_create_in *in);
 	/* STATX: answer fuse_statx_out. */
 	void (*statx)(void *data, struct un_raw_req *req, uint64_t node);
 	/* On every worker, before its first request; may unshare(CLONE_FS) and so on. */
@@ -140,6 +141,18 @@ void un_transport_use_device(int device);
 int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name);
 /* Will it be done? Known once the kernel has said INIT. */
 bool un_transport_can_expire(const struct un_transport *t);
+
+/*
+ * Passthrough, if init_flags2 asked for it: a number by which OPEN and CREATE may be answered, so that the kernel reads and
+ * writes the regular file @file, which may be closed then, with the credentials of the calling thread. -EOPNOTSUPP: the kernel does
+ * not offer it; -EPERM: that takes CAP_SYS_ADMIN in the initial user namespace; -ELOOP: @file lies on a file system that is stacked
+ * on another; -ENOMEM, ...
+ */
+int un_transport_backing_open(struct un_transport *t, int file);
+/* Files that were opened with it may go on. */
+void un_transport_backing_close(struct un_transport *t, int id);
+/* Could any file be passed through? 0 or -errno, as above. After un_transport_init(). */
+int un_transport_try_backing(struct un_transport *t);
 
 /* Requests received so far by opcode (0..63), for the statistics. */
 #define UN_TRANSPORT_OPCODES 64

@@ -16,6 +16,7 @@ struct un_raw;
 #define UN_WIRE_SETATTR 4
 #define UN_WIRE_MKNOD 8
 #define UN_WIRE_MKDIR 9
+#define UN_WIRE_OPEN 14
 #define UN_WIRE_READ 15
 #define UN_WIRE_WRITE 16
 #define UN_WIRE_RELEASE 18
@@ -43,6 +44,12 @@ struct un_raw;
 #define UN_WIRE_SETXATTR_EXT (1U << 29) /* in flags of INIT */
 #define UN_WIRE_INIT_EXT (1U << 30)     /* flags2 of INIT counts */
 #define UN_WIRE_OVER_IO_URING (1U << 9) /* in flags2 of INIT */
+#define UN_WIRE_PASSTHROUGH (1U << 5)   /* in flags2 of INIT */
+/*
+ * What of layers that are stacks themselves may be passed through: none. One more, and nothing could be stacked on this
+ * mount (FILESYSTEM_MAX_STACK_DEPTH is 2).
+ */
+#define UN_WIRE_STACK_DEPTH 1
 
 struct un_wire_in {
 	uint32_t len, opcode;
@@ -125,6 +132,13 @@ struct un_wire_retrieve {
 	uint32_t size, padding;
 };
 
+/* Of an ioctl of /dev/fuse: the file @fd may be passed through, by the id that it returns. */
+struct un_wire_backing {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+
 /* FUSE over io_uring: what is in the buffer for headers, and in the command of an SQE. */
 struct un_wire_ring {
 	union {
@@ -163,7 +177,12 @@ struct un_wire_open_out {
 	int32_t backing_id;
 };
 
-struct un_wire_tmpfile_out {
+/* In open_flags. */
+#define UN_WIRE_OPEN_KEEP_CACHE (1U << 1)
+#define UN_WIRE_OPEN_NOFLUSH (1U << 5)
+#define UN_WIRE_OPEN_PASSTHROUGH (1U << 7)
+
+struct un_wire_tmpfile_out { /* ... and of CREATE */
 	struct un_wire_entry_out entry;
 	struct un_wire_open_out open;
 };
@@ -227,7 +246,8 @@ bool un_wire_parse_init(const void *body, size_t size, struct un_wire_flags *ret
 
 /*
  * Add the @wanted flags that were @offered to libfuse's successful answer @out of @size bytes (64,
- * or 8 or 24 for old kernels), and keep its max_write within @max_write. Returns what was added.
+ * or 8 or 24 for old kernels), and keep its max_write within @max_write. With PASSTHROUGH goes UN_WIRE_STACK_DEPTH.
+ * Returns what was added.
  */
 struct un_wire_flags un_wire_patch_init(void *out, size_t size, struct un_wire_flags offered,
 					struct un_wire_flags wanted, uint32_t max_write);

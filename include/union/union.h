@@ -112,6 +112,26 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 			   struct un_inode *out, off_t out_off, size_t size,
 			   const struct un_cred *cred, bool *ret_killed);
 
+/* ---- passthrough: open files that the kernel reads and writes by itself --------------------------------- */
+
+/*
+ * Call @fn with a descriptor of the file that the kernel may open, as @flags of open(2) say, in place of @inode: its data is there, and stays
+ * there for as long as the union lives. Returns what @fn returns. -EOPNOTSUPP: it may yet be copied up, or has to be read and written by us
+ * for another reason; or why the file cannot be opened like this.
+ */
+int un_pass(struct un_fs *fs, struct un_inode *inode, int flags, int (*fn)(void *data, int fd),
+	    void *data);
+/*
+ * It is about to be answered so, for @flags; and is not open so any more. Both return whether the kernel is to be told that it has old
+ * attributes.
+ */
+bool un_pass_opened(struct un_fs *fs, struct un_inode *inode, int flags);
+bool un_pass_closed(struct un_fs *fs, struct un_inode *inode, bool writer);
+/* Was it open so, ever? Then what the kernel keeps of its data is not to be relied on. */
+bool un_pass_was(const struct un_inode *inode);
+/* May it be written to without anybody being told? Then the kernel is to keep no attributes. */
+bool un_pass_is_unheard(const struct un_inode *inode);
+
 /*
  * Housekeeping, once a second by one thread: close writable descriptors nobody uses, give memory of
  * forgotten inodes back to the system. True while something of that kind remains to be done.

@@ -106,6 +106,10 @@ char **un_options_effect(const struct un_options *o)
 	    o->io_uring == UN_IO_URING_AUTO ? "auto"
 	    : o->io_uring == UN_IO_URING_ON ? "on"
 					    : "off");
+	add(out, "passthrough=%s",
+	    o->passthrough == UN_PASSTHROUGH_AUTO ? "auto"
+	    : o->passthrough == UN_PASSTHROUGH_ON ? "on"
+						  : "off");
 	add(out, "max_write=%u", o->max_write);
 	if (o->read_ahead)
 		add(out, "read_ahead=%u", o->read_ahead);

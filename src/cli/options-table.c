@@ -486,6 +486,7 @@ static const struct option options[] = {
 	{ "read_ahead", TAKES_VALUE, set_read_ahead },
 	BOOL("clone_fd", clone_fd),
 	{ "io_uring", TAKES_VALUE, set_word, .words = "auto|on|off", .at = O(io_uring) },
+	{ "passthrough", TAKES_VALUE, set_word, .words = "auto|on|off", .at = O(passthrough) },
 	/* the mount */
 	{ "fsname", TAKES_VALUE, set_text, .at = O(fsname) },
 	{ "subtype", TAKES_VALUE, set_text, .at = O(subtype) },

@@ -93,11 +93,34 @@ void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name)
 	un_tell(fs, UN_CHANGE_GONE, dir, name);
 }
 
+/*
+ * Somebody has written to a file that the kernel lets its users write by themselves (passthrough): it looks as if others had.
+ * Meanwhile nothing is kept of what is told of such a file, and in the end the kernel is told (un_pass_closed()).
+ */
+static bool is_passed(struct un_fs *fs, const struct un_watch_event *e)
+{
+	struct un_inode *dir, *inode;
+	bool passed;
+
+	if (e->what != UN_WATCH_DATA || !e->name || atomic_load(&fs->pass_writers) == 0 || e->key == UN_FOLLOWED)
+		return false;
+	dir = un_inode_get(fs, e->key);
+	inode = dir ? un_name_find(fs, dir, e->name) : NULL;
+	passed = inode && atomic_load(&inode->pass_writers) > 0;
+	if (passed)
+		atomic_store(&inode->pass_missed, true);
+	un_inode_put(fs, inode);
+	un_inode_put(fs, dir);
+	return passed;
+}
+
 static void on_event(void *data, const struct un_watch_event *e)
 {
 	struct un_fs *fs = data;
 	struct un_inode *dir;
 
+	if (is_passed(fs, e))
+		return;
 	/* Also what is told to nobody: of who is being looked for by way of it (un_follow_found()). */
 	atomic_fetch_add(&fs->live_seq, 1);
 	un_follow_changed(fs, e);

@@ -108,6 +108,19 @@ int un_writeback_ok(struct un_fs *fs, const struct un_inode *inode, int fd)
 	return r;
 }
 
+bool un_writeback_has_failed(struct un_fs *fs, const struct un_inode *inode)
+{
+	struct failure key = { .dev = inode->dev, .ino = inode->rino };
+	bool failed;
+
+	if (fs->failures->n == 0)
+		return false;
+	failures_lock(fs->failures);
+	failed = g_hash_table_contains(fs->failures->set, &key);
+	failures_unlock(fs->failures);
+	return failed;
+}
+
 void un_writeback_anew(struct un_fs *fs, const struct un_inode *inode, off_t off, size_t size)
 {
 	struct failure key = { .dev = inode->dev, .ino = inode->rino }, *f;

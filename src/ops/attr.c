@@ -150,7 +150,7 @@ void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node)
 	struct un_inode *inode;
 	struct un_wire_statx_out out = { 0 };
 	struct statx st;
-	bool watched;
+	bool watched, keeps;
 	unsigned turn;
 	int r;
 
@@ -159,6 +159,7 @@ void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node)
 	if (inode)
 		un_fs_watch_dir(ops->fs, inode);
 	r = inode ? un_getattr(ops->fs, inode, &st) : -ESTALE;
+	keeps = inode && !un_pass_is_unheard(inode);
 	watched = inode && un_fs_is_watched(ops->fs, inode);
 	un_inode_put(ops->fs, inode);
 	if (r < 0) {
@@ -166,7 +167,7 @@ void un_raw_statx(void *data, struct un_raw_req *req, uint64_t node)
 		return;
 	}
 	turn = un_notify_enter(ops);
-	split(un_ops_keep(ops, watched), &out.attr_valid, &out.attr_valid_nsec);
+	split(keeps ? un_ops_keep(ops, watched) : 0, &out.attr_valid, &out.attr_valid_nsec);
 	out.stat = (struct un_wire_statx){
 		.mask = st.stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
 		.blksize = st.stx_blksize,

@@ -36,6 +36,7 @@ static void report_daemon(struct un_ops *ops, struct un_report *r)
 	if (bytes)
 		un_report_number(r, "memory_bytes", bytes);
 	un_report_text(r, "transport", un_transport_kind(ops->transport));
+	un_report_text(r, "passthrough", ops->passing ? "on" : "off");
 	un_report_text(r, "log", un_log_level_word(un_log_level()));
 	un_report_end(r);
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Data. Opening and closing are never heard of (OPEN, FLUSH = ENOSYS), so fi->fh is never looked at.
+ * Data. Opening and closing are never heard of (OPEN, FLUSH = ENOSYS), but where files are passed through (pass.c). What is asked of a
+ * file's data does not depend on how it was opened: fi->fh is for RELEASE only.
  */
 #include "idle_i.h"
 #include "notify_i.h"
 #include "ops_i.h"
+#include "pass_i.h"
 #include "reply_i.h"
 
+#include "transport/wire.h"
 #include "util/err.h"
 
 #include <fcntl.h>
@@ -17,12 +20,38 @@
 
 void un_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
-	/* timeout=0: what others changed is to be seen, so each open starts with an empty cache. */
-	if (un_ops_of(req)->timeout == 0)
-		fuse_reply_open(req, fi);
-	else
+	struct un_ops *ops = un_ops_of(req);
+	struct un_wire_open_out out;
+	struct un_inode *inode;
+	int r;
+
+	if (!ops->passing && ops->timeout != 0) {
 		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	inode = un_node(req, ino);
+	if (!inode)
+		return;
+	r = un_pass_begin(ops, inode, fi->flags, &out);
+	un_inode_put(ops->fs, inode);
+	un_ops_opened(ops);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	if (out.fh && (fi->flags & O_ACCMODE) != O_RDONLY)
+		un_ops_tick(ops);
+	/* timeout=0: what others changed is to be seen, so each open starts with an empty cache. */
+	if (ops->timeout == 0)
+		out.open_flags &= ~UN_WIRE_OPEN_KEEP_CACHE;
+	if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) < 0)
+		un_pass_end(ops, ino, out.fh);
+}
+
+void un_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	un_pass_end(un_ops_of(req), ino, fi->fh);
+	fuse_reply_err(req, 0);
 }
 
 void un_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -46,6 +46,7 @@ void un_ops_free(struct un_ops *ops)
 	if (!ops)
 		return;
 	un_notify_stop(ops);
+	un_ops_pass_done(ops);
 	un_ctl_kept_free(ops->kept);
 	g_free(ops);
 }
@@ -76,6 +77,8 @@ uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissio
 	/* The kernel refuses it unless it checks permissions by itself; with ACLs it always does. */
 	if (idmap && (permissions || has_acl(ops)))
 		flags |= FLAG2_ALLOW_IDMAP;
+	if (ops->config.passthrough)
+		flags |= UN_WIRE_PASSTHROUGH;
 	return flags;
 }
 
@@ -176,6 +179,7 @@ static const struct fuse_lowlevel_ops table = {
 	.read = un_op_read,
 	.write = un_op_write,
 	.flush = un_op_flush,
+	.release = un_op_release,
 	.fsync = un_op_fsync,
 	.opendir = un_op_opendir,
 	.readdir = un_op_readdir,

@@ -3,15 +3,13 @@
 #include "idle_i.h"
 #include "notify_i.h"
 #include "ops_i.h"
+#include "pass_i.h"
 #include "reply_i.h"
 
 #include "transport/wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
-
-#define OPEN_KEEP_CACHE (1u << 1)
-#define OPEN_NOFLUSH (1u << 5)
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct un_create *what)
 {
@@ -53,6 +51,21 @@ void un_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const 
 	make(req, parent, name, &what);
 }
 
+static void split(double seconds, uint64_t *sec, uint32_t *nsec)
+{
+	*sec = (uint64_t)seconds;
+	*nsec = (uint32_t)((seconds - (double)*sec) * 1e9);
+}
+
+static void entry_out(struct un_ops *ops, const struct fuse_entry_param *e, const struct statx *st,
+		      struct un_wire_entry_out *ret)
+{
+	*ret = (struct un_wire_entry_out){ .nodeid = e->ino, .generation = e->generation };
+	split(e->entry_timeout, &ret->entry_valid, &ret->entry_valid_nsec);
+	split(e->attr_timeout, &ret->attr_valid, &ret->attr_valid_nsec);
+	un_wire_attr_from(ops, st, &ret->attr);
+}
+
 void un_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		  struct fuse_file_info *fi)
 {
@@ -61,6 +74,7 @@ void un_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	struct un_create what = { .mode = S_IFREG | (mode & 07777),
 				  .umask = fuse_req_ctx(req)->umask };
 	struct un_cred cred = un_cred_of(req);
+	struct un_wire_tmpfile_out out;
 	struct fuse_entry_param e;
 	struct statx st;
 	unsigned turn;
@@ -75,46 +89,35 @@ void un_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		return;
 	}
 	un_ops_tick(ops);
-	/* Without state: no handle, nothing to be flushed or released. */
-	fi->fh = 0;
-	fi->keep_cache = 1;
-	fi->noflush = 1;
+	r = un_pass_begin(ops, inode, fi->flags, &out.open);
+	if (r < 0) {
+		un_inode_put(ops->fs, inode);
+		fuse_reply_err(req, -r);
+		return;
+	}
 	turn = un_notify_enter(ops);
 	un_entry_fill(ops, inode, &st, &e);
+	entry_out(ops, &e, &st, &out.entry);
 	un_inode_remember(ops->fs, inode);
-	if (fuse_reply_create(req, &e, fi) < 0)
+	/* libfuse knows no number of a file to be passed through. */
+	if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) < 0) {
 		un_inode_forget(ops->fs, e.ino, 1);
+		un_pass_end(ops, e.ino, out.open.fh);
+	}
 	un_notify_leave(ops, turn);
 	un_inode_put(ops->fs, inode);
 }
 
-static void tmpfile_out(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
-			struct un_wire_tmpfile_out *ret)
-{
-	double keep = un_ops_keep(ops, un_fs_is_watched(ops->fs, inode));
-	uint64_t sec = (uint64_t)keep;
-	uint32_t nsec = (uint32_t)((keep - (double)sec) * 1e9);
-
-	*ret = (struct un_wire_tmpfile_out){
-		.entry = { .nodeid = un_inode_id(inode),
-			   .entry_valid = sec,
-			   .attr_valid = sec,
-			   .entry_valid_nsec = nsec,
-			   .attr_valid_nsec = nsec },
-		.open = { .open_flags = OPEN_KEEP_CACHE | OPEN_NOFLUSH },
-	};
-	un_wire_attr_from(ops, st, &ret->entry.attr);
-}
-
-void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t node, uint32_t mode,
-		    uint32_t umask)
+void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t node,
+		    const struct un_wire_create_in *in)
 {
 	struct un_ops *ops = data;
 	const struct un_raw *raw = un_transport_raw();
 	struct un_cred cred = { .uid = raw->uid, .gid = raw->gid, .pid = (pid_t)raw->pid };
-	struct un_create what = { .mode = S_IFREG | (mode & 07777), .umask = umask };
+	struct un_create what = { .mode = S_IFREG | (in->mode & 07777), .umask = in->umask };
 	struct un_inode *dir, *inode = NULL;
 	struct un_wire_tmpfile_out out;
+	struct fuse_entry_param e;
 	struct statx st;
 	unsigned turn;
 	int r;
@@ -123,12 +126,16 @@ void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t node, uint32_t 
 	dir = un_inode_get(ops->fs, node);
 	r = dir ? un_tmpfile(ops->fs, dir, &what, &cred, &inode, &st) : -ESTALE;
 	un_inode_put(ops->fs, dir);
+	if (r == 0)
+		r = un_pass_begin(ops, inode, (int)in->flags, &out.open);
 	if (r < 0) {
+		un_inode_put(ops->fs, inode);
 		un_raw_reply(req, r, NULL, 0);
 		return;
 	}
 	turn = un_notify_enter(ops);
-	tmpfile_out(ops, inode, &st, &out);
+	un_entry_fill(ops, inode, &st, &e);
+	entry_out(ops, &e, &st, &out.entry);
 	un_inode_remember(ops->fs, inode);
 	un_raw_reply(req, 0, &out, sizeof(out));
 	un_notify_leave(ops, turn);

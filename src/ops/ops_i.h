@@ -4,9 +4,12 @@
 #include "union/union.h"
 #include "ops/ops.h"
 
+#include "transport/wire.h"
+
 #include <stdatomic.h>
 
 struct un_notifier;
+struct un_passing;
 
 struct un_ops {
 	struct un_fs *fs; /* borrowed */
@@ -17,6 +20,7 @@ struct un_ops {
 	struct un_notifier *notifier; /* notify.c; NULL: nothing is watched */
 	int64_t started;              /* g_get_monotonic_time() */
 	struct un_ctl_kept *kept;
+	struct un_passing *passing; /* pass.c; NULL: no passthrough, and opening asks nobody */
 	_Atomic(const char *) first_open; /* first-open.c: the name, while it is asked for */
 	atomic_bool closing; /* the helper thread looks after descriptors for reading */
 	atomic_bool ticking; /* ... after writable ones, and does other housekeeping */
@@ -26,6 +30,9 @@ struct un_ops {
 void un_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void un_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
 void un_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+
+/* Accepts that there is none. */
+void un_ops_pass_done(struct un_ops *ops);
 
 /* Is it what un_ops_open_first() looks for, which no layer has? */
 bool un_first_open_is(struct un_ops *ops, uint64_t parent, const char *name);
@@ -55,11 +62,12 @@ void un_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void un_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void un_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		  const char *newname, unsigned flags);
-void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t dir, uint32_t mode,
-		    uint32_t umask);
+void un_raw_tmpfile(void *data, struct un_raw_req *req, uint64_t dir,
+		    const struct un_wire_create_in *in);
 
 void un_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void un_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void un_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void un_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		 struct fuse_file_info *fi);

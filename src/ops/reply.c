@@ -141,12 +141,17 @@ static void note_told(const struct un_ops *ops, struct un_inode *inode, double k
 	un_inode_told(inode, ops->config.timeout < 0 && keep > UN_UNWATCHED);
 }
 
+static double keep_attr(const struct un_ops *ops, struct un_inode *inode)
+{
+	return un_pass_is_unheard(inode) ? 0 : un_ops_keep(ops, un_fs_is_watched(ops->fs, inode));
+}
+
 void un_entry_fill(struct un_ops *ops, struct un_inode *inode, const struct statx *st,
 		   struct fuse_entry_param *ret)
 {
 	*ret = (struct fuse_entry_param){
 		.ino = un_inode_id(inode),
-		.attr_timeout = un_ops_keep(ops, un_fs_is_watched(ops->fs, inode)),
+		.attr_timeout = keep_attr(ops, inode),
 		.entry_timeout = un_ops_keep(ops, un_fs_name_is_watched(ops->fs, inode)),
 	};
 	stat_from(ops, st, &ret->attr);
@@ -171,7 +176,7 @@ void un_reply_attr(fuse_req_t req, int r, struct un_inode *inode, const struct s
 	}
 	stat_from(ops, st, &attr);
 	turn = un_notify_enter(ops);
-	keep = un_ops_keep(ops, un_fs_is_watched(ops->fs, inode));
+	keep = keep_attr(ops, inode);
 	note_told(ops, inode, keep);
 	fuse_reply_attr(req, &attr, keep);
 	un_notify_leave(ops, turn);

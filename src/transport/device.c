@@ -19,6 +19,8 @@
 #include <sys/ioctl.h>
 
 #define DEV_IOC_CLONE _IOR(229, 0, uint32_t)
+#define DEV_IOC_BACKING_OPEN _IOW(229, 1, struct un_wire_backing)
+#define DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 static __thread int device_plus_1; /* 0: none */
 
@@ -146,4 +148,19 @@ int un_device_clone(int session_fd)
 	if (fd < 0 || ioctl(fd, DEV_IOC_CLONE, &arg) < 0)
 		return -errno;
 	return un_take_fd(&fd);
+}
+
+int un_device_backing_open(int session_fd, int file)
+{
+	struct un_wire_backing map = { .fd = file };
+	int id = ioctl(session_fd, DEV_IOC_BACKING_OPEN, &map);
+
+	return id < 0 ? -errno : id;
+}
+
+void un_device_backing_close(int session_fd, int id)
+{
+	uint32_t arg = (uint32_t)id;
+
+	un_ignore(ioctl(session_fd, DEV_IOC_BACKING_CLOSE, &arg));
 }

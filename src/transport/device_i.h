@@ -25,3 +25,10 @@ void un_device_close(int fd);
 
 /* That of the calling thread, or -1. */
 int un_device_of_thread(void);
+
+/*
+ * A number by which the kernel knows the regular file @file, which may then be closed; or -errno, as of
+ * un_transport_backing_open(). The kernel opens it once more, as the calling thread could, for each file that is answered with it.
+ */
+int un_device_backing_open(int session_fd, int file);
+void un_device_backing_close(int session_fd, int id);

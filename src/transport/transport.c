@@ -27,6 +27,7 @@
 #include "transport/wire.h"
 #include "util/cancel.h"
 #include "util/err.h"
+#include "util/fd.h"
 #include "util/log.h"
 
 #include <glib.h>
@@ -34,6 +35,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define PAGE 4096u
 /* A SETXATTR needs this much whatever max_write is: a value and a name. */
@@ -59,6 +61,7 @@ struct un_transport {
 	un_transport_counts_t rest_counted; /* beside it */
 	bool setxattr_ext; /* granted at our request: long on the wire, short for libfuse */
 	bool can_expire;   /* INVAL_ENTRY knows UN_WIRE_EXPIRE_ONLY */
+	bool passthrough;  /* granted at our request */
 	bool init_answered;
 	atomic_bool stopping; /* by us: the connection may live on, but nobody serves it */
 	int init_error;
@@ -101,6 +104,7 @@ static void complete_init(struct un_transport *t, const struct un_wire_out *out,
 	t->can_expire = self.offered.flags2 & UN_WIRE_HAS_EXPIRE_ONLY;
 	t->setxattr_ext = added.flags & UN_WIRE_SETXATTR_EXT;
 	t->offer.granted = added.flags2 & UN_WIRE_OVER_IO_URING;
+	t->passthrough = added.flags2 & UN_WIRE_PASSTHROUGH;
 	un_debug("INIT: offered %#x %#x, added %#x %#x", self.offered.flags, self.offered.flags2,
 		 added.flags, added.flags2);
 }
@@ -207,7 +211,7 @@ static bool take_raw(struct un_transport *t, const char *buf, size_t size)
 			return true;
 		}
 		memcpy(&in, body, sizeof(in));
-		ops->tmpfile(t->config.data, req, self.raw.nodeid, in.mode, in.umask);
+		ops->tmpfile(t->config.data, req, self.raw.nodeid, &in);
 	}
 	return true;
 }
@@ -485,6 +489,30 @@ int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name)
 bool un_transport_can_expire(const struct un_transport *t)
 {
 	return t->can_expire;
+}
+
+int un_transport_backing_open(struct un_transport *t, int file)
+{
+	return t->passthrough ? un_device_backing_open(t->fd, file) : -EOPNOTSUPP;
+}
+
+void un_transport_backing_close(struct un_transport *t, int id)
+{
+	un_device_backing_close(t->fd, id);
+}
+
+int un_transport_try_backing(struct un_transport *t)
+{
+	un_autofd int any = -1;
+	int id;
+
+	if (!t->passthrough)
+		return -EOPNOTSUPP;
+	any = memfd_create("fuse-unionfs", MFD_CLOEXEC);
+	id = any < 0 ? -errno : un_transport_backing_open(t, any);
+	if (id >= 0)
+		un_transport_backing_close(t, id);
+	return MIN(id, 0);
 }
 
 void un_transport_tick(struct un_transport *t, unsigned seconds, bool (*fn)(void *data), void *data)

@@ -11,6 +11,8 @@ _Static_assert(sizeof(struct un_wire_out) == 16, "fuse_out_header");
 _Static_assert(sizeof(struct un_wire_init_in) == 64, "fuse_init_in");
 _Static_assert(sizeof(struct un_wire_init_out) == 64, "fuse_init_out");
 _Static_assert(offsetof(struct un_wire_init_out, flags2) == 32, "fuse_init_out");
+_Static_assert(offsetof(struct un_wire_init_out, max_stack_depth) == 36, "fuse_init_out");
+_Static_assert(sizeof(struct un_wire_backing) == 16, "fuse_backing_map");
 _Static_assert(sizeof(struct un_wire_create_in) == 16, "fuse_create_in");
 _Static_assert(sizeof(struct un_wire_write_in) == 40, "fuse_write_in");
 _Static_assert(sizeof(struct un_wire_setattr_in) == 88, "fuse_setattr_in");
@@ -178,6 +180,8 @@ struct un_wire_flags un_wire_patch_init(void *out, size_t size, struct un_wire_f
 	if (size == sizeof(o) && (offered.flags & UN_WIRE_INIT_EXT)) {
 		added.flags2 = wanted.flags2 & offered.flags2 & ~o.flags2;
 		o.flags2 |= added.flags2;
+		if (added.flags2 & UN_WIRE_PASSTHROUGH)
+			o.max_stack_depth = UN_WIRE_STACK_DEPTH;
 		if (o.flags2)
 			o.flags |= UN_WIRE_INIT_EXT;
 	}
