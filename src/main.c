@@ -92,8 +92,14 @@ static char **effect(struct app *a)
 	return un_options_effect(&o);
 }
 
+/*
+ * It takes an answer to each OPEN, which costs more than small files gain (tests/bench/README.md). So by default it is asked for where
+ * that is answered anyway.
+ */
 static bool wants_passthrough(const struct un_options *o)
 {
+	if (o->passthrough == UN_PASSTHROUGH_AUTO)
+		return o->timeout == 0 && un_caps_rule();
 	return o->passthrough == UN_PASSTHROUGH_ON;
 }
 
@@ -146,6 +152,7 @@ static int open_union(struct app *a, char **ret_err)
 		.writeback = o->writeback,
 		.volatile_ = o->sync == UN_SYNC_VOLATILE,
 		.passthrough = wants_passthrough(o),
+		.passthrough_asked = o->passthrough == UN_PASSTHROUGH_ON,
 		.max_write = o->max_write,
 		.read_ahead = o->read_ahead,
 		.max_background = 2 * max_threads(o),
@@ -335,6 +342,23 @@ static enum un_transport_uring uring(const struct un_options *o)
 	return (enum un_transport_uring)o->io_uring;
 }
 
+static int start_passthrough(struct app *a, char **ret_err)
+{
+	int r = un_ops_pass(a->ops);
+	const char *why = r == -EOPNOTSUPP ? "the kernel does not offer it (since Linux 6.9, with CONFIG_FUSE_PASSTHROUGH)"
+			  : r == -EPERM    ? "it takes CAP_SYS_ADMIN in the initial user namespace"
+					   : g_strerror(-r);
+
+	if (r == 0)
+		return 0;
+	if (a->options->passthrough == UN_PASSTHROUGH_ON) {
+		*ret_err = g_strdup_printf("passthrough=on: %s", why);
+		return -1;
+	}
+	un_debug("no passthrough: %s", why);
+	return 0;
+}
+
 static int start_transport(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -376,15 +400,8 @@ static int start_transport(struct app *a, char **ret_err)
 			un_mount_path(a->mount), g_strerror(-r));
 		return -1;
 	}
-	if (wants_passthrough(o)) {
-		r = un_ops_pass(a->ops);
-		if (r < 0) {
-			*ret_err = g_strdup_printf("passthrough=on: %s",
-				r == -EOPNOTSUPP ? "the kernel does not offer it (since Linux 6.9, with CONFIG_FUSE_PASSTHROUGH)" :
-				r == -EPERM ? "it takes CAP_SYS_ADMIN in the initial user namespace" : g_strerror(-r));
-			return -1;
-		}
-	}
+	if (wants_passthrough(o) && start_passthrough(a, ret_err) < 0)
+		return -1;
 	if (o->read_ahead)
 		un_mount_read_ahead(a->mount, o->read_ahead);
 	r = un_process_thread(&a->signal_thread, signal_main, a);

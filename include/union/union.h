@@ -121,12 +121,10 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
  */
 int un_pass(struct un_fs *fs, struct un_inode *inode, int flags, int (*fn)(void *data, int fd),
 	    void *data);
-/*
- * It is about to be answered so, for @flags; and is not open so any more. Both return whether the kernel is to be told that it has old
- * attributes.
- */
+/* It is about to be answered so, for @flags. True: the kernel is to be told that it has old attributes. */
 bool un_pass_opened(struct un_fs *fs, struct un_inode *inode, int flags);
-bool un_pass_closed(struct un_fs *fs, struct un_inode *inode, bool writer);
+/* It was opened so for writing, and is closed. */
+void un_pass_closed(struct un_fs *fs, struct un_inode *inode);
 /* Was it open so, ever? Then what the kernel keeps of its data is not to be relied on. */
 bool un_pass_was(const struct un_inode *inode);
 /* May it be written to without anybody being told? Then the kernel is to keep no attributes. */

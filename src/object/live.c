@@ -95,7 +95,8 @@ void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name)
 
 /*
  * Somebody has written to a file that the kernel lets its users write by themselves (passthrough): it looks as if others had.
- * Meanwhile nothing is kept of what is told of such a file, and in the end the kernel is told (un_pass_closed()).
+ * The kernel knows of each of their writes, and is told once that others' may be among them: until all have closed it, it
+ * is to keep nothing of what it is told (un_pass_is_unheard()).
  */
 static bool is_passed(struct un_fs *fs, const struct un_watch_event *e)
 {
@@ -107,8 +108,8 @@ static bool is_passed(struct un_fs *fs, const struct un_watch_event *e)
 	dir = un_inode_get(fs, e->key);
 	inode = dir ? un_name_find(fs, dir, e->name) : NULL;
 	passed = inode && atomic_load(&inode->pass_writers) > 0;
-	if (passed)
-		atomic_store(&inode->pass_missed, true);
+	if (passed && !atomic_exchange(&inode->pass_missed, true))
+		un_tell(fs, UN_CHANGE_ATTRS, inode->id, NULL);
 	un_inode_put(fs, inode);
 	un_inode_put(fs, dir);
 	return passed;

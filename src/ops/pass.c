@@ -93,7 +93,7 @@ static int make_backing(void *data, int fd)
 
 	b->id = un_transport_backing_open(b->ops->transport, fd);
 	if (b->id < 0 && !atomic_exchange(&b->ops->passing->said, true))
-		un_log(LOG_INFO, "a file cannot be passed through, and is read and written by requests, as others may be: %s",
+		un_log(b->ops->config.passthrough_asked ? LOG_INFO : LOG_DEBUG, "a file cannot be passed through, and is read and written by requests, as others may be: %s",
 		       b->id == -ELOOP ? "its layer is on a file system that is stacked on another" : strerrordesc_np(-b->id));
 	return MIN(b->id, 0);
 }
@@ -247,7 +247,7 @@ void un_pass_end(struct un_ops *ops, uint64_t id, uint64_t fh)
 {
 	struct un_passing *p = ops->passing;
 	struct opened *o;
-	bool last, stale = false;
+	bool last;
 	int backing;
 
 	if (!p || !(fh & (CACHED | PASSED)))
@@ -255,16 +255,14 @@ void un_pass_end(struct un_ops *ops, uint64_t id, uint64_t fh)
 	passing_lock(p);
 	o = g_hash_table_lookup(p->opened, &id);
 	backing = o ? uncount_locked(o, fh) : 0;
-	if (o && (fh & PASSED))
-		stale = un_pass_closed(ops->fs, o->inode, fh & WRITER);
+	if (o && (fh & WRITER))
+		un_pass_closed(ops->fs, o->inode);
 	last = o && o->cached == 0 && o->passed == 0;
 	if (last)
 		g_hash_table_remove(p->opened, &id);
 	passing_unlock(p);
 	if (backing > 0)
 		un_transport_backing_close(ops->transport, backing);
-	if (stale)
-		un_ops_stale(ops, id);
 	if (last) {
 		un_inode_put(ops->fs, o->inode);
 		g_free(o);

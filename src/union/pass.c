@@ -114,17 +114,16 @@ bool un_pass_opened(struct un_fs *fs, struct un_inode *inode, int flags)
 	if (!is_writer(flags))
 		return false;
 	atomic_fetch_add(&fs->pass_writers, 1);
-	atomic_fetch_add(&inode->pass_writers, 1);
+	if (atomic_fetch_add(&inode->pass_writers, 1) == 0)
+		atomic_store(&inode->pass_missed, false);
 	/* The time of a write by way of a mapping is never told: the kernel is to ask, from now on. */
 	return (flags & O_ACCMODE) == O_RDWR && !atomic_exchange(&inode->pass_mapped, true);
 }
 
-bool un_pass_closed(struct un_fs *fs, struct un_inode *inode, bool writer)
+void un_pass_closed(struct un_fs *fs, struct un_inode *inode)
 {
-	if (!writer)
-		return false;
 	atomic_fetch_sub(&fs->pass_writers, 1);
-	return atomic_fetch_sub(&inode->pass_writers, 1) == 1 && atomic_exchange(&inode->pass_missed, false);
+	atomic_fetch_sub(&inode->pass_writers, 1);
 }
 
 bool un_pass_was(const struct un_inode *inode)
@@ -134,5 +133,6 @@ bool un_pass_was(const struct un_inode *inode)
 
 bool un_pass_is_unheard(const struct un_inode *inode)
 {
-	return atomic_load(&inode->pass_mapped) || atomic_load(&inode->pass_writers) > 0;
+	return atomic_load(&inode->pass_mapped) ||
+	       (atomic_load(&inode->pass_writers) > 0 && atomic_load(&inode->pass_missed));
 }

@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,4 +32,18 @@ int un_caps_reduce(void)
 		data[i].inheritable &= keep[i];
 	}
 	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+/* PROC_USER_INIT_INO: the number is part of the kernel's interface (lsns(8), nsenter(1)). */
+#define INITIAL 0xEFFFFFFDu
+
+bool un_caps_rule(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+	struct stat ns;
+
+	return stat("/proc/self/ns/user", &ns) == 0 && ns.st_ino == INITIAL &&
+	       syscall(SYS_capget, &head, data) == 0 &&
+	       (data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN));
 }
