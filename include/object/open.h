@@ -15,6 +15,12 @@ struct un_inode;
 int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
 
 /*
+ * *@f, for writing, can only append, as the real file's flags say: give it back, and get another one, since the flag may be gone. -EPERM: it is
+ * the only way to the file. *@f is given back on failure.
+ */
+int un_file_get_anew(struct un_fs *fs, struct un_inode *inode, struct un_fd **f);
+
+/*
  * A new descriptor of the real file itself, also of a metacopy file; not in the cache. Or -errno.
  */
 int un_file_open(struct un_fs *fs, struct un_inode *inode, unsigned flags)

@@ -116,7 +116,8 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 
 /*
  * Call @fn with a descriptor of the file that the kernel may open, as @flags of open(2) say, in place of @inode: its data is there, and stays
- * there for as long as the union lives. Returns what @fn returns. -EOPNOTSUPP: it may yet be copied up, or has to be read and written by us
+ * there for as long as the union lives. Returns what @fn returns; @fn is NULL if it is open so already, and could be opened with @flags as
+ * well? -EOPNOTSUPP: it may yet be copied up, or has to be read and written by us
  * for another reason; or why the file cannot be opened like this.
  */
 int un_pass(struct un_fs *fs, struct un_inode *inode, int flags, int (*fn)(void *data, int fd),

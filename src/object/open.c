@@ -166,6 +166,19 @@ int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct
 	return r;
 }
 
+int un_file_get_anew(struct un_fs *fs, struct un_inode *inode, struct un_fd **f)
+{
+	int r;
+
+	un_inode_lock(inode);
+	r = inode->rdir ? 0 : -EPERM;
+	if (r == 0)
+		un_fdcache_clear(fs->fds, &inode->io);
+	un_inode_unlock(inode);
+	un_fdcache_put(fs->fds, *f);
+	return r < 0 ? r : un_file_get(fs, inode, UN_FD_WRITE, f);
+}
+
 int un_file_get_data(struct un_fs *fs, struct un_inode *inode, struct un_fd **ret)
 {
 	int r = un_lookup_data(fs, inode);

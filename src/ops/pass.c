@@ -98,14 +98,6 @@ static int make_backing(void *data, int fd)
 	return MIN(b->id, 0);
 }
 
-/* The number is there already: could it be opened like this as well? */
-static int only_ask(void *data, int fd)
-{
-	(void)data;
-	(void)fd;
-	return 0;
-}
-
 /* ---- counting ------------------------------------------------------------------------------------------ */
 
 enum way {
@@ -193,7 +185,7 @@ static int choose(struct un_ops *ops, struct un_inode *inode, int flags, struct 
 		if (way == UNDECIDED)
 			asked = un_pass(ops->fs, inode, flags, make_backing, &b);
 		else if (way == BY_PASSING && must)
-			asked = un_pass(ops->fs, inode, flags, only_ask, NULL);
+			asked = un_pass(ops->fs, inode, flags, NULL, NULL);
 		r = count(ops, inode, asked, must, &b.id, ret);
 		if (b.id > 0)
 			un_transport_backing_close(ops->transport, b.id);

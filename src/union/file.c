@@ -124,14 +124,7 @@ static ssize_t append_only(struct un_fs *fs, struct un_inode *inode, const struc
 
 	if (!(*f)->append || w->append)
 		return 0;
-	un_inode_lock(inode);
-	r = inode->rdir ? 0 : -EPERM;
-	if (r == 0)
-		un_fdcache_clear(fs->fds, &inode->io);
-	un_inode_unlock(inode);
-	un_fdcache_put(fs->fds, *f);
-	if (r == 0)
-		r = un_file_get(fs, inode, UN_FD_WRITE, f);
+	r = un_file_get_anew(fs, inode, f);
 	if (r < 0 || !(*f)->append)
 		return r;
 	r = u->ops->stat(u, (*f)->fd, "", &st);

@@ -61,12 +61,10 @@ static int try_direct(const struct un_fd *f)
 	return 0;
 }
 
-static int get(struct un_fs *fs, struct un_inode *inode, int flags, struct un_fd **ret)
+static int get_for_write(struct un_fs *fs, struct un_inode *inode, int flags, struct un_fd **ret)
 {
 	int p, r;
 
-	if (!is_writer(flags))
-		return un_file_get_data(fs, inode, ret);
 	if (fs->read_only)
 		return -EROFS;
 	p = un_prot(fs, inode);
@@ -74,10 +72,9 @@ static int get(struct un_fs *fs, struct un_inode *inode, int flags, struct un_fd
 		return p;
 	if ((p & UN_PROT_IMMUTABLE) || ((p & UN_PROT_APPEND) && !(flags & O_APPEND)))
 		return -EPERM;
-	/* What it was told of failed writes holds until all is written anew, which has to be seen. */
-	if (un_writeback_has_failed(fs, inode))
-		return -EOPNOTSUPP;
 	r = un_file_get(fs, inode, UN_FD_WRITE, ret);
+	if (r == 0 && (*ret)->append && !(flags & O_APPEND))
+		r = un_file_get_anew(fs, inode, ret);
 	if (r == 0 && (*ret)->append && !(flags & O_APPEND)) {
 		un_fdcache_put(fs->fds, *ret);
 		r = -EPERM;
@@ -93,14 +90,17 @@ int un_pass(struct un_fs *fs, struct un_inode *inode, int flags, int (*fn)(void 
 
 	if (!stays(fs, inode))
 		return -EOPNOTSUPP;
-	r = get(fs, inode, flags, &f);
+	/* What was told of failed writes holds until all is written anew, which has to be seen. */
+	if (fn && is_writer(flags) && un_writeback_has_failed(fs, inode))
+		return -EOPNOTSUPP;
+	r = is_writer(flags) ? get_for_write(fs, inode, flags, &f) : un_file_get_data(fs, inode, &f);
 	if (r < 0)
 		return r;
 	if (!keeps_atime(f->layer) || !has_length(fs, inode, f))
 		r = -EOPNOTSUPP;
 	if (r == 0 && (flags & O_DIRECT))
 		r = try_direct(f);
-	if (r == 0)
+	if (r == 0 && fn)
 		r = fn(data, f->fd);
 	un_fdcache_put(fs->fds, f);
 	return r;

@@ -123,7 +123,8 @@ def drop(t):
     with open(u.m('new'), 'w') as f:
         f.write('data')
         t.eq(_ctl(t, u.mnt, 'drop'), '')
-        t.eq(_status(t, u)['state']['descriptors'], 0)
+        # Who has it open by passthrough may have written.
+        t.eq(_status(t, u)['state']['descriptors'], 1 if t.passes else 0)
         f.write('and more')
     again = u.requests_during(look)
     t.ok(again.get('LOOKUP', 0) >= 2 and again.get('READ', 0) >= 1 and

@@ -23,6 +23,7 @@ class Context:
         self.binary = binary
         self.slow = slow            # factor for time limits (sanitizers)
         self.root = identity == 'root'
+        self.passes = 'passthrough=on' in os.environ.get('UNIONFS_OPTS', '')     # harness.py --opts
         self.ns = 'trusted' if self.root else 'user'    # xattr namespace of the marks
         self.unions = []
 
