@@ -345,9 +345,11 @@ static enum un_transport_uring uring(const struct un_options *o)
 static int start_passthrough(struct app *a, char **ret_err)
 {
 	int r = un_ops_pass(a->ops);
-	const char *why = r == -EOPNOTSUPP ? "the kernel does not offer it (since Linux 6.9, with CONFIG_FUSE_PASSTHROUGH)"
-			  : r == -EPERM    ? "it takes CAP_SYS_ADMIN in the initial user namespace"
-					   : g_strerror(-r);
+	const char *why =
+		r == -EOPNOTSUPP
+			? "the kernel does not offer it (since Linux 6.9, with CONFIG_FUSE_PASSTHROUGH)"
+		: r == -EPERM ? "it takes CAP_SYS_ADMIN in the initial user namespace"
+			      : g_strerror(-r);
 
 	if (r == 0)
 		return 0;

@@ -230,9 +230,12 @@ struct un_inode {
 	atomic_uint in_hand; /* requests for its data that are being served (un_inode_in_hand()) */
 	/* Passthrough (union/pass.c): how many have it open for writing so. */
 	atomic_uint pass_writers;
-	atomic_bool passed; /* it was open so: pages that the kernel keeps of it here may be older */
-	atomic_bool pass_mapped; /* for reading and writing: it may be mapped, and written, ever since */
-	atomic_bool pass_missed; /* since somebody has it so: by whom it is written to is not known */
+	atomic_bool
+		passed; /* it was open so: pages that the kernel keeps of it here may be older */
+	atomic_bool
+		pass_mapped; /* for reading and writing: it may be mapped, and written, ever since */
+	atomic_bool
+		pass_missed; /* since somebody has it so: by whom it is written to is not known */
 	struct un_kept *kept UN_GUARDED_BY(un_inode_role); /* union/mtime.c, or NULL */
 	uint64_t ino;      /* as shown */
 	uint64_t dev, rino; /* of the real object, or made up (ino.c) */

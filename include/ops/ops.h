@@ -15,7 +15,7 @@ struct un_ops_config {
 	bool ino32;
 	bool writeback;
 	bool volatile_; /* FSYNC is answered ENOSYS */
-	bool passthrough; /* the kernel is asked for it ... */
+	bool passthrough;       /* the kernel is asked for it ... */
 	bool passthrough_asked; /* ... and so was the program */
 	unsigned max_write;
 	unsigned read_ahead; /* bytes; 0: what the kernel does by itself */

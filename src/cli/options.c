@@ -284,8 +284,10 @@ static int finish_rest(struct un_parse *p)
 			"option writeback=1 excludes timeout=0 and cache=none: what the kernel has "
 			"not written back yet would hide changes made to the layers");
 	if (o->writeback && o->passthrough == UN_PASSTHROUGH_ON)
-		return un_parse_fail(p, "option passthrough=on excludes writeback=1: the kernel collects writes, or "
-					"makes them in the layer's file itself, not both");
+		return un_parse_fail(
+			p,
+			"option passthrough=on excludes writeback=1: the kernel collects writes, or "
+			"makes them in the layer's file itself, not both");
 	o->max_threads = MIN(o->max_threads, MAX_THREADS);
 	/* Below what 0 stands for, a cap is a number. */
 	if (o->max_threads &&

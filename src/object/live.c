@@ -103,7 +103,8 @@ static bool is_passed(struct un_fs *fs, const struct un_watch_event *e)
 	struct un_inode *dir, *inode;
 	bool passed;
 
-	if (e->what != UN_WATCH_DATA || !e->name || atomic_load(&fs->pass_writers) == 0 || e->key == UN_FOLLOWED)
+	if (e->what != UN_WATCH_DATA || !e->name || atomic_load(&fs->pass_writers) == 0 ||
+	    e->key == UN_FOLLOWED)
 		return false;
 	dir = un_inode_get(fs, e->key);
 	inode = dir ? un_name_find(fs, dir, e->name) : NULL;

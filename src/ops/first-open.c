@@ -74,7 +74,8 @@ void un_ops_open_first(struct un_ops *ops, const char *path, uint64_t device)
 	int r;
 
 	/* With timeout=0 or passthrough it is answered each time. */
-	if (!device || ops->timeout == 0 || ops->passing || getrandom(random, sizeof(random), 0) != sizeof(random))
+	if (!device || ops->timeout == 0 || ops->passing ||
+	    getrandom(random, sizeof(random), 0) != sizeof(random))
 		return;
 	snprintf(name, sizeof(name), ".fuse-unionfs-%016" PRIx64 "%016" PRIx64, random[0],
 		 random[1]);

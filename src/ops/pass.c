@@ -38,7 +38,7 @@ struct opened {
 };
 
 struct un_passing {
-	struct un_mutex lock; /* a leaf */
+	struct un_mutex lock;                           /* a leaf */
 	GHashTable *opened UN_GUARDED_BY(passing_role); /* struct opened, by id */
 	atomic_bool said;
 };
@@ -93,8 +93,10 @@ static int make_backing(void *data, int fd)
 
 	b->id = un_transport_backing_open(b->ops->transport, fd);
 	if (b->id < 0 && !atomic_exchange(&b->ops->passing->said, true))
-		un_log(b->ops->config.passthrough_asked ? LOG_INFO : LOG_DEBUG, "a file cannot be passed through, and is read and written by requests, as others may be: %s",
-		       b->id == -ELOOP ? "its layer is on a file system that is stacked on another" : strerrordesc_np(-b->id));
+		un_log(b->ops->config.passthrough_asked ? LOG_INFO : LOG_DEBUG,
+		       "a file cannot be passed through, and is read and written by requests, as others may be: %s",
+		       b->id == -ELOOP ? "its layer is on a file system that is stacked on another"
+				       : strerrordesc_np(-b->id));
 	return MIN(b->id, 0);
 }
 

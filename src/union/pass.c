@@ -29,7 +29,8 @@ static bool stays(struct un_fs *fs, struct un_inode *inode)
 	bool yes;
 
 	un_inode_lock(inode);
-	yes = inode->type == DT_REG && !inode->covered && (fs->read_only || (inode->upper && !inode->data && !inode->metacopy));
+	yes = inode->type == DT_REG && !inode->covered &&
+	      (fs->read_only || (inode->upper && !inode->data && !inode->metacopy));
 	un_inode_unlock(inode);
 	return yes;
 }
@@ -46,14 +47,16 @@ static bool has_length(struct un_fs *fs, struct un_inode *inode, const struct un
 	struct statx shown, real;
 
 	return !atomic_load(&inode->metacopy) ||
-	       (un_getattr(fs, inode, &shown) == 0 && f->layer->ops->stat(f->layer, f->fd, "", &real) == 0 &&
+	       (un_getattr(fs, inode, &shown) == 0 &&
+		f->layer->ops->stat(f->layer, f->fd, "", &real) == 0 &&
 		shown.stx_size == real.stx_size);
 }
 
 /* Where that is refused, the kernel would say EIO. */
 static int try_direct(const struct un_fd *f)
 {
-	int fd = f->layer->ops->open(f->layer, f->fd, "", O_RDONLY | O_DIRECT | O_NONBLOCK | O_CLOEXEC, 0);
+	int fd = f->layer->ops->open(f->layer, f->fd, "",
+				     O_RDONLY | O_DIRECT | O_NONBLOCK | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return fd;
@@ -93,7 +96,8 @@ int un_pass(struct un_fs *fs, struct un_inode *inode, int flags, int (*fn)(void 
 	/* What was told of failed writes holds until all is written anew, which has to be seen. */
 	if (fn && is_writer(flags) && un_writeback_has_failed(fs, inode))
 		return -EOPNOTSUPP;
-	r = is_writer(flags) ? get_for_write(fs, inode, flags, &f) : un_file_get_data(fs, inode, &f);
+	r = is_writer(flags) ? get_for_write(fs, inode, flags, &f)
+			     : un_file_get_data(fs, inode, &f);
 	if (r < 0)
 		return r;
 	if (!keeps_atime(f->layer) || !has_length(fs, inode, f))

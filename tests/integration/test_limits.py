@@ -57,7 +57,8 @@ def hard_file_size(t):
     fd = os.open(u.m('new'), os.O_CREAT | os.O_WRONLY)
     os.pwrite(fd, b'x' * 8192, 0)
     if not lifted:
-        t.fails(errno.EFBIG, os.pwrite, fd, b'x', 8192)
+        if not t.passes:                            # there it is the writer's own limit that binds
+            t.fails(errno.EFBIG, os.pwrite, fd, b'x', 8192)
         t.fails(errno.EFBIG, os.ftruncate, fd, 10000)
         t.fails(errno.EFBIG, tree.append, u.m('large'), 'y')
         t.eq(len(tree.read(u.m('large'))), 20000)

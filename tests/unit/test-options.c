@@ -35,6 +35,7 @@ static void defaults(void **state)
 	assert_false(o->noacl || o->static_nlink || o->ino32);
 	assert_true(o->clone_fd);
 	assert_int_equal(o->io_uring, UN_IO_URING_AUTO);
+	assert_int_equal(o->passthrough, UN_PASSTHROUGH_AUTO);
 	assert_int_equal(o->sync, UN_SYNC_AUTO);
 	assert_true(o->timeout == UN_TIMEOUT_FOREVER);
 	assert_int_equal(o->threads, 0);
@@ -285,6 +286,10 @@ static void booleans(void **state)
 	}
 	BAD(L ",writeback=1,timeout=0", "writeback=1 excludes timeout=0");
 	BAD(L ",timeout=0,writeback", "writeback=1 excludes timeout=0");
+	BAD(L ",writeback,passthrough=on", "passthrough=on excludes writeback=1");
+	BAD(L ",passthrough=maybe", "must be auto, on or off");
+	un_options_free(GOOD(L ",passthrough=on,writeback=0"));
+	un_options_free(GOOD(L ",passthrough=auto,writeback=1"));
 	un_options_free(GOOD(L ",writeback=0,timeout=0"));
 	un_options_free(GOOD(L ",writeback,timeout=1"));
 }

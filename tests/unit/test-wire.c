@@ -253,6 +253,24 @@ static void init_without_flags2(void **state)
 	assert_int_equal(o.flags, UN_WIRE_INIT_EXT);
 }
 
+static void passthrough_has_a_depth(void **state)
+{
+	const struct un_wire_flags both = { UN_WIRE_INIT_EXT, UN_WIRE_PASSTHROUGH | 2 };
+	struct un_wire_init_out o = { 0 };
+
+	un_wire_patch_init(&o, sizeof(o), both, both, 65536);
+	assert_int_equal(o.flags2, UN_WIRE_PASSTHROUGH | 2);
+	assert_int_equal(o.max_stack_depth, 1);
+
+	/* Not offered, or not wanted: the mount is no stack. */
+	o = (struct un_wire_init_out){ 0 };
+	un_wire_patch_init(&o, sizeof(o), (struct un_wire_flags){ UN_WIRE_INIT_EXT, 2 }, both,
+			   65536);
+	assert_int_equal(o.max_stack_depth, 0);
+	un_wire_patch_init(&o, sizeof(o), both, (struct un_wire_flags){ 0, 2 }, 65536);
+	assert_int_equal(o.max_stack_depth, 0);
+}
+
 static void init_for_old_kernels(void **state)
 {
 	const struct un_wire_flags all = { ~0U, ~0U };
@@ -297,6 +315,7 @@ int main(void)
 		cmocka_unit_test(init_offer),
 		cmocka_unit_test(init_gets_what_was_offered_and_wanted),
 		cmocka_unit_test(init_without_flags2),
+		cmocka_unit_test(passthrough_has_a_depth),
 		cmocka_unit_test(init_for_old_kernels),
 		cmocka_unit_test(opcode_names),
 	};
