@@ -38,7 +38,7 @@ struct opened {
 };
 
 struct un_passing {
-	struct un_mutex lock;                           /* a leaf */
+	struct un_mutex lock; /* encloses the table of inodes, and nothing else */
 	GHashTable *opened UN_GUARDED_BY(passing_role); /* struct opened, by id */
 	atomic_bool said;
 };
@@ -198,12 +198,11 @@ static int choose(struct un_ops *ops, struct un_inode *inode, int flags, struct 
 int un_pass_begin(struct un_ops *ops, struct un_inode *inode, int flags,
 		  struct un_wire_open_out *ret)
 {
-	const bool keep = !un_pass_was(inode);
 	struct choice choice;
 	int r;
 
 	*ret = (struct un_wire_open_out){
-		.open_flags = UN_WIRE_OPEN_NOFLUSH | (keep ? UN_WIRE_OPEN_KEEP_CACHE : 0),
+		.open_flags = UN_WIRE_OPEN_NOFLUSH | UN_WIRE_OPEN_KEEP_CACHE,
 	};
 	if (!ops->passing)
 		return 0;
@@ -211,8 +210,12 @@ int un_pass_begin(struct un_ops *ops, struct un_inode *inode, int flags,
 	if (r < 0)
 		return r;
 	ret->fh = CACHED;
-	if (choice.way != BY_PASSING)
+	if (choice.way != BY_PASSING) {
+		/* Asked once it is counted: who has passed it before has said so, and nobody will now. */
+		if (un_pass_was(inode))
+			ret->open_flags &= ~UN_WIRE_OPEN_KEEP_CACHE;
 		return 0;
+	}
 	ret->fh = PASSED | ((flags & O_ACCMODE) != O_RDONLY ? WRITER : 0);
 	ret->open_flags = UN_WIRE_OPEN_NOFLUSH | UN_WIRE_OPEN_PASSTHROUGH;
 	ret->backing_id = choice.backing;

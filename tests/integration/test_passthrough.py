@@ -523,6 +523,35 @@ def opened_by_many(t):
     u.umount()
 
 
+@test(identities=('root',), filesystems=('tmpfs',))
+def nothing_is_kept(t):
+    """The kernel lets go of a layer's file with the last who has it open: a removed one gives its room back."""
+    u = _mounted(t, 'f low x')
+
+    def free():
+        st = os.statvfs(u.upper)
+        return st.f_bfree * st.f_frsize
+    before = free()
+    for i in range(20):
+        for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY):
+            fd = os.open(u.m('f'), flags | os.O_CREAT)
+            if flags == os.O_WRONLY:
+                os.write(fd, bytes(1 << 20))
+            os.close(fd)
+        fd = os.open(u.m('f'), os.O_RDWR)
+        m = mmap.mmap(fd, 4096)
+        os.unlink(u.m('f'))
+        m[0] = 1
+        os.close(fd)
+        m.close()
+    end = time.monotonic() + 10 * t.slow
+    while free() < before - (1 << 20) and time.monotonic() < end:
+        time.sleep(0.1)
+    t.ok(free() >= before - (1 << 20), 'of 20 MiB %.1f are not given back' % ((before - free()) / 2**20))
+    t.ok(len(os.listdir('/proc/%d/fd' % u.daemon_pid())) < 60)
+    u.umount()
+
+
 @test(**root)
 def few_descriptors(t):
     """A daemon that may have few: files are passed through all the same, and none fails."""
