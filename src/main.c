@@ -93,8 +93,8 @@ static char **effect(struct app *a)
 }
 
 /*
- * It takes an answer to each OPEN, which costs more than small files gain (tests/bench/README.md). So by default it is asked for where
- * that is answered anyway.
+ * It takes an answer to each OPEN, which costs more than small files gain (tests/bench/README.md). So by default
+ * it is asked for where that is answered anyway.
  */
 static bool wants_passthrough(const struct un_options *o)
 {

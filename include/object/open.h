@@ -15,8 +15,8 @@ struct un_inode;
 int un_file_get(struct un_fs *fs, struct un_inode *inode, unsigned flags, struct un_fd **ret);
 
 /*
- * *@f, for writing, can only append, as the real file's flags say: give it back, and get another one, since the flag may be gone. -EPERM: it is
- * the only way to the file. *@f is given back on failure.
+ * *@f, for writing, can only append, as the real file's flags say: give it back, and get another one, since the
+ * flag may be gone. -EPERM: it is the only way to the file. *@f is given back on failure.
  */
 int un_file_get_anew(struct un_fs *fs, struct un_inode *inode, struct un_fd **f);
 

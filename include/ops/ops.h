@@ -44,8 +44,8 @@ uint32_t un_ops_init_flags2(const struct un_ops *ops, bool idmap, bool permissio
 void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transport *transport);
 
 /*
- * Files are passed through from now on, where they can be. To be called before un_transport_start(). 0; -EOPNOTSUPP: the kernel does not offer it; -EPERM:
- * the daemon may not.
+ * Files are passed through from now on, where they can be. To be called before un_transport_start(). 0;
+ * -EOPNOTSUPP: the kernel does not offer it; -EPERM: the daemon may not.
  */
 int un_ops_pass(struct un_ops *ops);
 

@@ -143,10 +143,10 @@ int un_transport_expire(struct un_transport *t, uint64_t dir, const char *name);
 bool un_transport_can_expire(const struct un_transport *t);
 
 /*
- * Passthrough, if init_flags2 asked for it: a number by which OPEN and CREATE may be answered, so that the kernel reads and
- * writes the regular file @file, which may be closed then, with the credentials of the calling thread. -EOPNOTSUPP: the kernel does
- * not offer it; -EPERM: that takes CAP_SYS_ADMIN in the initial user namespace; -ELOOP: @file lies on a file system that is stacked
- * on another; -ENOMEM, ...
+ * Passthrough, if init_flags2 asked for it: a number by which OPEN and CREATE may be answered, so that the kernel
+ * reads and writes the regular file @file, which may be closed then, with the credentials of the calling thread.
+ * -EOPNOTSUPP: the kernel does not offer it; -EPERM: that takes CAP_SYS_ADMIN in the initial user namespace;
+ * -ELOOP: @file lies on a file system that is stacked on another; -ENOMEM, ...
  */
 int un_transport_backing_open(struct un_transport *t, int file);
 /* Files that were opened with it may go on. */

@@ -115,10 +115,10 @@ ssize_t un_copy_file_range(struct un_fs *fs, struct un_inode *in, off_t in_off,
 /* ---- passthrough: open files that the kernel reads and writes by itself --------------------------------- */
 
 /*
- * Call @fn with a descriptor of the file that the kernel may open, as @flags of open(2) say, in place of @inode: its data is there, and stays
- * there for as long as the union lives. Returns what @fn returns; @fn is NULL if it is open so already, and could be opened with @flags as
- * well? -EOPNOTSUPP: it may yet be copied up, or has to be read and written by us
- * for another reason; or why the file cannot be opened like this.
+ * Call @fn with a descriptor of the file that the kernel may open, as @flags of open(2) say, in place of @inode:
+ * its data is there, and stays there for as long as the union lives. Returns what @fn returns; NULL: it is
+ * open so already, and the question is whether @flags could be had as well. -EOPNOTSUPP: it may yet be copied up, or
+ * has to be read and written by us for another reason; or why the file cannot be opened like this.
  */
 int un_pass(struct un_fs *fs, struct un_inode *inode, int flags, int (*fn)(void *data, int fd),
 	    void *data);

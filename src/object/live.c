@@ -94,9 +94,9 @@ void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name)
 }
 
 /*
- * Somebody has written to a file that the kernel lets its users write by themselves (passthrough): it looks as if others had.
- * The kernel knows of each of their writes, and is told once that others' may be among them: until all have closed it, it
- * is to keep nothing of what it is told (un_pass_is_unheard()).
+ * Somebody has written to a file that the kernel lets its users write by themselves (passthrough): it looks as if
+ * others had. The kernel knows of each of their writes, and is told once that others' may be among them: until all
+ * have closed it, it is to keep nothing of what it is told (un_pass_is_unheard()).
  */
 static bool is_passed(struct un_fs *fs, const struct un_watch_event *e)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which open files are passed through. The kernel has an inode open in one way at a time, by its own page cache or by the layer's file, and takes one
- * number for that file: to mix them is EIO for who opens. So opens are counted for each inode, from before the answer until RELEASE, which the
- * kernel sends when it has let go:
+ * Which open files are passed through. The kernel has an inode open in one way at a time, by its own page cache or
+ * by the layer's file, and takes one number for that file: to mix them is EIO for who opens. So opens are counted
+ * for each inode, from before the answer until RELEASE, which the kernel sends when it has let go:
  *
  *   nobody has it open      ->  passed through, if that can be; else cached
  *   some have it cached     ->  cached
@@ -144,8 +144,8 @@ static struct opened *get_locked(struct un_ops *ops, struct un_inode *inode)
 }
 
 /*
- * @asked: what asking came to, which counts for what is passed through already if @must. *@backing is taken over, or left for the
- * caller to close. 0; -EAGAIN: it has to be asked; or -errno: it cannot be opened.
+ * @asked: what asking came to, which counts for what is passed through already if @must. *@backing is taken over,
+ * or left for the caller to close. 0; -EAGAIN: it has to be asked; or -errno: it cannot be opened.
  */
 static int count(struct un_ops *ops, struct un_inode *inode, int asked, bool must, int *backing,
 		 struct choice *ret)

@@ -9,8 +9,9 @@
 struct un_wire_open_out;
 
 /*
- * How an OPEN (CREATE, TMPFILE) of @inode with @flags of open(2) is to be answered; it is counted until un_pass_end(), also if the
- * answer does not arrive. 0, or -errno, and then nothing is counted. Without passthrough: an answer without state, which is not counted.
+ * How an OPEN (CREATE, TMPFILE) of @inode with @flags of open(2) is to be answered; it is counted until
+ * un_pass_end(), also if the answer does not arrive. 0, or -errno, and then nothing is counted. Without
+ * passthrough: an answer without state, which is not counted.
  */
 int un_pass_begin(struct un_ops *ops, struct un_inode *inode, int flags,
 		  struct un_wire_open_out *ret);

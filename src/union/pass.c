@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Passthrough: the kernel reads, writes and maps a layer's file itself for who has one of ours open. It takes one file for an inode, for as
- * long as that is open so. Hence only what cannot move: a file whose data is in the upper, or any file of a union that is never written.
- * What is here decides that; who has what open so is counted by who answers (ops/pass.c).
+ * Passthrough: the kernel reads, writes and maps a layer's file itself for who has one of ours open. It takes one
+ * file for an inode, for as long as that is open so. Hence only what cannot move: a file whose data is in the
+ * upper, or any file of a union that is never written. What is here decides that; who has what open so is counted
+ * by who answers (ops/pass.c).
  */
 #include "layer/layer.h"
 #include "object/attr.h"
