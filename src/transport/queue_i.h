@@ -2,6 +2,8 @@
 /* The servers of one queue of FUSE over io_uring, counted. */
 #pragma once
 
+#include "processor_i.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -13,6 +15,7 @@ struct un_queue {
 	_Atomic unsigned busy;      /* of them have a request in hand */
 	_Atomic unsigned lent;      /* of these wait for requests that others have to serve */
 	_Atomic unsigned reserves;  /* entries that the dispatcher has */
+	struct un_yield yield;
 };
 
 /*

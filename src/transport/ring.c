@@ -6,13 +6,9 @@
 #include <errno.h>
 #include <glib.h>
 #include <poll.h>
-#include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* ---- rings ------------------------------------------------------------------------------------------ */
 
 int un_ring_open(struct un_ring *r, int device, unsigned entries)
 {
@@ -20,7 +16,6 @@ int un_ring_open(struct un_ring *r, int device, unsigned entries)
 		.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER |
 			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP,
 	};
-
 	int ret;
 
 	r->device = device;
@@ -116,92 +111,4 @@ int un_ring_wait(struct un_ring *r, unsigned seconds, struct un_entry **ret)
 	*ret = (struct un_entry *)(uintptr_t)cqe->user_data;
 	io_uring_cqe_seen(&r->ring, cqe);
 	return n < 0 ? n : 0;
-}
-
-/* ---- processors ------------------------------------------------------------------------------------- */
-
-/* More than any kernel has. */
-#define MAX_CPUS 16384
-
-/* Those that this process was started with; others are not for us. */
-static cpu_set_t *allowed;
-#define SET_SIZE CPU_ALLOC_SIZE(MAX_CPUS)
-
-static bool note_allowed(void)
-{
-	if (!allowed)
-		allowed = CPU_ALLOC(MAX_CPUS);
-	if (!allowed)
-		return false;
-	CPU_ZERO_S(SET_SIZE, allowed);
-	return sched_getaffinity(0, SET_SIZE, allowed) == 0;
-}
-
-unsigned un_place_count(void)
-{
-	g_autofree char *text = NULL;
-	g_auto(GStrv) ranges = NULL;
-	unsigned n = 0;
-
-	if (!note_allowed() ||
-	    !g_file_get_contents("/sys/devices/system/cpu/possible", &text, NULL, NULL))
-		return 0;
-	ranges = g_strsplit(g_strstrip(text), ",", -1);
-	for (char **r = ranges; *r; r++) {
-		unsigned first, last;
-
-		switch (sscanf(*r, "%u-%u", &first, &last)) {
-		case 1:
-			n++;
-			break;
-		case 2:
-			n += last >= first ? last - first + 1 : 0;
-			break;
-		default:
-			return 0;
-		}
-	}
-	return n <= MAX_CPUS ? n : 0;
-}
-
-bool un_place_on(unsigned cpu)
-{
-	cpu_set_t *set;
-	bool ok;
-
-	if (!CPU_ISSET_S(cpu, SET_SIZE, allowed))
-		return false;
-	set = CPU_ALLOC(MAX_CPUS);
-	if (!set)
-		return false;
-	CPU_ZERO_S(SET_SIZE, set);
-	CPU_SET_S(cpu, SET_SIZE, set);
-	ok = sched_setaffinity(0, SET_SIZE, set) == 0;
-	CPU_FREE(set);
-	return ok;
-}
-
-void un_place_anywhere(void)
-{
-	un_ignore(sched_setaffinity(0, SET_SIZE, allowed));
-}
-
-#define LARGE (64 * 1024u)
-/* Requests until a thread is bound again: after a large one; after it could not be. */
-#define AFTER_LARGE 8u
-#define AFTER_FAILURE 4096u
-
-void un_place_for(struct un_place *p, unsigned cpu, size_t data)
-{
-	if (data >= LARGE) {
-		p->wait = AFTER_LARGE;
-		if (p->bound)
-			un_place_anywhere();
-		p->bound = false;
-	} else if (!p->bound && p->wait > 0) {
-		p->wait--;
-	} else if (!p->bound) {
-		p->bound = un_place_on(cpu);
-		p->wait = AFTER_FAILURE;
-	}
 }

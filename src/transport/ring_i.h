@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A ring of one thread, for entries of FUSE, and the processor that the thread runs on. */
+/* A ring of one thread, for entries of FUSE. */
 #pragma once
 
 #include "entry_i.h"
@@ -30,24 +30,3 @@ int un_ring_failed(struct un_ring *r);
  * are over.
  */
 int un_ring_wait(struct un_ring *r, unsigned seconds, struct un_entry **ret);
-
-/*
- * How many queues the kernel wants: processors that are possible, not those that are there; 0: not known. First
- * of what follows, by a thread that may run wherever the process may.
- */
-unsigned un_place_count(void);
-/* The calling thread runs on that one only. False: it may not, or it is not there. */
-bool un_place_on(unsigned cpu);
-/* ... on those it was started with. */
-void un_place_anywhere(void);
-
-/* Where a thread is. Zeroed at first. */
-struct un_place {
-	bool bound;
-	unsigned wait; /* requests until it is bound again */
-};
-/*
- * For a request of processor @cpu that moves @data bytes: there, where its caller waits. A large one anywhere:
- * caller and daemon copy at the same time, on two processors.
- */
-void un_place_for(struct un_place *p, unsigned cpu, size_t data);

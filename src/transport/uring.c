@@ -10,6 +10,7 @@
 #include "uring_i.h"
 
 #include "entry_i.h"
+#include "processor_i.h"
 #include "queue_i.h"
 #include "ring_i.h"
 
@@ -208,6 +209,20 @@ static void wait_for_answer(struct un_entry *e)
 		un_uring_unlend();
 }
 
+/* Where the thread is on the queue's processor the caller is to stay there as well. */
+static void answer(struct server *s)
+{
+	struct un_yield *y = &s->u->queues[s->entry->qid].yield;
+	int64_t since;
+
+	commit(&s->ring, s->entry);
+	since = s->place.bound ? un_yield_begin(y) : 0;
+	if (since == 0)
+		return; /* it leaves together with the wait for the next */
+	un_ring_submit(&s->ring);
+	un_yield_end(y, since);
+}
+
 /* Answer, and wait for the next request; false: there will be none. */
 static bool next(struct server *s)
 {
@@ -220,7 +235,7 @@ static bool next(struct server *s)
 		wait_for_answer(e);
 		help_with_rest(s);
 		q->busy--;
-		commit(&s->ring, e);
+		answer(s);
 	}
 	s->committed = false;
 	do {
@@ -472,6 +487,7 @@ struct un_uring *un_uring_new(const struct un_uring_config *config, char **ret_w
 	u = g_new0(struct un_uring, 1);
 	u->config = *config;
 	u->n_queues = n;
+	un_yield_find_out();
 	/* Lent ones do not count: there may be as many more. */
 	u->max_entries = n * (UN_QUEUE_RESERVES + 4 * config->max_threads);
 	u->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -104,6 +104,32 @@ def idle(t):
     u.umount()
 
 
+def _moves():
+    return int(re.search(r'nr_migrations +: +(\d+)', open('/proc/thread-self/sched').read()).group(1))
+
+
+@test(identities=('root',), filesystems=('tmpfs',), prepare=uring.switch_on, alone=True)
+def callers_stay(t):
+    """Who waits for an answer is not moved to an idle processor: there the next request would have to wake everybody."""
+    _need(t)
+    if not os.path.exists('/proc/thread-self/sched'):
+        t.skip('no /proc/PID/sched')
+    u = t.mounted('f a', 'io_uring=on')
+    fd = os.open(u.m('a'), os.O_RDWR)
+    for _ in range(5):                          # somebody else's work may move it
+        begin = _moves()
+        for i in range(3000):
+            os.pwrite(fd, b'x', i)
+        moves = _moves() - begin
+        if moves < 60:
+            break
+    t.ok(moves < 60, '%d times in 3000 requests' % moves)
+    time.sleep(0.2)
+    t.eq({os.sched_getscheduler(int(os.path.basename(task))) for task in _tasks(u.daemon_pid())}, {os.SCHED_OTHER})
+    os.close(fd)
+    u.umount()
+
+
 def _on_cpu_0():
     os.sched_setaffinity(0, {0})
 
