@@ -103,6 +103,17 @@ static bool wants_passthrough(const struct un_options *o)
 	return o->passthrough == UN_PASSTHROUGH_ON;
 }
 
+/*
+ * A ring is closed some time after the process has been killed, and only then is the connection dead. fusermount3
+ * looks at once, and leaves a mount alone that seems alive.
+ */
+static enum un_transport_uring uring(const struct un_options *o)
+{
+	if (o->auto_unmount && o->io_uring == UN_IO_URING_AUTO)
+		return UN_TRANSPORT_URING_OFF;
+	return (enum un_transport_uring)o->io_uring;
+}
+
 static int open_union(struct app *a, char **ret_err)
 {
 	const struct un_options *o = a->options;
@@ -141,7 +152,7 @@ static int open_union(struct app *a, char **ret_err)
 		.shown_at = un_mount_inherited(a->mount) ? NULL : un_mount_path(a->mount),
 		.other_fds = threads(o) * UN_TRANSPORT_FDS +
 			     (o->cache == UN_CACHE_AUTO ? UN_LIVE_FDS : 0),
-		.spare_fds = (max_threads(o) - threads(o)) * UN_TRANSPORT_FDS,
+		.spare_fds = un_transport_spare_fds(uring(o), threads(o), max_threads(o)),
 	};
 	struct un_ops_config ops = {
 		.timeout = o->timeout,
@@ -329,17 +340,6 @@ static const struct un_transport_ops *raw_ops(const struct un_options *o)
 static uint32_t init_flags2(const struct app *a)
 {
 	return un_ops_init_flags2(a->ops, !a->options->allow_root, !un_mount_inherited(a->mount));
-}
-
-/*
- * A ring is closed some time after the process has been killed, and only then is the connection dead. fusermount3
- * looks at once, and leaves a mount alone that seems alive.
- */
-static enum un_transport_uring uring(const struct un_options *o)
-{
-	if (o->auto_unmount && o->io_uring == UN_IO_URING_AUTO)
-		return UN_TRANSPORT_URING_OFF;
-	return (enum un_transport_uring)o->io_uring;
 }
 
 static int start_passthrough(struct app *a, char **ret_err)

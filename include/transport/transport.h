@@ -52,6 +52,9 @@ enum un_transport_uring {
 	UN_TRANSPORT_URING_ON,   /* or fail */
 	UN_TRANSPORT_URING_OFF,
 };
+/* Descriptors that may be needed when there are more threads than @threads, and they have UN_TRANSPORT_FDS each. */
+unsigned un_transport_spare_fds(enum un_transport_uring uring, unsigned threads,
+				unsigned max_threads);
 
 struct un_transport_config {
 	unsigned threads; /* that are always there; at least 1 */

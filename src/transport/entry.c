@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define PAGE 4096u
 #define SCRATCH (3 * PAGE)
@@ -71,8 +72,16 @@ char *un_entry_request(struct un_entry *e, size_t *ret_size)
 		memcpy(buf + heads, e->payload, payload);
 	e->free = !in_place;
 	e->large = e->large || payload > KEPT;
+	e->opcode = in->opcode;
+	if (un_entry_data_size(e) > 0 || in->opcode == UN_WIRE_FALLOCATE)
+		e->regular = in->nodeid;
 	*ret_size = all;
 	return buf;
+}
+
+bool un_entry_is_nudge(const struct un_entry *e)
+{
+	return e->ring->head.in.opcode == UN_WIRE_NOTIFY_REPLY;
 }
 
 size_t un_entry_data_size(const struct un_entry *e)
@@ -88,6 +97,20 @@ size_t un_entry_data_size(const struct un_entry *e)
 	default:
 		return 0;
 	}
+}
+
+/* The kernel has that file once it has the answer. */
+static void note_regular(struct un_entry *e, const struct iovec *iov, int count)
+{
+	struct un_wire_entry_out out;
+
+	if (e->opcode != UN_WIRE_LOOKUP && e->opcode != UN_WIRE_CREATE)
+		return;
+	if (count == 0 || iov[0].iov_len < sizeof(out))
+		return;
+	memcpy(&out, iov[0].iov_base, sizeof(out));
+	if (S_ISREG(out.attr.mode) && out.nodeid)
+		e->regular = out.nodeid;
 }
 
 static void fill(struct un_entry *e, const struct un_wire_out *head, const struct iovec *iov,
@@ -118,6 +141,7 @@ bool un_entry_answer(struct un_entry *e, const struct iovec *iov, int count)
 		head.error = -EIO;
 		count = 1;
 	}
+	note_regular(e, iov + 1, count - 1);
 	fill(e, &head, iov + 1, count - 1);
 	return true;
 }

@@ -33,7 +33,11 @@ struct un_entry {
 	_Atomic uint64_t unique;
 	sem_t answered; /* once for each request */
 	bool free;      /* the payload is not part of the request in hand */
-	bool large;     /* much of the payload has been used */
+	unsigned batch; /* the dispatcher's: when it was registered */
+	uint32_t opcode;
+	uint64_t
+		regular; /* node of a regular file that the request or its answer was about; 0: of none so far */
+	bool large; /* much of the payload has been used */
 };
 
 /* The payload a kernel asks for that sends WRITEs of @max_write at most. */
@@ -50,6 +54,8 @@ void un_entry_done(struct un_entry *e);
 char *un_entry_request(struct un_entry *e, size_t *ret_size);
 /* How much data the READ or WRITE moves that the kernel has left; 0: another request. */
 size_t un_entry_data_size(const struct un_entry *e);
+/* The kernel has left a request of our own (NOTIFY_RETRIEVE) in it. */
+bool un_entry_is_nudge(const struct un_entry *e);
 /*
  * Fill in the answer, if it is the one to the request in hand: any thread. False: it is not, and nothing was
  * done. The entry is the owner's again afterwards, who waits for it with un_entry_wait().

@@ -90,6 +90,17 @@ void un_offer_say(const struct un_offer *o)
 		un_log(LOG_INFO, "%s", how);
 }
 
+unsigned un_transport_spare_fds(enum un_transport_uring uring, unsigned threads,
+				unsigned max_threads)
+{
+	const unsigned workers = (max_threads - threads) * UN_TRANSPORT_FDS;
+	bool on;
+
+	if (uring == UN_TRANSPORT_URING_OFF || !look(&on) || !on)
+		return workers;
+	return MAX(workers, un_uring_fds(max_threads));
+}
+
 void un_offer_done(struct un_offer *o)
 {
 	un_uring_free(o->uring);

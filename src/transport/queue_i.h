@@ -2,6 +2,7 @@
 /* The servers of one queue of FUSE over io_uring, counted. */
 #pragma once
 
+#include "entry_i.h"
 #include "processor_i.h"
 
 #include <stdatomic.h>
@@ -15,8 +16,20 @@ struct un_queue {
 	_Atomic unsigned busy;      /* of them have a request in hand */
 	_Atomic unsigned lent;      /* of these wait for requests that others have to serve */
 	_Atomic unsigned reserves;  /* entries that the dispatcher has */
+	_Atomic bool dry;           /* requests may wait that have found no entry */
+	_Atomic uint64_t
+		regular; /* node of a regular file that the kernel had lately; 0: none so far */
 	struct un_yield yield;
+	/* The dispatcher's: of its entries that have no request, those registered last (as @batch) and those before. */
+	unsigned batch, young, old;
 };
+
+/* What the answered request in @e tells. */
+static inline void un_queue_knows(struct un_queue *q, const struct un_entry *e)
+{
+	if (e->regular)
+		atomic_store_explicit(&q->regular, e->regular, memory_order_relaxed);
+}
 
 /*
  * The kernel takes the entry first that came last. So a reserve is registered only while no server of the queue is

@@ -95,6 +95,17 @@ int un_ring_failed(struct un_ring *r)
 	return 0;
 }
 
+bool un_ring_has(struct un_ring *r, const struct un_entry *e)
+{
+	struct io_uring_cqe *cqe;
+	bool has = false;
+	unsigned head;
+
+	io_uring_for_each_cqe(&r->ring, head, cqe) has =
+		has || !e || cqe->user_data == (uint64_t)(uintptr_t)e;
+	return has;
+}
+
 int un_ring_wait(struct un_ring *r, unsigned seconds, struct un_entry **ret)
 {
 	struct __kernel_timespec ts = { .tv_sec = seconds };

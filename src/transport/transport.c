@@ -42,8 +42,6 @@
 #define MIN_BUFFER (128 * 1024u)
 /* Threads that wait for requests to be served; beyond, one waits for the other. */
 #define POOL_MAX 64u
-/* For each processor, with io_uring. */
-#define MAX_SERVERS 32u
 /* Interrupted callers of whom nothing can be known are given up after so long, in us. */
 #define GRACE (30 * G_USEC_PER_SEC)
 
@@ -330,7 +328,7 @@ static int prepare_uring(struct un_transport *t)
 		.device = t->fd,
 		.device_buffer = t->buf_size,
 		.max_write = t->config.max_write,
-		.max_threads = MAX_SERVERS,
+		.max_threads = MAX(t->config.max_threads, 1),
 		.process = process,
 		.thread_start = worker_start,
 		.thread_end = worker_end,

@@ -41,6 +41,12 @@ void un_uring_free(struct un_uring *u)
 	(void)u;
 }
 
+unsigned un_uring_fds(unsigned max_threads)
+{
+	(void)max_threads;
+	return 0;
+}
+
 void un_uring_counts(struct un_uring *u, uint64_t sums[UN_TRANSPORT_OPCODES])
 {
 	(void)u;

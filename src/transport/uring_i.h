@@ -49,6 +49,8 @@ void un_uring_stop(struct un_uring *u);
 /* Returns when they have ended: after un_uring_stop(), or the end of the connection. */
 void un_uring_join(struct un_uring *u);
 void un_uring_free(struct un_uring *u);
+/* How many descriptors threads may need, @max_threads for each queue; any time. */
+unsigned un_uring_fds(unsigned max_threads);
 /* Add the requests received to @sums. */
 void un_uring_counts(struct un_uring *u, uint64_t sums[UN_TRANSPORT_OPCODES]);
 

@@ -124,8 +124,9 @@ def callers_stay(t):
         if moves < 60:
             break
     t.ok(moves < 60, '%d times in 3000 requests' % moves)
+    pid = u.daemon_pid()
     time.sleep(0.2)
-    t.eq({os.sched_getscheduler(int(os.path.basename(task))) for task in _tasks(u.daemon_pid())}, {os.SCHED_OTHER})
+    t.eq({os.sched_getscheduler(int(os.path.basename(task))) for task in _tasks(pid)}, {os.SCHED_OTHER})
     os.close(fd)
     u.umount()
 
@@ -174,6 +175,56 @@ def nobody_waits_for_others(t):
     for thread in threads:
         thread.join()
     t.eq(len(made), 14)
+    u.umount()
+    k.umount(disk.at)
+
+
+BURST = '''
+import os, sys
+os.read(0, 1)
+if sys.argv[1] == 'chmod':
+    os.chmod(sys.argv[2], 0o600)
+else:
+    os.stat(sys.argv[2])
+'''
+
+
+@test(identities=('root',), filesystems=('tmpfs',), prepare=uring.switch_on, needs=('mkfs.ext4',), alone=True)
+def more_at_once_than_entries(t):
+    """More requests of one processor than it has entries before anybody gets to the first: none is forgotten."""
+    _need(t)
+    disk = Disk(t, ('mkfs.ext4', '-q'), 64 << 20)
+    u = t.union(text='; '.join('f dir%d/f%d' % (i, i) for i in range(40)))
+    u.upper, u.work = disk.at + '/upper', disk.at + '/work'
+    os.mkdir(u.upper)
+    os.mkdir(u.work)
+    u.mount('io_uring=on')
+    for i in range(20):
+        os.stat(u.m('dir%d/f%d' % (i, i)))
+    tasks = [int(os.path.basename(task)) for task in _tasks(u.daemon_pid())]
+    for task in tasks:                          # it is to come last
+        os.sched_setaffinity(task, {0})
+        os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
+    fd = os.open(disk.at, os.O_RDONLY)
+    r, w = os.pipe()
+    jobs = [subprocess.Popen(['python3', '-c', BURST, 'chmod' if i < 20 else 'stat', u.m('dir%d/f%d' % (i, i) if i < 20 else 'dir%d' % i)],
+                             stdin=r, preexec_fn=_on_cpu_0) for i in range(30)]
+    time.sleep(3 * t.slow)
+    fcntl.ioctl(fd, FIFREEZE, 0)
+    try:
+        os.write(w, b'x' * 30)
+        time.sleep(1 * t.slow)
+        for task in tasks:
+            os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))
+        end = time.monotonic() + 10 * t.slow
+        while any(job.poll() is None for job in jobs[20:]) and time.monotonic() < end:
+            time.sleep(0.05)
+        t.eq([job.poll() for job in jobs[20:]], [0] * 10)
+        t.eq([job.poll() for job in jobs[:20]], [None] * 20)
+    finally:
+        fcntl.ioctl(fd, FITHAW, 0)
+        os.close(fd)
+    t.eq([job.wait() for job in jobs], [0] * 30)
     u.umount()
     k.umount(disk.at)
 
