@@ -161,7 +161,8 @@ int64_t un_yield_begin(struct un_yield *y)
 	if (now >= atomic_load_explicit(&y->look, memory_order_relaxed)) {
 		const long n = sysconf(_SC_NPROCESSORS_ONLN);
 
-		atomic_store_explicit(&y->on, n > 1 && runnable() < (unsigned long)n,
+		/* The caller may count although it sleeps (a delayed dequeue). */
+		atomic_store_explicit(&y->on, n > 1 && runnable() <= (unsigned long)n,
 				      memory_order_relaxed);
 		atomic_store_explicit(&y->look, now + LOOK_US, memory_order_relaxed);
 	}
