@@ -188,12 +188,11 @@ static bool wait_for_request(struct un_server *s)
 
 /* ---- threads that are not needed -------------------------------------------------------------------- */
 
-/* Others of its queue are free, and this one was one of those that many slow requests took. */
-static bool is_surplus(struct un_server *s)
+/* Others of its queue are free, and this one was one of those that many slow requests took. @busy: those that are not. */
+static bool is_surplus(const struct un_server *s, unsigned busy)
 {
-	const struct un_queue *q = queue_of(s);
-
-	return q->busy < q->n_servers && g_get_monotonic_time() - s->since >= LONG_US;
+	return !s->nudge && busy + 1 < queue_of(s)->n_servers &&
+	       g_get_monotonic_time() - s->since >= LONG_US;
 }
 
 /* The answered entry becomes the dispatcher's. False: it is otherwise engaged. */
@@ -206,7 +205,6 @@ static bool give(struct un_server *s)
 	uring_lock(u);
 	ok = !u->serving && !u->over;
 	if (ok) {
-		q->busy--;
 		q->n_servers--;
 		q->reserves++;
 		g_queue_push_tail(&u->given, s->entry);
@@ -263,9 +261,9 @@ static bool next(struct un_server *s)
 		wait_for_answer(s->entry);
 		help_with_rest(s);
 		un_queue_knows(queue_of(s), s->entry);
-		if (!s->nudge && is_surplus(s) && give(s))
+		/* First not busy, then the look: of several that are done at the same time one stays. */
+		if (is_surplus(s, --queue_of(s)->busy) && give(s))
 			return park(s);
-		queue_of(s)->busy--;
 		answer(s);
 	}
 	s->committed = false;
