@@ -77,6 +77,14 @@ struct un_fd *un_fdcache_get(struct un_fdcache *c, struct un_fd **home, unsigned
 struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer, int fd,
 			     unsigned flags);
 
+/*
+ * The same under a lock that others need: what has to be closed for it, which may take long, is left to the caller, who
+ * lets un_fdcache_close() do it later (NULL: nothing).
+ */
+struct un_fd *un_fdcache_add_only(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer,
+				  int fd, unsigned flags, struct un_fd **ret_rest);
+void un_fdcache_close(struct un_fdcache *c, struct un_fd *rest);
+
 /* One more user of a descriptor that is in use already, or that lies outside the cache. */
 struct un_fd *un_fdcache_use(struct un_fdcache *c, struct un_fd *f);
 

@@ -4,19 +4,20 @@
  *
  *   0. restacking (union/lowers.c): nobody who holds another takes it
  *   1. copying (a flag of an inode, un_copyup): one copy-up per inode; of a parent before its child
- *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), in the order of
- *      their node ids. (Parent before child would be no order: a rename turns it round.) Or by un_ns_try_write(),
- *      which waits for nobody: for a directory that is given up (live-budget.c)
+ *   2. dirinfo.ns of directories: several at once only through un_ns_write_set(), which waits for one only while
+ *      it holds no other: somebody may be in a directory whose layer does not answer, and that is no reason for
+ *      others to wait at its parent. Or by un_ns_try_write(), which waits for nobody: for a directory that is
+ *      given up (live-budget.c)
  *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
- *   4. fs->tree, which whoever waits for a rename of real directories lets go (tree_settled)
+ *   4. fs->tree, which whoever waits for the rename of a real directory lets go (tree_settled)
  *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
  *      said; the whiteout pool; the children of a directory; which directories are watched; and which
- *      names are told as missing. None of these encloses another one, but for two: the cache closes
- *      descriptors without its lock, by way of which fs->tree encloses the failures of write-back.
+ *      names are told as missing. None of these encloses another one; the cache closes descriptors
+ *      without its lock, and without fs->tree.
  *
  * What may be held over a system call on a layer: ns, while names in that very directory are looked up,
  * listed or changed, or it gets its watch, be it that another directory loses one for it; inode.lock, while that
- * very inode's location is used or changes; the whiteout pool's, while one whiteout is made. fs->tree over the close of a descriptor that the cache makes room by. No other.
+ * very inode's location is used or changes; the whiteout pool's, while one whiteout is made. No other.
  * Neither is any held while data is copied: `copying` is a flag, and its mutex is held to look at it.
  *
  * The compiler checks who holds what (util/lock.h); the thread sanitizer the order, in tests under load.
@@ -106,6 +107,29 @@ struct un_ns_set {
 	struct un_inode *dirs[3];
 	unsigned n;
 };
+
+/*
+ * So often one is waited for without another before they are waited for in the order of their node ids: then it is not
+ * that somebody hangs in one, but that there is always somebody in each.
+ */
+#define UN_NS_ROUNDS 1000
+
+/* Waits for dirs[@first] and takes the others without a wait. -1: all are held; else none is, and this one was not to be had. */
+static inline int un_ns_write_from(struct un_ns_set *set, unsigned first) UN_NO_TSA
+{
+	un_ns_write(set->dirs[first]);
+	for (unsigned i = 0; i < set->n; i++) {
+		if (i == first || un_ns_try_write(set->dirs[i]))
+			continue;
+		for (unsigned j = 0; j < i; j++)
+			if (j != first)
+				un_ns_unlock(set->dirs[j]);
+		un_ns_unlock(set->dirs[first]);
+		return (int)i;
+	}
+	return -1;
+}
+
 static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, struct un_inode *b,
 				   struct un_inode *c) UN_ACQUIRES(un_ns_role) UN_NO_TSA
 {
@@ -121,6 +145,11 @@ static inline void un_ns_write_set(struct un_ns_set *set, struct un_inode *a, st
 			set->dirs[at] = set->dirs[at - 1];
 		set->dirs[at] = all[i];
 		set->n++;
+	}
+	for (int round = 0, first = 0; round < UN_NS_ROUNDS; round++) {
+		first = un_ns_write_from(set, (unsigned)first);
+		if (first < 0)
+			return;
 	}
 	for (unsigned i = 0; i < set->n; i++)
 		un_ns_write(set->dirs[i]);

@@ -50,6 +50,7 @@ struct un_realdir {
 	/* A reference; NULL: the layer's root. */
 	struct un_realdir *parent UN_GUARDED_BY(un_tree_role);
 	char *name UN_GUARDED_BY(un_tree_role);
+	unsigned moving UN_GUARDED_BY(un_tree_role); /* renames of it that are under way on the layer */
 	/* In the upper: the value of its redirect mark, or NULL. */
 	char *redirect UN_GUARDED_BY(un_tree_role);
 	bool holds;                /* the layer stays open for it (un_layer_hold()) */
@@ -332,10 +333,8 @@ struct un_fs {
 	atomic_uint_fast64_t n_freed; /* inodes, since memory was last given back to the system */
 	uint64_t freed_seen;          /* n_freed when un_fs_idle() last looked; its caller's */
 
-	struct un_mutex tree;          /* parent and name of every realdir, and: */
-	/* Renames under way on the layer, which the realdirs do not show yet. */
-	unsigned tree_changing UN_GUARDED_BY(un_tree_role);
-	pthread_cond_t tree_settled;   /* with tree: one of those renames has ended */
+	struct un_mutex tree;          /* parent and name of every realdir, and which are moving */
+	pthread_cond_t tree_settled;   /* with tree: one of them does not move any more */
 	atomic_uint_fast64_t tree_seq; /* counts renames of real directories */
 	struct un_mutex copying;       /* every inode's `copying` */
 	pthread_cond_t copied;

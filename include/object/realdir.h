@@ -24,12 +24,11 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
 /* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
 /*
- * Around a rename of real directories on the layer, which may take long. No lock is held between
- * the two calls; only a thread that finds a directory elsewhere on the layer than in this tree
- * waits for un_tree_settled_locked().
+ * Around a rename of @rd on its layer, which may take long; NULL: nothing. fs->tree is not held between the two calls;
+ * only a thread that does not find this very directory where it is in this tree waits for un_tree_settled_locked().
  */
-void un_tree_changes(struct un_fs *fs);
-void un_tree_settled_locked(struct un_fs *fs)
+void un_tree_changes(struct un_fs *fs, struct un_realdir *rd);
+void un_tree_settled_locked(struct un_fs *fs, struct un_realdir *rd)
 	UN_TREE_LOCKED(fs);
 /*
  * @rd has been renamed on its layer; fs->tree is held. Returns its old parent, which the caller

@@ -182,10 +182,10 @@ static struct un_fd *make_room_locked(struct un_fdcache *c) UN_REQUIRES(c->lock,
 	return victims;
 }
 
-struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer, int fd,
-			     unsigned flags)
+struct un_fd *un_fdcache_add_only(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer,
+				  int fd, unsigned flags, struct un_fd **ret_rest)
 {
-	struct un_fd *f = g_new0(struct un_fd, 1), *old, *victims = NULL;
+	struct un_fd *f = g_new0(struct un_fd, 1), *old, *victims;
 	unsigned old_flags;
 	bool was_pinned;
 
@@ -217,9 +217,25 @@ struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct u
 		c->pinned++;
 	victims = make_room_locked(c);
 	cache_unlock(c);
-	if (old)
-		release(c, old);
-	release_all(c, victims);
+	if (old) {
+		old->next = victims;
+		victims = old;
+	}
+	*ret_rest = victims;
+	return f;
+}
+
+void un_fdcache_close(struct un_fdcache *c, struct un_fd *rest)
+{
+	release_all(c, rest);
+}
+
+struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer, int fd,
+			     unsigned flags)
+{
+	struct un_fd *rest, *f = un_fdcache_add_only(c, home, layer, fd, flags, &rest);
+
+	release_all(c, rest);
 	return f;
 }
 

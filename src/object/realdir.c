@@ -69,33 +69,43 @@ void un_realdir_put(struct un_fs *fs, struct un_realdir *rd)
 	}
 }
 
-void un_tree_changes(struct un_fs *fs)
+void un_tree_changes(struct un_fs *fs, struct un_realdir *rd)
 {
+	if (!rd)
+		return;
 	un_tree_lock(fs);
-	fs->tree_changing++;
+	rd->moving++;
 	un_tree_unlock(fs);
 }
 
-void un_tree_settled_locked(struct un_fs *fs)
+void un_tree_settled_locked(struct un_fs *fs, struct un_realdir *rd)
 {
-	fs->tree_changing--;
+	if (!rd)
+		return;
+	rd->moving--;
+	/* Also if it failed: it may have been away for a moment. */
+	atomic_fetch_add(&fs->tree_seq, 1);
 	pthread_cond_broadcast(&fs->tree_settled);
 }
 
-/* Has any real directory been renamed since @seq? One whose rename is under way may have been: wait. */
-static bool has_moved_locked(struct un_fs *fs, uint64_t seq) UN_TREE_LOCKED(fs)
+/*
+ * Has any real directory been renamed since @seq? If @rd is being renamed it may have been: wait. What is above it has
+ * been reached already, so that where that moves to does not matter.
+ */
+static bool has_moved_locked(struct un_fs *fs, const struct un_realdir *rd, uint64_t seq)
+	UN_TREE_LOCKED(fs)
 {
-	while (fs->tree_changing && atomic_load(&fs->tree_seq) == seq)
+	while (rd->moving && atomic_load(&fs->tree_seq) == seq)
 		un_cond_wait(&fs->tree_settled, &fs->tree);
 	return atomic_load(&fs->tree_seq) != seq;
 }
 
-static bool has_moved(struct un_fs *fs, uint64_t seq)
+static bool has_moved(struct un_fs *fs, const struct un_realdir *rd, uint64_t seq)
 {
 	bool moved;
 
 	un_tree_lock(fs);
-	moved = has_moved_locked(fs, seq);
+	moved = has_moved_locked(fs, rd, seq);
 	un_tree_unlock(fs);
 	return moved;
 }
@@ -114,7 +124,7 @@ static int open_checked(struct un_fs *fs, struct un_realdir *rd, int parent, con
 	if (r < 0)
 		return r;
 	/* Another number is news about the layer only if this is the place. */
-	if (st.stx_ino != rd->ino && has_moved(fs, seq))
+	if (st.stx_ino != rd->ino && has_moved(fs, rd, seq))
 		return -ESTALE;
 	if (!un_is_same(rd->layer, &st, rd->dev, rd->ino))
 		return -ESTALE;
@@ -152,54 +162,58 @@ static GPtrArray *chain_to_open(struct un_fs *fs, struct un_realdir *rd, struct 
  */
 static struct un_fd *add_opened(struct un_fs *fs, struct un_realdir *rd, int fd, uint64_t seq)
 {
-	struct un_fd *ret = NULL;
+	struct un_fd *ret = NULL, *rest = NULL;
 
 	if (un_layer_numbers_last(rd->layer, true))
 		return un_fdcache_add(fs->fds, &rd->fd, rd->layer, fd, 0);
 	un_tree_lock(fs);
-	if (!has_moved_locked(fs, seq))
-		ret = un_fdcache_add(fs->fds, &rd->fd, rd->layer, fd, 0);
+	if (!has_moved_locked(fs, rd, seq))
+		ret = un_fdcache_add_only(fs->fds, &rd->fd, rd->layer, fd, 0, &rest);
 	un_tree_unlock(fs);
+	un_fdcache_close(fs->fds, rest);
 	if (!ret)
 		un_close(fd);
 	return ret;
 }
 
-static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret,
-		      uint64_t *ret_seq)
+/* @rd by its name in @parent; *ret_moved: it was not there, and has been renamed since @seq, or another has. */
+static int open_next(struct un_fs *fs, struct un_realdir *rd, const struct un_fd *parent,
+		     uint64_t seq, struct un_fd **ret, bool *ret_moved)
 {
-	struct un_fd *fd;
-	GPtrArray *chain = chain_to_open(fs, rd, &fd, ret_seq);
+	char name[NAME_MAX + 1];
+	int r;
+
+	un_tree_lock(fs);
+	g_strlcpy(name, rd->name, sizeof(name));
+	un_tree_unlock(fs);
+	r = rd->hollow ? -EXDEV : open_checked(fs, rd, parent->fd, name, seq);
+	*ret = r < 0 ? NULL : add_opened(fs, rd, r, seq);
+	if (*ret)
+		return 0;
+	if (r >= 0)
+		r = -ESTALE;
+	*ret_moved = r == -ESTALE && has_moved(fs, rd, seq);
+	return r;
+}
+
+static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret, bool *ret_moved)
+{
+	uint64_t seq;
+	struct un_fd *fd, *next;
+	GPtrArray *chain = chain_to_open(fs, rd, &fd, &seq);
 	int r = 0;
 
-	for (unsigned i = chain->len; i-- > 0;) {
-		struct un_realdir *at = chain->pdata[i];
-		char name[NAME_MAX + 1];
-		struct un_fd *next = NULL;
-		int opened;
-
-		un_tree_lock(fs);
-		g_strlcpy(name, at->name, sizeof(name));
-		un_tree_unlock(fs);
-		opened = at->hollow ? -EXDEV : open_checked(fs, at, fd->fd, name, *ret_seq);
-		if (opened >= 0)
-			next = add_opened(fs, at, opened, *ret_seq);
-		if (!next) {
-			r = opened < 0 ? opened : -ESTALE;
-			break;
-		}
+	*ret_moved = false;
+	for (unsigned i = chain->len; i-- > 0 && r == 0;) {
+		r = open_next(fs, chain->pdata[i], fd, seq, &next, ret_moved);
 		un_fdcache_put(fs->fds, fd);
 		fd = next;
 	}
 	for (unsigned i = 0; i < chain->len; i++)
 		un_realdir_put(fs, chain->pdata[i]);
 	g_ptr_array_free(chain, TRUE);
-	if (r < 0) {
-		un_fdcache_put(fs->fds, fd);
-		return r;
-	}
 	*ret = fd;
-	return 0;
+	return r;
 }
 
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
@@ -212,11 +226,11 @@ int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
 	if (*ret)
 		return 0;
 	for (int i = 0;; i++) {
-		uint64_t seq;
-		int r = open_chain(fs, rd, ret, &seq);
+		bool moved;
+		int r = open_chain(fs, rd, ret, &moved);
 
 		/* A rename on the way up or down shows as the wrong directory: look again. */
-		if (r != -ESTALE || !has_moved(fs, seq) || i == OPEN_TRIES)
+		if (!moved || i == OPEN_TRIES)
 			return r;
 	}
 }

@@ -369,27 +369,34 @@ static int change_and_locate(struct renaming *v, const struct statx *last)
 	return r;
 }
 
-/* Real directories move on the layer and in our tree; who looks between the two waits. */
+/* The real directory that moves with @inode, or NULL. */
+static struct un_realdir *real_dir(const struct un_inode *inode)
+{
+	return inode && inode->type == DT_DIR ? inode->d->stack[0] : NULL;
+}
+
+/* Real directories move on the layer and in our tree; who looks for one between the two waits. */
 static int change_tree(struct renaming *v)
 {
-	struct un_inode *a = v->from.child, *b = v->exchange ? v->to.child : NULL;
-	struct un_realdir *old[2] = { NULL };
+	struct un_realdir *a = real_dir(v->from.child), *old_a = NULL;
+	struct un_realdir *b = v->exchange ? real_dir(v->to.child) : NULL, *old_b = NULL;
 	int r;
 
-	if (a->type != DT_DIR && (!b || b->type != DT_DIR))
+	if (!a && !b)
 		return change_moved_dir(v);
-	un_tree_changes(v->fs);
+	un_tree_changes(v->fs, a);
+	un_tree_changes(v->fs, b);
 	r = change_moved_dir(v);
 	un_tree_lock(v->fs);
-	if (r == 0 && a->type == DT_DIR)
-		old[0] = un_realdir_moved_locked(v->fs, a->d->stack[0], v->to.updir, v->to.name);
-	if (r == 0 && b && b->type == DT_DIR)
-		old[1] =
-			un_realdir_moved_locked(v->fs, b->d->stack[0], v->from.updir, v->from.name);
-	un_tree_settled_locked(v->fs);
+	if (r == 0 && a)
+		old_a = un_realdir_moved_locked(v->fs, a, v->to.updir, v->to.name);
+	if (r == 0 && b)
+		old_b = un_realdir_moved_locked(v->fs, b, v->from.updir, v->from.name);
+	un_tree_settled_locked(v->fs, a);
+	un_tree_settled_locked(v->fs, b);
 	un_tree_unlock(v->fs);
-	un_realdir_put(v->fs, old[0]);
-	un_realdir_put(v->fs, old[1]);
+	un_realdir_put(v->fs, old_a);
+	un_realdir_put(v->fs, old_b);
 	return r;
 }
 
