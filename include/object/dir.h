@@ -27,9 +27,12 @@ const struct un_listing *un_dir_listing(struct un_fs *fs, struct un_inode *dir) 
 /* Make sure there is a complete listing; ns is held for writing. */
 int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 	UN_NS_WRITE;
-/* The same for a user who lists @dir: the upper's time of access may move. */
-int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir)
-	UN_NS_WRITE;
+/*
+ * The same without a lock: ns is held for an instant before and after, unless names change all the time; to be looked
+ * at again by who needs the listing. @access: for a user who lists @dir, so that the upper's time of access may move.
+ * @again: also if there is one.
+ */
+int un_dir_list(struct un_fs *fs, struct un_inode *dir, bool access, bool again);
 /* Tell the listing, if there is one, what is at the name now. ns is held for writing. */
 void un_dir_note(struct un_fs *fs, struct un_inode *dir, const char *name,
 		 const struct un_state *now, uint64_t ino)

@@ -22,6 +22,8 @@ void un_live_add_layer(const struct un_layer *l);
 unsigned un_live_stamp(struct un_fs *fs, struct un_inode *dir);
 /* The same, before anything in @dir is looked at: from here on it is watched. */
 unsigned un_live_look(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
+/* Would that set a watch, and so look into it? */
+bool un_live_wants_look(struct un_fs *fs, struct un_inode *dir);
 /*
  * @dir is new, made by this daemon, as @st. True: nothing has been put into it by others before it was watched, and
  * its listing is known without a look. Its ns is nobody else's.

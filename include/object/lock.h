@@ -11,14 +11,16 @@
  *   3. inode.lock: one at a time; two (a rename's) in the order of their node ids
  *   4. fs->tree, which whoever waits for the rename of a real directory lets go (tree_settled)
  *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
- *      said; the whiteout pool; the children of a directory; which directories are watched; and which
- *      names are told as missing. None of these encloses another one; the cache closes descriptors
- *      without its lock, and without fs->tree.
+ *      said; the whiteout pool; the children of a directory; which directories are watched; and which names
+ *      are told as missing. None of these encloses another one; the cache closes
+ *      descriptors without its lock, and without fs->tree.
  *
- * What may be held over a system call on a layer: ns, while names in that very directory are looked up,
- * listed or changed, or it gets its watch, be it that another directory loses one for it; inode.lock, while that
- * very inode's location is used or changes; the whiteout pool's, while one whiteout is made. No other.
- * Neither is any held while data is copied: `copying` is a flag, and its mutex is held to look at it.
+ * What may be held over a system call on a layer, which may hang: ns, while names in that very directory are changed
+ * (whoever asks for that has its lock in the kernel, too), or are asked for by who goes through its listing, or it gets
+ * its watch, be it that another directory loses one for it. inode.lock, while that very inode's location is used or
+ * changes. The whiteout pool's, while one whiteout is made. No other; nor while descriptors are waited for (un_fd_wait()).
+ * None is held while a name is looked up or a directory read by a user (ask_apart(), list_apart()), unless names in it
+ * change again and again; and none while data is copied: `copying` is a flag, and its mutex is held to look at it.
  *
  * The compiler checks who holds what (util/lock.h); the thread sanitizer the order, in tests under load.
  */
@@ -59,12 +61,22 @@ static inline void un_ns_read(struct un_inode *dir) UN_ACQUIRES_SHARED(un_ns_rol
 static inline void un_ns_write(struct un_inode *dir) UN_ACQUIRES(un_ns_role) UN_NO_TSA
 {
 	pthread_rwlock_wrlock(&dir->d->ns);
+	dir->d->writes++;
 }
 
-/* True: it is held, without a wait; so it may be asked for whatever else is held. */
+/* True: it is held, without a wait; so it may be asked for whatever else is held. False: somebody changes names. */
+static inline bool un_ns_try_read(struct un_inode *dir) UN_TRIES_SHARED(true, un_ns_role) UN_NO_TSA
+{
+	return pthread_rwlock_tryrdlock(&dir->d->ns) == 0;
+}
+
+/* The same. */
 static inline bool un_ns_try_write(struct un_inode *dir) UN_TRIES(true, un_ns_role) UN_NO_TSA
 {
-	return pthread_rwlock_trywrlock(&dir->d->ns) == 0;
+	if (pthread_rwlock_trywrlock(&dir->d->ns) != 0)
+		return false;
+	dir->d->writes++;
+	return true;
 }
 
 static inline void un_ns_unlock(struct un_inode *dir) UN_RELEASES_ANY(un_ns_role) UN_NO_TSA

@@ -89,6 +89,7 @@ struct un_hiding {
 
 struct un_dirinfo {
 	pthread_rwlock_t ns;       /* names in the directory, and what follows */
+	unsigned writes;           /* how often it was taken for writing */
 	struct un_realdir **stack; /* layers that have it, top first; references */
 	unsigned n;
 	struct un_listing *listing UN_GUARDED_BY(un_ns_role); /* complete, or NULL */

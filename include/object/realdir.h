@@ -37,9 +37,26 @@ void un_tree_settled_locked(struct un_fs *fs, struct un_realdir *rd)
 struct un_realdir *un_realdir_moved_locked(struct un_fs *fs, struct un_realdir *rd,
 					   struct un_realdir *parent, const char *name)
 	UN_TREE_LOCKED(fs);
-/* The merged directory as merge/ wants it; the caller holds ns. */
-void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
+/*
+ * The real directories of @dir, to be asked by way of *@ret, as merge/ wants them. A layer may take long to answer, so
+ * whoever can looks at them apart: without ns, as they were, to see afterwards whether anybody has had ns for
+ * writing. Then what was found is worth nothing.
+ */
+struct un_view {
+	struct un_inode *dir;
+	struct un_realdir **stack; /* the directory's own; apart: references */
+	unsigned n;
+	unsigned writes; /* un_dirinfo.writes */
+	struct un_realdir *few[6];
+};
+/* As long as ns is held; nothing is to be given back. */
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_view *v, struct un_merge_dir *ret)
 	UN_NS_READ;
+/* Apart; to be given back by un_view_done(). */
+void un_dir_merge_apart(struct un_fs *fs, struct un_inode *dir, struct un_view *v,
+			struct un_merge_dir *ret) UN_NS_READ;
+/* ns is held again, @taken: for writing. True: nobody else has had it for writing. */
+bool un_view_done(struct un_fs *fs, struct un_view *v, bool taken) UN_NS_READ;
 /*
  * Is one of its real directories hollow, since something is mounted on it; or, @top, is the topmost
  * one? Takes the inode's lock.

@@ -23,6 +23,7 @@
 #define UN_ACQUIRES_SHARED(...) UN_TSA(acquire_shared_capability(__VA_ARGS__))
 /* If it returns @ok. */
 #define UN_TRIES(ok, ...) UN_TSA(try_acquire_capability(ok, __VA_ARGS__))
+#define UN_TRIES_SHARED(ok, ...) UN_TSA(try_acquire_shared_capability(ok, __VA_ARGS__))
 #define UN_RELEASES(...) UN_TSA(release_capability(__VA_ARGS__))
 /* However it was taken. */
 #define UN_RELEASES_ANY(...) UN_TSA(release_generic_capability(__VA_ARGS__))

@@ -11,6 +11,7 @@
 #include "object/lock.h"
 #include "object/object.h"
 #include "object/realdir.h"
+#include "util/err.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -30,9 +31,10 @@ static int lower_positive(struct un_fs *fs, struct un_inode *dir, const char *na
 	UN_NS_READ
 {
 	struct un_merge_dir md;
+	struct un_view v;
 	int r;
 
-	un_dir_merge(fs, dir, &md);
+	un_dir_merge(fs, dir, &v, &md);
 	r = un_merge_lower_positive(&md, name, un_dir_upper(fs, dir) != NULL);
 	if (r < 0)
 		return r;
@@ -60,6 +62,7 @@ int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool
 		  struct un_state *ret)
 {
 	struct un_merge_dir md;
+	struct un_view v;
 	struct un_found f;
 	bool has_upper = un_dir_upper(fs, dir) != NULL;
 	int r;
@@ -80,7 +83,7 @@ int un_name_state(struct un_fs *fs, struct un_inode *dir, const char *name, bool
 		return 0;
 	}
 ask:
-	un_dir_merge(fs, dir, &md);
+	un_dir_merge(fs, dir, &v, &md);
 	r = un_merge_lookup(&md, name, 0, true, &f);
 	if (r < 0)
 		return r == -ENODATA ? -EIO : r;
@@ -123,35 +126,97 @@ const struct un_listing *un_dir_listing(struct un_fs *fs, struct un_inode *dir)
 	return dir->d->listing;
 }
 
-static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access) UN_NS_WRITE
+static void install_locked(struct un_inode *dir, struct un_listing *l, unsigned stamp,
+			   bool access) UN_NS_WRITE
 {
-	struct un_merge_dir md;
-	struct un_listing *l;
-	int r;
-
-	unsigned stamp = un_live_look(fs, dir);
-
-	if (un_dir_listing(fs, dir))
-		return 0;
-	un_dir_merge(fs, dir, &md);
-	md.access = access && !fs->read_only;
-	r = un_merge_list(&md, dir->d->listing, &l);
-	if (r < 0)
-		return r;
 	un_listing_free(dir->d->listing);
 	dir->d->listing = l;
 	dir->d->listing_stamp = stamp;
 	if (access)
 		atomic_store(&dir->d->accessed, un_monotonic_seconds());
-	return 0;
+}
+
+static int list_locked(struct un_fs *fs, struct un_inode *dir, bool access) UN_NS_WRITE
+{
+	struct un_merge_dir md;
+	struct un_view v;
+	struct un_listing *l;
+	int r;
+
+	unsigned stamp = un_live_look(fs, dir);
+
+	un_dir_merge(fs, dir, &v, &md);
+	md.access = access && !fs->read_only;
+	r = un_merge_list(&md, dir->d->listing, &l);
+	if (r == 0)
+		install_locked(dir, l, stamp, access);
+	return r;
 }
 
 int un_dir_list_locked(struct un_fs *fs, struct un_inode *dir)
 {
-	return list_locked(fs, dir, false);
+	un_ignore((int)un_live_look(fs, dir));
+	return un_dir_listing(fs, dir) ? 0 : list_locked(fs, dir, false);
 }
 
-int un_dir_read_locked(struct un_fs *fs, struct un_inode *dir)
+/* Names have changed while it was read. */
+#define CHANGED 1
+/* So often it is read with ns let go, before it is read with it. */
+#define TRIES_APART 3
+
+/* The positions in an older listing go on being good, so that must not change; where there is none nobody has to wait. */
+static int read_layers(struct un_inode *dir, struct un_merge_dir *md,
+		       struct un_listing **ret) UN_NS_READ
 {
-	return list_locked(fs, dir, true);
+	int r;
+
+	if (dir->d->listing)
+		return un_merge_list(md, dir->d->listing, ret);
+	un_ns_unlock(dir);
+	r = un_merge_list(md, NULL, ret);
+	un_ns_read(dir);
+	return r;
+}
+
+static int list_apart(struct un_fs *fs, struct un_inode *dir, bool access, bool again)
+{
+	struct un_listing *l = NULL;
+	struct un_merge_dir md;
+	struct un_view v;
+	unsigned stamp;
+	bool same;
+	int r;
+
+	un_ns_read(dir);
+	stamp = un_live_look(fs, dir);
+	if (dir->d->dead || (un_dir_listing(fs, dir) && !again)) {
+		un_ns_unlock(dir);
+		return 0;
+	}
+	un_dir_merge_apart(fs, dir, &v, &md);
+	md.access = access && !fs->read_only;
+	r = read_layers(dir, &md, &l);
+	un_ns_unlock(dir);
+
+	un_ns_write(dir);
+	same = un_view_done(fs, &v, true);
+	if (same && r == 0)
+		install_locked(dir, g_steal_pointer(&l), stamp, access);
+	un_ns_unlock(dir);
+	un_listing_free(l);
+	return same ? r : CHANGED;
+}
+
+int un_dir_list(struct un_fs *fs, struct un_inode *dir, bool access, bool again)
+{
+	int r = CHANGED;
+
+	for (int i = 0; r == CHANGED && i < TRIES_APART; i++)
+		r = list_apart(fs, dir, access, again);
+	if (r != CHANGED)
+		return r;
+	un_ns_write(dir);
+	r = dir->d->dead || (un_dir_listing(fs, dir) && !again) ? 0 : list_locked(fs, dir, access);
+	un_ns_unlock(dir);
+	return r;
 }

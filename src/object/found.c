@@ -86,3 +86,18 @@ int un_found_inode(struct un_fs *fs, struct un_inode *dir, const char *name,
 	*ret = inode;
 	return 0;
 }
+
+bool un_found_is_trap(struct un_fs *fs, const struct un_found *f)
+{
+	for (unsigned i = 0; fs->upper && i < f->n; i++) {
+		const struct statx *st = &f->hits[i].st;
+
+		if (!S_ISDIR(st->stx_mode) || f->hits[i].layer == fs->upper)
+			continue;
+		for (unsigned t = 0; t < G_N_ELEMENTS(fs->traps); t++)
+			if (fs->traps[t].ino == f->hits[i].real_ino &&
+			    fs->traps[t].dev == un_stx_dev(st))
+				return true;
+	}
+	return false;
+}

@@ -278,11 +278,16 @@ static bool wants_watch(struct un_inode *dir)
 	return watched == UN_WATCHED_NOT_YET;
 }
 
+bool un_live_wants_look(struct un_fs *fs, struct un_inode *dir)
+{
+	return fs->live && wants_watch(dir);
+}
+
 unsigned un_live_look(struct un_fs *fs, struct un_inode *dir)
 {
 	if (fs->live)
 		un_live_used(dir);
-	if (fs->live && wants_watch(dir))
+	if (un_live_wants_look(fs, dir))
 		watch(fs, dir);
 	return un_live_stamp(fs, dir);
 }

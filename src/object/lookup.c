@@ -4,6 +4,8 @@
  * directory with a complete listing says at once that a name is missing, or in which layer it is.
  */
 #include "object/lookup.h"
+#include "ask_i.h"
+
 #include "layer/layer.h"
 #include "layer/marks.h"
 #include "merge/merge.h"
@@ -24,7 +26,6 @@
 #include "object/same.h"
 #include "object/say.h"
 #include "object/stack.h"
-#include "object/stand-in.h"
 #include "util/err.h"
 
 #include <errno.h>
@@ -59,25 +60,6 @@ static struct un_inode *known_upper_file(struct un_fs *fs, const struct un_found
 		un_data_found(fs, inode, f, name);
 	}
 	return inode;
-}
-
-/*
- * A lower may contain the upper or the work directory; seen through it they would show themselves
- * being changed. ELOOP, as in the kernel (fuse-unionfs-format(5), DIRECTORIES).
- */
-static bool is_trap(struct un_fs *fs, const struct un_found *f)
-{
-	for (unsigned i = 0; fs->upper && i < f->n; i++) {
-		const struct statx *st = &f->hits[i].st;
-
-		if (!S_ISDIR(st->stx_mode) || f->hits[i].layer == fs->upper)
-			continue;
-		for (unsigned t = 0; t < G_N_ELEMENTS(fs->traps); t++)
-			if (fs->traps[t].ino == f->hits[i].real_ino &&
-			    fs->traps[t].dev == un_stx_dev(st))
-				return true;
-	}
-	return false;
 }
 
 /* @inode is new: into the tables with it, or take the one somebody else put there meanwhile. */
@@ -208,7 +190,7 @@ again:
 		*ret = inode;
 		return 0;
 	}
-	if (is_trap(fs, f))
+	if (un_found_is_trap(fs, f))
 		return -ELOOP;
 	if (un_index_wanted(fs, top->layer, &top->st))
 		r = find_linked(fs, name, f, ret, &ix);
@@ -231,41 +213,6 @@ again:
 		goto again;
 	}
 	return 0;
-}
-
-/* Where numbers do not last, others stand in for them from here on. */
-static void stand_in(struct un_hit *h, const char *name)
-{
-	h->real_ino = h->st.stx_ino;
-	if (!un_layer_numbers_last(h->layer, S_ISDIR(h->st.stx_mode)))
-		h->st.stx_ino = un_stand_in(h->dir, h->name ? h->name : name);
-}
-
-/* @all: what the listing tells of it is not believed, as others may have changed its marks. */
-static int ask_layers(struct un_fs *fs, struct un_inode *dir, const char *name, bool all,
-		      struct un_merge_dir *md, struct un_found *f) UN_NS_READ
-{
-	unsigned from = 0;
-	bool first_only = false;
-	int r;
-
-	if (!all && un_dir_listing(fs, dir)) {
-		struct un_entry *e = un_listing_find(dir->d->listing, name);
-
-		if (!e || (e->flags & UN_ENTRY_HIDDEN))
-			return -ENOENT;
-		from = e->pos;
-		first_only = e->type == DT_DIR && !(e->flags & UN_ENTRY_MORE);
-	} else {
-		atomic_fetch_add(&dir->d->asked, dir->d->n);
-	}
-	un_dir_merge(fs, dir, md);
-	r = un_merge_lookup(md, name, from, first_only, f);
-	for (unsigned i = 0; r == 0 && i < f->n; i++)
-		stand_in(&f->hits[i], name);
-	if (r == 0 && f->data)
-		stand_in(f->data, name);
-	return r;
 }
 
 /*
@@ -396,13 +343,13 @@ static int take_other(struct un_fs *fs, struct un_inode *dir, const char *name,
 
 /* What the layers have under the name; *ret_told: @st is filled in. Of @f all is given back. */
 static int ask_once(struct un_fs *fs, struct un_inode *dir, const char *name,
-		    struct un_inode *known, bool doubted, unsigned stamp, struct un_inode **ret,
-		    struct statx *st, bool *ret_told) UN_NS_READ
+		    struct un_inode *known, bool doubted, bool apart, unsigned stamp,
+		    struct un_inode **ret, struct statx *st, bool *ret_told) UN_NS_READ
 {
 	unsigned since = atomic_load(&fs->live_seq);
 	struct un_found f = { .n = 0 };
-	struct un_merge_dir md;
-	int r = ask_layers(fs, dir, name, doubted, &md, &f);
+	struct un_question q;
+	int r = un_ask_layers(fs, dir, name, doubted, apart, &q, &f);
 	bool asked = r == 0;
 
 	if (r == -ENODATA) {
@@ -433,7 +380,7 @@ static int ask_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	return r;
 }
 
-static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
+static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name, bool apart,
 		       struct un_inode **ret, struct statx *st) UN_NS_READ
 {
 	struct un_inode *inode = NULL, *known = NULL;
@@ -449,7 +396,7 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	if (known && !fs->revalidate && seen == stamp && !doubted) {
 		inode = known;
 	} else {
-		r = ask_once(fs, dir, name, known, doubted, stamp, &inode, st, &told);
+		r = ask_once(fs, dir, name, known, doubted, apart, stamp, &inode, st, &told);
 		if (r < 0 && r != -ENOENT && known && (seen == stamp || doubted))
 			atomic_store(&known->doubted, true);
 		un_inode_put(fs, known);
@@ -468,18 +415,39 @@ static int lookup_once(struct un_fs *fs, struct un_inode *dir, const char *name,
 	return 0;
 }
 
-int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
-		     struct un_inode **ret, struct statx *st)
+static int lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name, bool apart,
+			 struct un_inode **ret, struct statx *st) UN_NS_READ
 {
 	int r;
 
 	/* What was found is not there any more, by the hand of others: it is looked for again. */
 	for (int tries = 0;; tries++) {
-		r = lookup_once(fs, dir, name, ret, st);
+		r = lookup_once(fs, dir, name, apart, ret, st);
 		if (r != -ESTALE || !fs->live || tries == STALE_TRIES)
 			return r;
 		atomic_fetch_add(&dir->d->changed, 1);
 	}
+}
+
+int un_lookup_locked(struct un_fs *fs, struct un_inode *dir, const char *name,
+		     struct un_inode **ret, struct statx *st)
+{
+	return lookup_locked(fs, dir, name, false, ret, st);
+}
+
+/* So often the layers are asked with ns let go, before they are asked with it: names may change all the time. */
+#define TRIES_APART 3
+
+static int lookup_apart(struct un_fs *fs, struct un_inode *dir, const char *name,
+			struct un_inode **ret, struct statx *st) UN_NS_READ
+{
+	for (int i = 0; i < TRIES_APART; i++) {
+		int r = lookup_locked(fs, dir, name, true, ret, st);
+
+		if (r != UN_ASK_CHANGED)
+			return r;
+	}
+	return lookup_locked(fs, dir, name, false, ret, st);
 }
 
 /* The listing tells whether a directory merges. */
@@ -498,16 +466,16 @@ static void change_known_locked(struct un_fs *fs, struct un_inode *dir, const ch
 {
 	struct un_inode *now = un_name_find(fs, dir, name);
 	struct un_found f = { .n = 0 };
-	struct un_merge_dir md;
+	struct un_question q;
 	unsigned stamp, since = atomic_load(&fs->live_seq);
 
 	un_inode_put(fs, now);
 	if (now != known || dir->d->dead)
 		return;
 	stamp = un_live_look(fs, dir);
-	if (ask_layers(fs, dir, name, true, &md, &f) < 0)
+	if (un_ask_layers(fs, dir, name, true, false, &q, &f) < 0)
 		return;
-	if (f.n > 0 && !is_trap(fs, &f) && !un_is_still(fs, known, &f) &&
+	if (f.n > 0 && !un_found_is_trap(fs, &f) && !un_is_still(fs, known, &f) &&
 	    un_stack_is_akin(fs, known, &f)) {
 		un_stack_change(fs, dir, name, &f, known);
 		note_more(fs, dir, name, f.n > 1);
@@ -544,6 +512,35 @@ static bool wants_other_listing(struct un_inode *dir) UN_NS_READ
 	       atomic_exchange(&dir->d->bare, false);
 }
 
+/* -EAGAIN: the name is not known, or in doubt. No lock is held, and no directory is looked into. */
+static int lookup_known(struct un_fs *fs, struct un_inode *dir, const char *name,
+			struct un_inode **ret, struct statx *st)
+{
+	unsigned seen = 0, stamp = un_live_stamp(fs, dir);
+	struct un_inode *known = NULL;
+	int r = -EAGAIN;
+
+	if (!fs->revalidate && !un_live_wants_look(fs, dir))
+		known = un_name_find_at(fs, dir, name, &seen);
+	if (known && seen == stamp && !atomic_load(&known->doubted)) {
+		un_live_found(fs, dir, known);
+		r = st ? un_getattr(fs, known, st) : 0;
+	}
+	if (r < 0)
+		un_inode_put(fs, known);
+	else
+		*ret = known;
+	return r;
+}
+
+/* A name of a directory of which so many were asked for that it is time to read all of it. */
+static void list_at_last(struct un_fs *fs, struct un_inode *dir)
+{
+	/* One does; others ask on meanwhile. A directory that cannot be read can be searched all the same. */
+	if (atomic_exchange(&dir->d->asked, 0) > ASKED_ENOUGH)
+		un_ignore(un_dir_list(fs, dir, false, false));
+}
+
 int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct un_inode **ret,
 	      struct statx *st)
 {
@@ -554,18 +551,17 @@ int un_lookup(struct un_fs *fs, struct un_inode *dir, const char *name, struct u
 		return -ENAMETOOLONG;
 	if (dir->type != DT_DIR)
 		return -ENOTDIR;
-	if (atomic_load(&dir->d->asked) > ASKED_ENOUGH && !fs->revalidate) {
-		un_ns_write(dir);
-		if (!un_dir_listing(fs, dir) && !dir->d->dead) {
-			atomic_store(&dir->d->asked, 0);
-			/* A directory that cannot be read can be searched all the same. */
-			un_ignore(un_dir_list_locked(fs, dir));
-		}
-		un_ns_unlock(dir);
+	if (atomic_load(&dir->d->asked) > ASKED_ENOUGH && !fs->revalidate)
+		list_at_last(fs, dir);
+	if (!un_ns_try_read(dir)) {
+		/* Somebody changes names in it, which may take long; of this one nothing has to be asked. */
+		r = lookup_known(fs, dir, name, ret, st);
+		if (r != -EAGAIN)
+			return r;
+		un_ns_read(dir);
 	}
-	un_ns_read(dir);
 	for (int tries = 0;; tries++) {
-		r = un_lookup_locked(fs, dir, name, ret, st);
+		r = lookup_apart(fs, dir, name, ret, st);
 		if (r != -ERESTART || tries == STALE_TRIES)
 			break;
 		un_ns_unlock(dir);

@@ -276,8 +276,8 @@ static struct un_fs *fs_of(const struct un_where *w)
 
 static int merge_open(void *ctx, unsigned pos, struct un_where *ret)
 {
-	struct un_inode *dir = ctx;
-	struct un_realdir *rd = dir->d->stack[pos];
+	const struct un_view *v = ctx;
+	struct un_realdir *rd = v->stack[pos];
 
 	return where_open(rd->layer->owner, rd, ret);
 }
@@ -303,8 +303,8 @@ static void watch_followed(struct un_fs *fs, struct un_inode *dir, const struct 
 
 static int merge_root(void *ctx, unsigned above, struct un_where *ret)
 {
-	struct un_inode *dir = ctx;
-	struct un_fs *fs = dir->d->stack[0]->layer->owner;
+	const struct un_view *v = ctx;
+	struct un_fs *fs = v->stack[0]->layer->owner;
 	struct un_realdir *rd = NULL;
 	int r;
 
@@ -320,20 +320,21 @@ static int merge_root(void *ctx, unsigned above, struct un_where *ret)
 	if (r < 0)
 		un_realdir_put(fs, rd);
 	else
-		watch_followed(fs, dir, ret);
+		watch_followed(fs, v->dir, ret);
 	return r;
 }
 
 static int merge_enter(void *ctx, const struct un_where *w, const char *name,
 		       const struct statx *st, struct un_where *ret)
 {
+	const struct un_view *v = ctx;
 	struct un_realdir *rd = un_realdir_new(w->layer, w->dir, name, st);
 	int r = where_open(fs_of(w), rd, ret);
 
 	if (r < 0)
 		un_realdir_put(fs_of(w), rd);
 	else
-		watch_followed(fs_of(w), ctx, ret);
+		watch_followed(fs_of(w), v->dir, ret);
 	return r;
 }
 
@@ -357,10 +358,14 @@ static void merge_unref(void *ctx, void *dir)
 	un_realdir_put(rd->layer->owner, rd);
 }
 
-void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *ret)
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_view *v, struct un_merge_dir *ret)
 {
+	v->dir = dir;
+	v->stack = dir->d->stack;
+	v->n = dir->d->n;
+	v->writes = dir->d->writes;
 	*ret = (struct un_merge_dir){
-		.n = dir->d->n,
+		.n = v->n,
 		.lowest = atomic_load(&fs->layers->lowest),
 		.follow = fs->redirect_follow,
 		.metacopy = fs->metacopy_follow,
@@ -372,8 +377,29 @@ void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_merge_dir *r
 		.leave = merge_leave,
 		.ref = merge_ref,
 		.unref = merge_unref,
-		.ctx = dir,
+		.ctx = v,
 	};
+}
+
+void un_dir_merge_apart(struct un_fs *fs, struct un_inode *dir, struct un_view *v,
+			struct un_merge_dir *ret)
+{
+	struct un_realdir **own;
+
+	un_dir_merge(fs, dir, v, ret);
+	own = v->stack;
+	v->stack = v->n > G_N_ELEMENTS(v->few) ? g_new(struct un_realdir *, v->n) : v->few;
+	for (unsigned i = 0; i < v->n; i++)
+		v->stack[i] = un_realdir_ref(own[i]);
+}
+
+bool un_view_done(struct un_fs *fs, struct un_view *v, bool taken)
+{
+	for (unsigned i = 0; i < v->n; i++)
+		un_realdir_put(fs, v->stack[i]);
+	if (v->stack != v->few)
+		g_free(v->stack);
+	return v->dir->d->writes == v->writes + (taken ? 1 : 0);
 }
 
 bool un_dir_is_mountpoint(struct un_inode *dir, bool top)

@@ -64,6 +64,7 @@ static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const c
 	const char *name = wh + strlen(".wh.");
 	struct un_realdir *updir = un_dir_upper(fs, dir);
 	struct un_merge_dir md;
+	struct un_view v;
 	unsigned marks;
 	struct statx st;
 	int r;
@@ -86,7 +87,7 @@ static int hide_below(struct un_fs *fs, struct un_inode *dir, int dirfd, const c
 	}
 	if (r != -ENOENT)
 		return r;
-	un_dir_merge(fs, dir, &md);
+	un_dir_merge(fs, dir, &v, &md);
 	r = un_merge_lower_positive(&md, name, true);
 	return r <= 0 ? r : un_whiteout_link(fs->whiteouts, dirfd, name);
 }

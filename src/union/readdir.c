@@ -250,7 +250,7 @@ static void make_pure(struct un_fs *fs, struct un_inode *dir)
 static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 	UN_ACQUIRES_SHARED(un_ns_role)
 {
-	int r = 0;
+	int r;
 
 	un_ns_read(dir);
 	if (dir->d->dead ||
@@ -258,10 +258,9 @@ static int listing_get(struct un_fs *fs, struct un_inode *dir, bool again)
 		return 0;
 	do {
 		un_ns_unlock(dir);
+		r = un_dir_list(fs, dir, true, again);
 
 		un_ns_write(dir);
-		if (!dir->d->dead && (!un_dir_listing(fs, dir) || again))
-			r = un_dir_read_locked(fs, dir);
 		if (r == 0 && dir->d->listing)
 			un_listing_settle(dir->d->listing);
 		un_ns_unlock(dir);
