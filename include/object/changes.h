@@ -42,6 +42,11 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
  */
 void un_inode_in_hand(struct un_inode *inode, int by);
 bool un_fs_is_in_hand(struct un_fs *fs, uint64_t id);
+/*
+ * Who runs the thread of later.c: @run calls @fn(@arg) soon, on any thread that no request waits for. NULL: nobody, and what
+ * was to be done later is done at once.
+ */
+void un_fs_on_later(struct un_fs *fs, un_run_fn run, void *data);
 /* Has a request needed the directory @dir in the last seconds? */
 bool un_fs_is_used(struct un_fs *fs, uint64_t dir);
 /* The kernel is told to ask again for the attributes of all directories that are not watched. */

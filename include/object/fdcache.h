@@ -46,11 +46,13 @@ struct un_fd {
 	struct un_fd *prev, *next;
 };
 
-/* What the cache does with dirty descriptors; called without the lock. */
+/* What the cache does with descriptors that are not just closed; called without the lock. */
 struct un_fdcache_ops {
 	int (*reopen)(void *data, int fd); /* opens the same file for reading; or -errno */
 	void (*closing)(void *data,
 			int fd); /* before a close: the last chance to hear of failed write-back */
+	/* Closes what is of a lower that may not answer; nobody waits for that. */
+	void (*close_later)(void *data, int fd);
 };
 
 /*

@@ -50,7 +50,8 @@ struct un_realdir {
 	/* A reference; NULL: the layer's root. */
 	struct un_realdir *parent UN_GUARDED_BY(un_tree_role);
 	char *name UN_GUARDED_BY(un_tree_role);
-	unsigned moving UN_GUARDED_BY(un_tree_role); /* renames of it that are under way on the layer */
+	unsigned moving
+		UN_GUARDED_BY(un_tree_role); /* renames of it that are under way on the layer */
 	/* In the upper: the value of its redirect mark, or NULL. */
 	char *redirect UN_GUARDED_BY(un_tree_role);
 	bool holds;                /* the layer stays open for it (un_layer_hold()) */
@@ -96,6 +97,7 @@ struct un_dirinfo {
 	unsigned listing_stamp UN_GUARDED_BY(un_ns_role); /* un_live_stamp() before it was read */
 	atomic_uint changed; /* how often others changed what is in it (live.c) */
 	atomic_int watched;  /* enum un_watched */
+	atomic_bool watching; /* somebody is about to watch it */
 	atomic_uint
 		stack_seen; /* un_fs.stacks when the stack was last seen to be what its path leads to */
 	atomic_uint tried;  /* when that was last tried; monotonic seconds; 0: not yet */
@@ -359,6 +361,9 @@ struct un_fs {
 	struct un_aliases *aliases; /* alias.c */
 	void (*wake)(void *data);   /* un_fs_idle() is to be called */
 	void *wake_data;
+	struct un_later_jobs *later; /* later.c */
+	un_run_fn run;               /* its thread; or NULL */
+	void *run_data;
 	un_stale_fn stale;
 	void *stale_data;
 };

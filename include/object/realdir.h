@@ -21,6 +21,8 @@ struct un_realdir *un_realdir_new(struct un_layer *l, struct un_realdir *parent,
 				  const struct statx *st);
 struct un_realdir *un_realdir_ref(struct un_realdir *rd);
 void un_realdir_put(struct un_fs *fs, struct un_realdir *rd);
+/* The same if it is open, or NULL: no layer is asked. */
+struct un_fd *un_realdir_get(struct un_fs *fs, struct un_realdir *rd);
 /* A descriptor (O_PATH) of it; give back with un_fdcache_put(). -ESTALE: it is not there any more. */
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret);
 /*
@@ -28,8 +30,7 @@ int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
  * only a thread that does not find this very directory where it is in this tree waits for un_tree_settled_locked().
  */
 void un_tree_changes(struct un_fs *fs, struct un_realdir *rd);
-void un_tree_settled_locked(struct un_fs *fs, struct un_realdir *rd)
-	UN_TREE_LOCKED(fs);
+void un_tree_settled_locked(struct un_fs *fs, struct un_realdir *rd) UN_TREE_LOCKED(fs);
 /*
  * @rd has been renamed on its layer; fs->tree is held. Returns its old parent, which the caller
  * puts when the lock is not held any more.
@@ -50,8 +51,8 @@ struct un_view {
 	struct un_realdir *few[6];
 };
 /* As long as ns is held; nothing is to be given back. */
-void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_view *v, struct un_merge_dir *ret)
-	UN_NS_READ;
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_view *v,
+		  struct un_merge_dir *ret) UN_NS_READ;
 /* Apart; to be given back by un_view_done(). */
 void un_dir_merge_apart(struct un_fs *fs, struct un_inode *dir, struct un_view *v,
 			struct un_merge_dir *ret) UN_NS_READ;

@@ -79,4 +79,6 @@ struct un_change {
 	uint64_t id;      /* of the directory, or the inode */
 	const char *name; /* with UN_CHANGE_NAME, UN_CHANGE_GONE; else NULL */
 };
+/* See un_fs_on_later(). */
+typedef void (*un_run_fn)(void *data, void (*fn)(void *arg), void *arg);
 typedef void (*un_change_fn)(void *data, const struct un_change *c);

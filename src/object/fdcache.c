@@ -60,11 +60,23 @@ static void append_locked(struct un_fdcache *c, struct un_fd *f) UN_REQUIRES(c->
 	c->lru.prev = f;
 }
 
+/*
+ * A server far away may not answer, and what makes room here is somebody who wants another layer. (In the upper what is
+ * removed while it is open has another name until it is closed: there it is closed at once.)
+ */
+static bool may_take_long(const struct un_fd *f)
+{
+	return (f->flags & UN_FD_READ) && f->layer && f->layer->remote && f->layer->index > 0;
+}
+
 static void release(struct un_fdcache *c, struct un_fd *f)
 {
 	if ((f->flags & UN_FD_DIRTY) && c->ops)
 		c->ops->closing(c->data, f->fd);
-	un_close(f->fd);
+	if (c->ops && may_take_long(f))
+		c->ops->close_later(c->data, f->fd);
+	else
+		un_close(f->fd);
 	g_free(f);
 }
 
@@ -230,8 +242,8 @@ void un_fdcache_close(struct un_fdcache *c, struct un_fd *rest)
 	release_all(c, rest);
 }
 
-struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer, int fd,
-			     unsigned flags)
+struct un_fd *un_fdcache_add(struct un_fdcache *c, struct un_fd **home, struct un_layer *layer,
+			     int fd, unsigned flags)
 {
 	struct un_fd *rest, *f = un_fdcache_add_only(c, home, layer, fd, flags, &rest);
 

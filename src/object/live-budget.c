@@ -117,13 +117,13 @@ void un_live_set(struct un_fs *fs, struct un_inode *dir, enum un_watched now)
 		not_timed(fs, dir);
 }
 
-void un_live_unwatch(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd)
+void un_live_unwatch(struct un_fs *fs, uint64_t id, struct un_realdir *rd)
 {
 	struct un_fd *fd;
 
 	if (!fs->watch || rd->hollow || un_realdir_open(fs, rd, &fd) < 0)
 		return;
-	un_watch_remove(fs->watch, fd->fd, dir->id);
+	un_watch_remove(fs->watch, fd->fd, id);
 	un_fdcache_put(fs->fds, fd);
 }
 
@@ -182,7 +182,7 @@ static GArray *oldest(struct un_live_budget *b)
 static void leave(struct un_fs *fs, struct un_inode *dir) UN_NS_WRITE
 {
 	for (unsigned i = 0; i < dir->d->n; i++)
-		un_live_unwatch(fs, dir, dir->d->stack[i]);
+		un_live_unwatch(fs, dir->id, dir->d->stack[i]);
 	atomic_store(&dir->d->tried, 0);
 	un_live_set(fs, dir, UN_WATCHED_NOT_YET);
 	atomic_fetch_add(&dir->d->changed, 1);

@@ -22,6 +22,7 @@
 #include "object/follow.h"
 #include "object/inode.h"
 #include "object/known.h"
+#include "object/later.h"
 #include "object/object.h"
 #include "object/realdir.h"
 #include "object/tell.h"
@@ -143,23 +144,64 @@ static void on_event(void *data, const struct un_watch_event *e)
 	un_inode_put(fs, dir);
 }
 
+struct unwatching {
+	struct un_realdir *rd; /* a reference */
+	uint64_t id;
+};
+
+static void unwatch(struct un_fs *fs, void *data)
+{
+	struct unwatching *u = data;
+
+	un_live_unwatch(fs, u->id, u->rd);
+	un_realdir_put(fs, u->rd);
+	g_free(u);
+}
+
+static void unwatch_later(struct un_fs *fs, uint64_t id, struct un_realdir *rd)
+{
+	struct unwatching *u = g_new(struct unwatching, 1);
+
+	*u = (struct unwatching){ .rd = un_realdir_ref(rd), .id = id };
+	un_later(fs, unwatch, u);
+}
+
+/* Nobody waits for it, least of all who tells of an event. */
+static void unwatch_dead(struct un_fs *fs, uint64_t id, struct un_realdir *rd)
+{
+	/* A file system far away is asked even if it is open, by fstatfs(2). */
+	struct un_fd *fd = rd->layer->remote ? NULL : un_realdir_get(fs, rd);
+
+	if (!fd) {
+		unwatch_later(fs, id, rd);
+		return;
+	}
+	un_watch_remove(fs->watch, fd->fd, id);
+	un_fdcache_put(fs->fds, fd);
+}
+
 void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd)
 {
-	if (fs->live)
-		un_live_unwatch(fs, dir, rd);
+	if (!fs->live)
+		return;
+	/* It may have come back by then, and not be watched: but nobody relies on what is told of such a layer. */
+	if (rd->layer->remote)
+		unwatch_later(fs, dir->id, rd);
+	else
+		un_live_unwatch(fs, dir->id, rd);
 }
 
 /* @inode is being freed. */
 static void forget(struct un_fs *fs, struct un_inode *inode)
 {
 	un_follow_forget(fs, inode);
-	if (!inode->d || atomic_load(&inode->d->tried) == 0)
+	if (!inode->d || !fs->watch || atomic_load(&inode->d->tried) == 0)
 		return;
 	un_live_set(fs, inode, UN_WATCHED_NOT_YET);
 	/* What was removed has taken its watch with it; what is only hidden from now on has not. */
 	for (unsigned i = 0; i < inode->d->n; i++)
 		if (!inode->d->dead || inode->d->stack[i]->layer != fs->upper)
-			un_live_unwatch(fs, inode, inode->d->stack[i]);
+			unwatch_dead(fs, inode->id, inode->d->stack[i]);
 }
 
 void un_live_add_layer(const struct un_layer *l)
@@ -240,24 +282,37 @@ static int watch_all(struct un_fs *fs, struct un_inode *dir)
 	return r;
 }
 
-/* Under its lock, one at a time: who gives back what he got must not give back another's. */
+static int watch_alone(struct un_fs *fs, struct un_inode *dir)
+{
+	int r;
+
+	/* What others find meanwhile is good for a second. */
+	un_live_set(fs, dir, UN_WATCHED_TIMED);
+	r = watch_all(fs, dir);
+	/* Of no use to it, and others need the room. */
+	for (unsigned i = 0; r == -ENOSPC && i < dir->d->n; i++)
+		un_live_unwatch(fs, dir->id, dir->d->stack[i]);
+	/* What was known before nobody watched: before anybody sees that it is watched. */
+	atomic_fetch_add(&dir->d->changed, 1);
+	atomic_store(&dir->changed, true);
+	un_live_set(fs, dir, r == 0 ? UN_WATCHED : UN_WATCHED_TIMED);
+	return r;
+}
+
+/*
+ * One at a time: who gives back what he got must not give back another's. The others do not wait for him, who may wait
+ * for a layer; nor is the inode's lock held, which everybody needs who asks for the attributes of the root.
+ */
 static int watch_once(struct un_fs *fs, struct un_inode *dir)
 {
 	int r = 0;
 
-	un_inode_lock(dir);
+	if (atomic_exchange(&dir->d->watching, true))
+		return 0;
 	atomic_store(&dir->d->tried, un_monotonic_seconds());
-	if (atomic_load(&dir->d->watched) != UN_WATCHED) {
-		r = watch_all(fs, dir);
-		/* Of no use to it, and others need the room. */
-		for (unsigned i = 0; r == -ENOSPC && i < dir->d->n; i++)
-			un_live_unwatch(fs, dir, dir->d->stack[i]);
-		/* What was known before nobody watched: before anybody sees that it is watched. */
-		atomic_fetch_add(&dir->d->changed, 1);
-		atomic_store(&dir->changed, true);
-		un_live_set(fs, dir, r == 0 ? UN_WATCHED : UN_WATCHED_TIMED);
-	}
-	un_inode_unlock(dir);
+	if (atomic_load(&dir->d->watched) != UN_WATCHED)
+		r = watch_alone(fs, dir);
+	atomic_store(&dir->d->watching, false);
 	return r;
 }
 

@@ -34,8 +34,8 @@ void un_live_budget_init(struct un_fs *fs);
 void un_live_budget_done(struct un_fs *fs);
 /* @dir is @now; the only way it becomes so. Takes no lock but its own. */
 void un_live_set(struct un_fs *fs, struct un_inode *dir, enum un_watched now);
-/* @rd is not to be watched for @dir any more. */
-void un_live_unwatch(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd);
+/* @rd is not to be watched for the directory @id any more. */
+void un_live_unwatch(struct un_fs *fs, uint64_t id, struct un_realdir *rd);
 /*
  * There is no room to watch one more: the least used directories are given up, but none that was used just now.
  * True: so it was done. @dir's ns may be held, but no other lock.

@@ -216,13 +216,14 @@ static int open_chain(struct un_fs *fs, struct un_realdir *rd, struct un_fd **re
 	return r;
 }
 
+struct un_fd *un_realdir_get(struct un_fs *fs, struct un_realdir *rd)
+{
+	return rd->is_root ? un_fdcache_use(fs->fds, rd->fd) : un_fdcache_get(fs->fds, &rd->fd, 0);
+}
+
 int un_realdir_open(struct un_fs *fs, struct un_realdir *rd, struct un_fd **ret)
 {
-	if (rd->is_root) {
-		*ret = un_fdcache_use(fs->fds, rd->fd);
-		return 0;
-	}
-	*ret = un_fdcache_get(fs->fds, &rd->fd, 0);
+	*ret = un_realdir_get(fs, rd);
 	if (*ret)
 		return 0;
 	for (int i = 0;; i++) {
@@ -358,7 +359,8 @@ static void merge_unref(void *ctx, void *dir)
 	un_realdir_put(rd->layer->owner, rd);
 }
 
-void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_view *v, struct un_merge_dir *ret)
+void un_dir_merge(struct un_fs *fs, struct un_inode *dir, struct un_view *v,
+		  struct un_merge_dir *ret)
 {
 	v->dir = dir;
 	v->stack = dir->d->stack;

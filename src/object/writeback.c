@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "object/writeback.h"
 #include "layer/layer.h"
 #include "object/fdcache.h"
+#include "object/later.h"
 #include "object/object.h"
-#include "object/writeback.h"
+#include "util/fd.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -162,7 +164,22 @@ static void closing(void *data, int fd)
 		un_writeback_failed(fs, fd, r);
 }
 
-static const struct un_fdcache_ops fd_ops = { .reopen = reopen, .closing = closing };
+static void close_now(struct un_fs *fs, void *data)
+{
+	(void)fs;
+	un_close(GPOINTER_TO_INT(data));
+}
+
+static void close_later(void *data, int fd)
+{
+	un_later(data, close_now, GINT_TO_POINTER(fd));
+}
+
+static const struct un_fdcache_ops fd_ops = {
+	.reopen = reopen,
+	.closing = closing,
+	.close_later = close_later,
+};
 
 void un_writeback_init(struct un_fs *fs)
 {

@@ -45,7 +45,7 @@ void un_ops_free(struct un_ops *ops)
 {
 	if (!ops)
 		return;
-	un_notify_stop(ops);
+	un_ops_stop(ops);
 	un_ops_pass_done(ops);
 	un_ctl_kept_free(ops->kept);
 	g_free(ops);
@@ -93,6 +93,13 @@ static void stale(void *data, uint64_t id, enum un_stale what)
 		un_ops_stale(ops, id);
 }
 
+static void later(void *data, void (*fn)(void *arg), void *arg)
+{
+	struct un_ops *ops = data;
+
+	un_transport_run(ops->transport, fn, arg);
+}
+
 static void wake(void *data)
 {
 	un_ops_tick(data);
@@ -104,6 +111,7 @@ void un_ops_attach(struct un_ops *ops, struct fuse_session *se, struct un_transp
 	ops->transport = transport;
 	un_fs_on_stale(ops->fs, stale, ops);
 	un_fs_on_wake(ops->fs, wake, ops);
+	un_fs_on_later(ops->fs, later, ops);
 }
 
 int un_ops_start(struct un_ops *ops)
@@ -114,6 +122,7 @@ int un_ops_start(struct un_ops *ops)
 void un_ops_stop(struct un_ops *ops)
 {
 	un_notify_stop(ops);
+	un_fs_on_later(ops->fs, NULL, NULL);
 }
 
 static void want(struct fuse_conn_info *conn, unsigned cap)

@@ -14,6 +14,7 @@
 #include "object/fdcache.h"
 #include "object/ino.h"
 #include "object/inode.h"
+#include "object/later.h"
 #include "object/live.h"
 #include "object/missing.h"
 #include "object/object.h"
@@ -202,6 +203,7 @@ struct un_fs *un_fs_new(const struct un_fs_config *config, char **ret_err)
 	fs->work = ls->work;
 	fs->fds = un_fdcache_new(budget, MIN(budget, FDS_KEPT));
 	un_fd_giver(give_back, fs);
+	un_later_init(fs);
 	un_writeback_init(fs);
 	un_mutex_init(&fs->restacking);
 	un_mutex_init(&fs->tree);
@@ -253,6 +255,7 @@ void un_fs_free(struct un_fs *fs)
 	un_fd_giver(NULL, NULL);
 	un_fdcache_free(fs->fds);
 	un_writeback_done(fs);
+	un_later_done(fs);
 	pthread_cond_destroy(&fs->copied);
 	un_mutex_done(&fs->copying);
 	pthread_cond_destroy(&fs->tree_settled);
@@ -331,10 +334,11 @@ int un_statfs(struct un_fs *fs, struct statvfs *ret)
 	struct un_layer *l;
 	int r;
 
+	/* The root's stack changes under this lock, too (un_stack_set_root()), and nobody asks a layer with it held. */
 	do {
-		un_inode_lock(fs->root);
+		un_tree_lock(fs);
 		l = fs->root->d->stack[0]->layer;
-		un_inode_unlock(fs->root);
+		un_tree_unlock(fs);
 	} while (!un_layer_hold(l));
 	r = l->ops->statfs(l, ret);
 	un_layer_release(l);
