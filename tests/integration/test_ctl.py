@@ -299,11 +299,12 @@ def daemon_that_hangs(t):
 
 @test()
 def layer_that_hangs(t):
-    """The daemon has taken a drop, and waits for a lookup; it answers others all the same."""
-    inner = t.mounted('f d/f 1', name='inner')
+    """The daemon has taken a drop, for which the kernel waits for a lookup; it answers others all the same."""
+    inner = t.mounted('f d/f 1; f known 1', name='inner')
     u = t.union(lowers=[inner.mnt], name='outer')
     u.check_lowers = False
     u.mount('threads=4')
+    held = open(u.m('known'))   # its name is dropped, which takes the lock of its directory
     _stop(inner.daemon_pid())
     try:
         p = subprocess.Popen(['ls', u.m('d')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -314,6 +315,7 @@ def layer_that_hangs(t):
     finally:
         os.kill(inner.daemon_pid(), signal.SIGCONT)
     t.eq(p.communicate(timeout=20 * t.slow)[0], b'f\n')
+    held.close()
     _ctl(t, u.mnt, 'drop')
     u.umount()
 

@@ -36,6 +36,7 @@ class Slow:
     def stop(self):
         """From now on it answers nobody."""
         self.proc.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.proc.pid, os.WSTOPPED)     # all its threads
 
     def go_on(self):
         self.proc.send_signal(signal.SIGCONT)
