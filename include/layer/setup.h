@@ -26,6 +26,12 @@ struct un_setup_request {
 	bool noatime;     /* reading moves no times of access in the upper */
 	bool is_volatile; /* leave WORK/work/incompat/volatile/dirty */
 	bool no_clone;    /* tests: behave like an unprivileged mount */
+	/*
+	 * Not to be mounted, only looked at: nothing is changed on disk, no lock is taken, work may be NULL and
+	 * there may be no lowers. work and index of the result are -1 if there are none.
+	 */
+	bool look;
+	bool mend; /* ... but for what the caller changes in the upper, after un_layers_claim() */
 };
 
 struct un_layers {
@@ -57,6 +63,30 @@ struct un_layers {
  * names the option, the path and the reason.
  */
 struct un_layers *un_layers_open(const struct un_setup_request *req, char **ret_err);
+
+/*
+ * For layers that were opened to `look`: keeps every mount of ours away from upper and workdir until they are
+ * closed. 0; or -EBUSY: a mount, ours or the kernel's, uses one of them, *ret_who says where (owned by the
+ * caller); or another -errno of locking, without *ret_who: who cannot lock cannot know that he is alone.
+ */
+int un_layers_claim(struct un_layers *ls, char **ret_who);
+/* Does a mount use upper or workdir now? Where, or NULL; takes no lock. */
+char *un_layers_in_use(struct un_layers *ls);
+
+/* What an entry of the index says. */
+struct un_index_entry {
+	bool alive;           /* a name leads to it; otherwise the next mount removes it */
+	bool understood;      /* its mark nlink, if it has one */
+	bool counted;         /* what the union shows is known: */
+	long shown;           /* so many links, even less than none if the mark is wrong */
+	unsigned lower_links; /* of the lower file that it stands for; 0: not known */
+};
+
+/* For layers with an index. @st: of the entry @name. -EINVAL: that is not the name of one. */
+int un_layers_index_entry(struct un_layers *ls, const char *name, const struct statx *st,
+			  struct un_index_entry *ret);
+/* Was the index made over this topmost lower, and for this upper? 0 or -errno. Yes if nothing says so. */
+int un_layers_index_fits(struct un_layers *ls, bool *ret_lower, bool *ret_upper);
 
 /* The layer behind @l (NULL: the first) that is in the union now, in no order; NULL: there is none. */
 struct un_layer *un_layers_next(const struct un_layers *ls, const struct un_layer *l);

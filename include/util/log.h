@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <syslog.h>
 
+/* What messages on stderr begin with, "fuse-unionfs" at first; kept, not copied. Before any thread. */
+void un_log_set_name(const char *name);
 /* Send messages to syslog from now on (daemon), instead of stderr. */
 void un_log_to_syslog(void);
 /* Messages up to this level are logged: LOG_INFO (at first) all but LOG_DEBUG. From any thread. */

@@ -134,11 +134,12 @@ static int add_roots(struct check *c)
 		r = add_root(c, &ls->v[0], ls->v[0].root, false, "upperdir", req->upper);
 		if (r < 0)
 			return r;
-		r = add_root(c, NULL, c->s->work_parent, false, "workdir", req->work);
+		r = req->work ? add_root(c, NULL, c->s->work_parent, false, "workdir", req->work)
+			      : 0;
 		if (r < 0)
 			return r;
-		if (nth(c, 0)->mount != nth(c, 1)->mount ||
-		    (!nth(c, 0)->mount && nth(c, 0)->key.dev != nth(c, 1)->key.dev))
+		if (req->work && (nth(c, 0)->mount != nth(c, 1)->mount ||
+				  (!nth(c, 0)->mount && nth(c, 0)->key.dev != nth(c, 1)->key.dev)))
 			return un_setup_refuse(c->s, -EINVAL, "workdir", req->work,
 					       "is not on the same mount as upperdir %s",
 					       req->upper);

@@ -93,35 +93,91 @@ int un_layers_mark_index(struct un_layers *ls)
  * What is in it
  */
 
+/* What the mark nlink says, "U-1" for instance: 1; 0: it says nothing that is understood; -ENODATA: there is none. */
+static int read_nlink(struct un_layers *ls, const char *name, char *ret_base, long *ret_delta)
+{
+	char v[32], *end;
+	ssize_t n = un_mark_get(UN_AT(&ls->v[0], ls->index, name), UN_MARK_NLINK, v, sizeof(v) - 1);
+
+	if (n == -ENODATA)
+		return -ENODATA;
+	if (n < 3)
+		return 0;
+	v[n] = '\0';
+	*ret_base = v[0];
+	*ret_delta = strtol(v + 1, &end, 10);
+	return !*end;
+}
+
+/* As un_origin_stat(), of a lower's file. */
+static int stat_origin(struct un_layers *ls, const struct un_origin *origin, struct statx *ret)
+{
+	struct un_layer *lower = NULL;
+
+	ret->stx_nlink = 0;
+	for (unsigned i = 1; i <= ls->n && !lower; i++)
+		if (un_origin_is_of(&ls->v[i], origin))
+			lower = &ls->v[i];
+	return lower ? un_origin_stat(lower, origin, ret) : -ENOENT;
+}
+
 /* Does some name still lead to the entry? When in doubt it does: that costs space, no data. */
 static bool is_alive(struct un_layers *ls, const char *name, const struct un_origin *origin,
 		     const struct statx *st)
 {
-	struct un_layer *u = &ls->v[0], *lower = NULL;
-	char v[32], *end;
 	struct statx low;
-	ssize_t n;
+	char base;
 	long delta;
-	int r;
+	int r = stat_origin(ls, origin, &low), n;
 
-	for (unsigned i = 1; i <= ls->n && !lower; i++)
-		if (un_origin_is_of(&ls->v[i], origin))
-			lower = &ls->v[i];
-	r = lower ? un_origin_stat(lower, origin, &low) : -ENOENT;
 	if (r == -ESTALE)
 		return false;
-	n = un_mark_get(UN_AT(u, ls->index, name), UN_MARK_NLINK, v, sizeof(v) - 1);
+	n = read_nlink(ls, name, &base, &delta);
 	if (n == -ENODATA)
 		return st->stx_nlink > 1; /* made, and its count not written: nobody saw it */
-	if (n < 3)
+	if (n == 0)
 		return true;
-	v[n] = '\0';
-	delta = strtol(v + 1, &end, 10);
-	if (*end)
-		return true;
-	if (v[0] == 'U')
+	if (base == 'U')
 		return (long)st->stx_nlink + delta > 0 || st->stx_nlink > 1;
-	return v[0] != 'L' || r < 0 || low.stx_nlink == 0 || (long)low.stx_nlink + delta > 0;
+	return base != 'L' || r < 0 || low.stx_nlink == 0 || (long)low.stx_nlink + delta > 0;
+}
+
+int un_layers_index_entry(struct un_layers *ls, const char *name, const struct statx *st,
+			  struct un_index_entry *ret)
+{
+	uint8_t value[UN_ORIGIN_MAX];
+	struct un_origin origin;
+	struct statx low;
+	char base;
+	long delta;
+	ssize_t n = un_origin_unhex(name, value);
+
+	if (n < 0 || un_origin_parse(value, (size_t)n, &origin) < 0)
+		return -EINVAL;
+	*ret = (struct un_index_entry){ 0 };
+	un_ignore(stat_origin(ls, &origin, &low));
+	ret->lower_links = low.stx_nlink;
+	ret->alive = is_alive(ls, name, &origin, st);
+	n = read_nlink(ls, name, &base, &delta);
+	ret->understood = n != 0 && (n < 0 || base == 'U' || base == 'L');
+	ret->counted = n > 0 && (base == 'U' || (base == 'L' && low.stx_nlink > 0));
+	if (ret->counted)
+		ret->shown = (long)(base == 'U' ? st->stx_nlink : low.stx_nlink) + delta;
+	return 0;
+}
+
+int un_layers_index_fits(struct un_layers *ls, bool *ret_lower, bool *ret_upper)
+{
+	int lower = 1, upper = 1;
+
+	/* Without handles there are no such marks. */
+	if (ls->n > 0 && ls->v[1].caps.handles && !ls->v[1].twin)
+		lower = verify_lower(ls, false);
+	if (ls->v[0].caps.handles)
+		upper = verify_upper(ls, false);
+	*ret_lower = lower != 0;
+	*ret_upper = upper != 0;
+	return lower < 0 ? lower : upper < 0 ? upper : 0;
 }
 
 static int check_entry(struct un_setup *s, const char *name)

@@ -19,6 +19,7 @@
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
+#include "layer/marks.h"
 #include "layer/origin.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -443,6 +444,19 @@ int un_setup_probe_upper(struct un_setup *s)
 					       "cannot find out about %s", upper_probes[i].what);
 	}
 	return 0;
+}
+
+void un_setup_probe_look(struct un_setup *s)
+{
+	struct un_layer *l = &s->ls->v[0];
+	ssize_t n;
+
+	probe_any(s, l);
+	un_setup_dialect(s, !s->req->userxattr && un_setup_privileged() ? UN_DIALECT_TRUSTED
+									: UN_DIALECT_USER);
+	n = l->ops->getxattr(l, l->root, "", un_mark_name(l, UN_MARK_OPAQUE), NULL, 0);
+	l->caps.xattr = n != -EOPNOTSUPP && n != -ENOSYS;
+	l->tar_names = !l->caps.xattr;
 }
 
 void un_setup_probe_report(const struct un_setup *s)

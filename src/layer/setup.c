@@ -70,7 +70,7 @@ static int open_roots(struct un_setup *s)
 	if (!req->upper)
 		return 0;
 	r = un_setup_open_root(s, &ls->v[0], "upperdir", req->upper);
-	if (r < 0)
+	if (r < 0 || !req->work)
 		return r;
 	s->work_parent = open(req->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (s->work_parent < 0)
@@ -82,7 +82,7 @@ static int check_request(struct un_setup *s)
 {
 	const struct un_setup_request *req = s->req;
 
-	if (req->n_lowers == 0) {
+	if (req->n_lowers == 0 && !req->look) {
 		*s->ret_err = g_strdup_printf("lowerdir: no layer given: %s", g_strerror(EINVAL));
 		return -EINVAL;
 	}
@@ -92,7 +92,7 @@ static int check_request(struct un_setup *s)
 					      g_strerror(EINVAL));
 		return -EINVAL;
 	}
-	if (req->upper && !req->work)
+	if (req->upper && !req->work && !req->look)
 		return un_setup_refuse(s, -EINVAL, "upperdir", req->upper, "needs a workdir");
 	return 0;
 }
@@ -244,8 +244,10 @@ static int clone_layers(struct un_setup *s)
 		return 0;
 	for (unsigned i = 1; i <= s->ls->n + s->ls->n_data && r == 0; i++)
 		r = un_setup_clone_lower(s, &s->ls->v[i]);
-	if (r == 0 && s->ls->has_upper)
+	if (r == 0 && s->ls->has_upper && !s->req->look)
 		r = clone_upper(s);
+	else if (r == 0 && s->ls->has_upper && !s->req->mend)
+		r = un_setup_clone_lower(s, &s->ls->v[0]);
 	return r;
 }
 
@@ -298,11 +300,12 @@ static int open_all(struct un_setup *s)
 	r = un_setup_check(s);
 	if (r < 0)
 		return r;
-	if (req->upper) {
+	if (req->upper && (!req->look || req->mend)) {
 		r = check_writable(s, s->ls->v[0].root, "upperdir", req->upper);
 		if (r < 0)
 			return r;
-		r = check_writable(s, s->work_parent, "workdir", req->work);
+		if (req->work)
+			r = check_writable(s, s->work_parent, "workdir", req->work);
 		if (r < 0)
 			return r;
 	}
@@ -313,7 +316,7 @@ static int open_all(struct un_setup *s)
 	if (r < 0)
 		return r;
 	if (req->upper)
-		return prepare_upper(s);
+		return req->look ? un_setup_look(s) : prepare_upper(s);
 	un_setup_dialect(s, !req->userxattr && un_setup_privileged() ? UN_DIALECT_TRUSTED
 								     : UN_DIALECT_USER);
 	return 0;

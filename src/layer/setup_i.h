@@ -50,6 +50,11 @@ int un_setup_probe_lowers(struct un_setup *s);
 /* One more lower: as one that is there on the same file system, or by asking. */
 void un_setup_probe_more(struct un_setup *s, struct un_layer *l);
 int un_setup_probe_upper(struct un_setup *s);
+/* The upper, of which nothing is asked by trying. */
+void un_setup_probe_look(struct un_setup *s);
+
+/* setup-look.c: the upper, WORK/work and WORK/index as they are, for whoever only looks. */
+int un_setup_look(struct un_setup *s);
 /*
  * setup-numbers.c: set layer.numbers and caps.handles; for an upper, by making @a and @b in work as
  * well.

@@ -8,6 +8,12 @@
 
 static atomic_bool to_syslog;
 static atomic_int level_shown = LOG_INFO;
+static const char *own_name = "fuse-unionfs";
+
+void un_log_set_name(const char *name)
+{
+	own_name = name;
+}
 
 void un_log_to_syslog(void)
 {
@@ -69,7 +75,7 @@ void un_log(int level, const char *fmt, ...)
 		char line[1024];
 
 		vsnprintf(line, sizeof(line), fmt, ap);
-		fprintf(stderr, "fuse-unionfs: %s%s\n", level == LOG_WARNING ? "warning: " : "",
+		fprintf(stderr, "%s: %s%s\n", own_name, level == LOG_WARNING ? "warning: " : "",
 			line);
 	}
 	va_end(ap);
