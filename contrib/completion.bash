@@ -104,4 +104,21 @@ _fuse_unionfs_cut() {
 	done
 }
 
+_fuse_unionfs_layer() { # commands and their options come from its --help
+	local tool=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]}
+	COMPREPLY=()
+	if [[ $COMP_CWORD == 1 ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$("$tool" --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }') --help --version" \
+			-- "$cur")
+	elif [[ $cur == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$("$tool" "${COMP_WORDS[1]}" --help 2>/dev/null |
+			grep -o -- '--[a-z]*=\{0,1\}')" -- "$cur")
+		[[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace 2>/dev/null
+	else
+		[[ $cur == = ]] && cur= # readline has cut --data=DIR in three
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+	fi
+}
+
 complete -F _fuse_unionfs fuse-unionfs
+complete -F _fuse_unionfs_layer fuse-unionfs-layer

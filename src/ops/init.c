@@ -97,7 +97,9 @@ static void later(void *data, void (*fn)(void *arg), void *arg)
 {
 	struct un_ops *ops = data;
 
-	un_transport_run(ops->transport, fn, arg);
+	/* Nobody waits for requests when they are about to end. */
+	if (!un_transport_run(ops->transport, fn, arg))
+		fn(arg);
 }
 
 static void wake(void *data)

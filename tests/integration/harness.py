@@ -146,11 +146,14 @@ class Run:
         return more_options.program(os.path.join(self.dir, 'opts', os.path.basename(binary)), binary, self.args.opts)
 
     def refuser(self, binary):
-        """Where every identity can read it: what refuses calls to a daemon it is preloaded into."""
+        """Where every identity can read it: what refuses calls to a daemon it is preloaded into; and the tool."""
+        tool = os.path.join(os.path.dirname(binary), 'fuse-unionfs-layer')
         lib = os.path.join(os.path.dirname(binary), 'tests/librefuse.so')
         os.mkdir(self.dir + '/lib', 0o755)
         if os.path.exists(lib):
             os.environ['UNIONFS_REFUSE_LIB'] = shutil.copy(lib, self.dir + '/lib')
+        if os.path.exists(tool):
+            os.environ['UNIONFS_LAYER'] = shutil.copy(tool, self.dir + '/lib')
 
     def has_room(self, alone):
         if len(self.running) < (1 if alone else self.args.j):
