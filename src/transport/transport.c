@@ -26,6 +26,7 @@
 #include "transport/process.h"
 #include "transport/wire.h"
 #include "util/cancel.h"
+#include "util/caps.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -267,6 +268,8 @@ static void worker_start(void *data)
 {
 	struct un_transport *t = data;
 
+	/* Of a ring, started with all that this process had. */
+	un_ignore(un_caps_reduce());
 	un_in_hand_join(t->interrupts, &self.hand);
 	if (t->config.ops && t->config.ops->worker_start)
 		t->config.ops->worker_start(t->config.data);

@@ -9,11 +9,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What a change of somebody else's files takes; SYS_ADMIN for trusted.* and security.* and to unmount. */
+/*
+ * What a change of somebody else's files takes; SYS_ADMIN for trusted.* and security.* and to unmount; SYS_NICE to be a
+ * thread like any other again (transport/processor.c).
+ */
 static const unsigned needed[] = {
 	CAP_CHOWN,   CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,    CAP_FSETID,
 	CAP_SETGID,  CAP_SETUID,       CAP_LINUX_IMMUTABLE, CAP_SYS_ADMIN, CAP_MKNOD,
-	CAP_SETFCAP, CAP_MAC_ADMIN,    CAP_MAC_OVERRIDE,
+	CAP_SETFCAP, CAP_MAC_ADMIN,    CAP_MAC_OVERRIDE,   CAP_SYS_NICE,
 };
 
 int un_caps_reduce(void)
