@@ -5,7 +5,7 @@ import os
 from lib import k, test, tree
 
 SYS_RESOURCE = 24
-NEEDED = (0, 1, 2, 3, 4, 6, 7, 9, 21, 27, 31, 32, 33)    # src/util/caps.c
+NEEDED = (0, 1, 2, 3, 4, 6, 7, 9, 21, 23, 27, 31, 32, 33)    # src/util/caps.c
 
 
 def _capabilities(status):
