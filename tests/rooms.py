@@ -38,7 +38,7 @@ TABLE_ONLY = {'merge', 'object', 'copyup', 'union'}
 RAW = re.compile(r'(?<![\w>.])(?:%s)\(' % '|'.join('''
     openat2? open fstatat f?stat statx ioctl lseek fstatvfs statvfs fstatfs name_to_handle_at open_by_handle_at fchmod
     fchmodat fchown fchownat utimensat futimens renameat2? linkat unlinkat mkdirat mknodat symlinkat readlinkat
-    f?[gs]etxattr f?listxattr f?removexattr copy_file_range fallocate ftruncate fsync fdatasync sync_file_range syncfs pread pwrite
+    f?[gs]etxattr f?listxattr f?removexattr copy_file_range fallocate ftruncate fsync fdatasync sync_file_range syncfs preadv?2? pwrite posix_fadvise readahead
     getdents64 dup fcntl flock faccessat'''.split()))
 # Fields that one file alone may write, by any pointer to their struct that is not named so.
 ONE_WRITER = {

@@ -52,6 +52,15 @@ struct un_layer_ops {
 	/* getdents64(2): @fd is open for reading. */
 	ssize_t (*getdents)(struct un_layer *l, int fd, void *buf, size_t size);
 	ssize_t (*pread)(struct un_layer *l, int fd, void *buf, size_t size, off_t off);
+	/*
+	 * The same of what is in memory; less than is there, where the rest is not. -EAGAIN: nothing is; -EOPNOTSUPP: that
+	 * cannot be told, without a system call from the second time on.
+	 */
+	ssize_t (*pread_cached)(struct un_layer *l, int fd, void *buf, size_t size, off_t off);
+	/* Is the beginning of it in memory? 1, 0 or -errno; -ENOSYS: not before Linux 6.5. The disk is not asked. */
+	int (*is_cached)(struct un_layer *l, int fd);
+	/* It is about to be read: the disk may begin. Does not wait for that. */
+	int (*will_need)(struct un_layer *l, int fd, off_t off, off_t size);
 	/* As lseek(2). */
 	off_t (*seek)(struct un_layer *l, int fd, off_t off, int whence);
 	int (*statfs)(struct un_layer *l, struct statvfs *ret);
@@ -196,6 +205,7 @@ struct un_layer {
 	atomic_uint numbers;   /* enum un_numbers */
 	atomic_bool surprised; /* ... which was found out only when numbers were in use */
 	bool doubtful;         /* it may turn out later that its numbers do not last */
+	atomic_bool never_cached; /* pread_cached() is refused */
 	bool remote;           /* changes made elsewhere are not told on this machine */
 	bool xattrless;        /* its root has no xattrs, and so has nothing in it */
 	atomic_bool told_xattrless;

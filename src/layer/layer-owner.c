@@ -402,6 +402,10 @@ PASS(ssize_t, readlink, (struct un_layer *l, int dirfd, const char *name, char *
      (in, dirfd, name, buf, size))
 PASS(ssize_t, pread, (struct un_layer *l, int fd, void *buf, size_t size, off_t off),
      (in, fd, buf, size, off))
+PASS(ssize_t, pread_cached,
+     (struct un_layer *l, int fd, void *buf, size_t size, off_t off), (in, fd, buf, size, off))
+PASS(int, is_cached, (struct un_layer *l, int fd), (in, fd))
+PASS(int, will_need, (struct un_layer *l, int fd, off_t off, off_t size), (in, fd, off, size))
 PASS(off_t, seek, (struct un_layer *l, int fd, off_t off, int whence), (in, fd, off, whence))
 PASS(int, statfs, (struct un_layer *l, struct statvfs *ret), (in, ret))
 PASS(int, xflags, (struct un_layer *l, int dirfd, const char *name, uint64_t *ret),
@@ -443,6 +447,9 @@ static const struct un_layer_ops owner_ops = {
 	.listxattr = owner_listxattr,
 	.getdents = owner_getdents,
 	.pread = owner_pread,
+	.pread_cached = owner_pread_cached,
+	.is_cached = owner_is_cached,
+	.will_need = owner_will_need,
 	.seek = owner_seek,
 	.statfs = owner_statfs,
 	.xflags = owner_xflags,

@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "util/err.h"
 #include "util/fd.h"
@@ -235,6 +236,39 @@ static ssize_t posix_getdents(struct un_layer *l, int fd, void *buf, size_t size
 static ssize_t posix_pread(struct un_layer *l, int fd, void *buf, size_t size, off_t off)
 {
 	return un_errno(pread(fd, buf, size, off));
+}
+
+static ssize_t posix_pread_cached(struct un_layer *l, int fd, void *buf, size_t size, off_t off)
+{
+	const struct iovec iov = { buf, size };
+	ssize_t n;
+
+	if (atomic_load_explicit(&l->never_cached, memory_order_relaxed))
+		return -EOPNOTSUPP;
+	n = un_errno(preadv2(fd, &iov, 1, off, RWF_NOWAIT));
+	/* By the file system, the kernel, or a filter of system calls. */
+	if (n == -EOPNOTSUPP || n == -EINVAL || n == -ENOSYS || n == -EPERM) {
+		atomic_store(&l->never_cached, true);
+		return -EOPNOTSUPP;
+	}
+	return n;
+}
+
+static int posix_is_cached(struct un_layer *l, int fd)
+{
+	struct cachestat_range_v0 range = { .len = 1 };
+	struct cachestat_v0 st = { 0 };
+
+	(void)l;
+	if (syscall(SYS_cachestat, fd, &range, &st, 0) < 0)
+		return -errno;
+	return st.cached > 0;
+}
+
+static int posix_will_need(struct un_layer *l, int fd, off_t off, off_t size)
+{
+	(void)l;
+	return -posix_fadvise(fd, off, size, POSIX_FADV_WILLNEED);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -481,6 +515,9 @@ const struct un_layer_ops un_layer_posix = {
 	.listxattr = un_posix_listxattr,
 	.getdents = posix_getdents,
 	.pread = posix_pread,
+	.pread_cached = posix_pread_cached,
+	.is_cached = posix_is_cached,
+	.will_need = posix_will_need,
 	.seek = posix_seek,
 	.statfs = posix_statfs,
 	.xflags = posix_xflags,

@@ -10,6 +10,9 @@
 #include "layer/layer.h"
 
 /* Calls newer than the libc headers. Since 5.1 all architectures number theirs in one sequence. */
+#ifndef SYS_cachestat
+#define SYS_cachestat (SYS_openat2 + 14)
+#endif
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 (SYS_openat2 + 15)
 #endif
@@ -27,6 +30,14 @@
 struct file_attr_v0 {
 	uint64_t xflags;
 	uint32_t extsize, nextents, projid, cowextsize;
+};
+
+/* struct cachestat_range and cachestat of linux/mman.h (6.5); pages */
+struct cachestat_range_v0 {
+	uint64_t off, len;
+};
+struct cachestat_v0 {
+	uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
 /* struct xattr_args of linux/xattr.h */

@@ -79,6 +79,21 @@ static ssize_t trace_pread(struct un_layer *l, int fd, void *buf, size_t size, o
 	return inner(l)->ops->pread(inner(l), fd, buf, size, off);
 }
 
+static ssize_t trace_pread_cached(struct un_layer *l, int fd, void *buf, size_t size, off_t off)
+{
+	return inner(l)->ops->pread_cached(inner(l), fd, buf, size, off);
+}
+
+static int trace_is_cached(struct un_layer *l, int fd)
+{
+	return inner(l)->ops->is_cached(inner(l), fd);
+}
+
+static int trace_will_need(struct un_layer *l, int fd, off_t off, off_t size)
+{
+	return inner(l)->ops->will_need(inner(l), fd, off, size);
+}
+
 static int trace_setxattr(struct un_layer *l, int dirfd, const char *name, const char *xattr,
 			  const void *value, size_t size, int flags)
 {
@@ -279,6 +294,9 @@ static const struct un_layer_ops trace_ops = {
 	.listxattr = trace_listxattr,
 	.getdents = trace_getdents,
 	.pread = trace_pread,
+	.pread_cached = trace_pread_cached,
+	.is_cached = trace_is_cached,
+	.will_need = trace_will_need,
 	.seek = trace_seek,
 	.statfs = trace_statfs,
 	.xflags = trace_xflags,

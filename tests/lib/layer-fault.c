@@ -83,6 +83,12 @@ FAULT(ssize_t, getdents, false, (struct un_layer * l, int fd, void *buf, size_t 
       (inner(l), fd, buf, size))
 FAULT(ssize_t, pread, false, (struct un_layer * l, int fd, void *buf, size_t size, off_t off),
       (inner(l), fd, buf, size, off))
+FAULT(ssize_t, pread_cached, false,
+      (struct un_layer * l, int fd, void *buf, size_t size, off_t off),
+      (inner(l), fd, buf, size, off))
+FAULT(int, is_cached, false, (struct un_layer * l, int fd), (inner(l), fd))
+FAULT(int, will_need, false, (struct un_layer * l, int fd, off_t off, off_t size),
+      (inner(l), fd, off, size))
 FAULT(int, setxattr, true,
       (struct un_layer * l, int dirfd, const char *name, const char *xattr, const void *value,
        size_t size, int flags),
@@ -146,6 +152,9 @@ static const struct un_layer_ops fault_ops = {
 	.listxattr = fault_listxattr,
 	.getdents = fault_getdents,
 	.pread = fault_pread,
+	.pread_cached = fault_pread_cached,
+	.is_cached = fault_is_cached,
+	.will_need = fault_will_need,
 	.seek = fault_seek,
 	.statfs = fault_statfs,
 	.xflags = fault_xflags,

@@ -65,6 +65,12 @@ RECORD(ssize_t, getdents, "", "", 0, (struct un_layer * l, int fd, void *buf, si
        (inner(l), fd, buf, size))
 RECORD(ssize_t, pread, "", "", 0, (struct un_layer * l, int fd, void *buf, size_t size, off_t off),
        (inner(l), fd, buf, size, off))
+RECORD(ssize_t, pread_cached, "", "", 0,
+       (struct un_layer * l, int fd, void *buf, size_t size, off_t off),
+       (inner(l), fd, buf, size, off))
+RECORD(int, is_cached, "", "", 0, (struct un_layer * l, int fd), (inner(l), fd))
+RECORD(int, will_need, "", "", 0, (struct un_layer * l, int fd, off_t off, off_t size),
+       (inner(l), fd, off, size))
 RECORD(int, setxattr, name, xattr, 0,
        (struct un_layer * l, int dirfd, const char *name, const char *xattr, const void *value,
 	size_t size, int how),
@@ -139,6 +145,9 @@ static const struct un_layer_ops recorder_ops = {
 	.listxattr = rec_listxattr,
 	.getdents = rec_getdents,
 	.pread = rec_pread,
+	.pread_cached = rec_pread_cached,
+	.is_cached = rec_is_cached,
+	.will_need = rec_will_need,
 	.seek = rec_seek,
 	.statfs = rec_statfs,
 	.xflags = rec_xflags,

@@ -128,6 +128,22 @@ static void open_takes_what_fuse_hands_it(void **state)
 	close(fd);
 }
 
+static void what_is_in_memory(void **state)
+{
+	struct fixture *f = *state;
+	char buf[4];
+
+	put(f, "a", "xy");
+	un_autofd int fd = OP(f, open, f->l.root, "a", O_RDONLY, 0);
+	ssize_t n = OP(f, pread_cached, fd, buf, 4, 0);
+
+	assert_int_equal(n, f->l.never_cached ? -EOPNOTSUPP : 2);
+	n = OP(f, is_cached, fd);
+	assert_true(n == 1 || n == -ENOSYS);
+	assert_int_equal(OP(f, will_need, fd, 0, 2), 0);
+	assert_int_equal(OP(f, will_need, -1, 0, 2), -EBADF);
+}
+
 static void empty_name_reopens(void **state)
 {
 	struct fixture *f = *state;
@@ -566,6 +582,7 @@ int main(void)
 		{ "tables_are_complete", tables_are_complete, setup_new, teardown, NULL },
 		{ "decorators_stack", decorators_stack, setup_new, teardown, NULL },
 		EACH(open_takes_what_fuse_hands_it),
+		EACH(what_is_in_memory),
 		EACH(empty_name_reopens),
 		EACH(tmpfile_is_linked),
 		EACH(stat_asks_for_all),
