@@ -56,7 +56,7 @@ static int copy_data(struct un_copyup_ctx *c)
 	int r;
 
 	if (c->meta)
-		return u->ops->truncate(u, c->tmp, have);
+		return have > 0 ? u->ops->truncate(u, c->tmp, have) : 0;
 	if (want > 0) {
 		/* A descriptor of our own kind of use: the file's own one seeks and reads elsewhere. */
 		r = un_file_get(c->fs, c->inode, UN_FD_READ, &src);
