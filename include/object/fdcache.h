@@ -133,3 +133,5 @@ bool un_fdcache_idle(struct un_fdcache *c);
 bool un_fdcache_age(struct un_fdcache *c, unsigned enough);
 
 size_t un_fdcache_count(struct un_fdcache *c);
+/* How many it may hold open by now: after EMFILE fewer. */
+unsigned un_fdcache_budget(struct un_fdcache *c);

@@ -12,7 +12,7 @@
  *   4. fs->tree, which whoever waits for the rename of a real directory lets go (tree_settled)
  *   5. the fd cache; un_fs.copying; the table shards; the number maps (ino_lock); pending names; what was
  *      said; the whiteout pool; the children of a directory; which directories are watched; which names
- *      are told as missing; and what is done later. None of these encloses another one; the cache closes
+ *      are told as missing; who reads file after file (union/ahead.c); and what is done later. None of these encloses another one; the cache closes
  *      descriptors without its lock, and without fs->tree.
  *
  * What may be held over a system call on a layer, which may hang: ns, while names in that very directory are changed

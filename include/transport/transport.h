@@ -113,6 +113,8 @@ void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *da
  * requests that workers serve, not for others of its kind. False: workers are about to stop, and @fn is not called.
  */
 bool un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data);
+/* The same, if a thread is free or can be had at once; false: none, and @fn is not called. */
+bool un_transport_try_run(struct un_transport *t, void (*fn)(void *data), void *data);
 /*
  * The same on a thread of its own, for notifications that wait for the kernel's lock of a directory: who
  * has that lock may wait for an answer that another thread than a worker gives (src/transport/README.md, Notifications).

@@ -90,7 +90,9 @@ int un_setfsx(struct un_fs *fs, struct un_inode *inode, const struct fsxattr *fs
 
 /* ---- data: belongs to the inode, not to an open file ------------------------------------------------- */
 
-ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off);
+/* *ret_cold: the beginning of the file was not in memory, as far as that can be told. NULL: it is not asked. */
+ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off,
+		bool *ret_cold);
 
 struct un_write {
 	const void *buf;

@@ -477,3 +477,13 @@ size_t un_fdcache_count(struct un_fdcache *c)
 	cache_unlock(c);
 	return n;
 }
+
+unsigned un_fdcache_budget(struct un_fdcache *c)
+{
+	unsigned n;
+
+	cache_lock(c);
+	n = c->budget;
+	cache_unlock(c);
+	return n;
+}

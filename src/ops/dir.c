@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* READDIR and READDIRPLUS. Opening and closing a directory is never heard of (OPENDIR = ENOSYS). */
+#include "ahead_i.h"
 #include "idle_i.h"
 #include "notify_i.h"
 #include "ops_i.h"
@@ -110,6 +111,8 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
 	r = f.buf ? un_readdir(ops->fs, dir, (uint64_t)off, plus, add, &f) : -ENOMEM;
 	watched = un_fs_dir_is_watched(ops->fs, dir);
 	un_inode_told(dir, false);
+	if (off == 0 && r == 0)
+		un_ops_list_ahead(ops, dir, un_transport_raw()->pid);
 	un_inode_put(ops->fs, dir);
 	un_ops_opened(ops);
 	if (r < 0) {

@@ -3,6 +3,7 @@
  * Data. Opening and closing are never heard of (OPEN, FLUSH = ENOSYS), but where files are passed through (pass.c). What is asked of a
  * file's data does not depend on how it was opened: fi->fh is for RELEASE only.
  */
+#include "ahead_i.h"
 #include "idle_i.h"
 #include "notify_i.h"
 #include "ops_i.h"
@@ -65,6 +66,8 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 {
 	struct un_ops *ops = un_ops_of(req);
 	struct un_inode *inode = un_node(req, ino);
+	uint32_t pid = un_transport_raw()->pid;
+	bool cold = false;
 	void *buf;
 	ssize_t n;
 
@@ -73,7 +76,7 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 		return;
 	un_inode_in_hand(inode, 1);
 	buf = un_ops_buffer(size);
-	n = buf ? un_read(ops->fs, inode, buf, size, off) : -ENOMEM;
+	n = buf ? un_read(ops->fs, inode, buf, size, off, &cold) : -ENOMEM;
 	un_ops_opened(ops);
 	/* The kernel takes its time of access for old. */
 	un_inode_told(inode, false);
@@ -82,6 +85,8 @@ void un_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct f
 	else
 		fuse_reply_buf(req, buf, (size_t)n);
 	un_inode_in_hand(inode, -1);
+	if (off == 0)
+		un_ops_read_ahead(ops, inode, pid, cold);
 	un_inode_put(ops->fs, inode);
 	/* The kernel has it as a page by now. */
 	if (!un_ops_is_current(ops)) {

@@ -7,6 +7,7 @@
 #include "reply_i.h"
 
 #include "transport/wire.h"
+#include "union/ahead.h"
 #include "util/err.h"
 #include "util/log.h"
 
@@ -38,6 +39,7 @@ struct un_ops *un_ops_new(struct un_fs *fs, const struct un_ops_config *config)
 	ops->timeout = config->timeout < 0 ? FOREVER : config->timeout;
 	ops->started = g_get_monotonic_time();
 	ops->kept = un_ctl_kept_new();
+	ops->ahead = un_ahead_new(fs);
 	return ops;
 }
 
@@ -48,6 +50,7 @@ void un_ops_free(struct un_ops *ops)
 	un_ops_stop(ops);
 	un_ops_pass_done(ops);
 	un_ctl_kept_free(ops->kept);
+	un_ahead_free(ops->ahead);
 	g_free(ops);
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+struct un_ahead;
 struct un_notifier;
 struct un_passing;
 
@@ -17,6 +18,7 @@ struct un_ops {
 	struct un_transport *transport;
 	struct un_ops_config config;
 	double timeout;
+	struct un_ahead *ahead;
 	struct un_notifier *notifier; /* notify.c; NULL: nothing is watched */
 	int64_t started;              /* g_get_monotonic_time() */
 	struct un_ctl_kept *kept;

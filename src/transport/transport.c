@@ -453,6 +453,11 @@ bool un_transport_run(struct un_transport *t, void (*fn)(void *data), void *data
 	return true;
 }
 
+bool un_transport_try_run(struct un_transport *t, void (*fn)(void *data), void *data)
+{
+	return un_pool_run(t->pool, fn, data);
+}
+
 void un_transport_defer(struct un_transport *t, void (*fn)(void *data), void *data)
 {
 	un_helper_defer(t->helper, fn, data);

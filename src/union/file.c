@@ -37,18 +37,34 @@ static bool is_end(off_t at)
 	return at % 4096 != 0;
 }
 
-ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off)
+/* What is in memory costs the one call that reads it, whoever asks; what is not, one more. */
+static ssize_t read_some(const struct un_fd *f, void *buf, size_t size, off_t off, bool *ret_cold)
+{
+	if (off == 0 && ret_cold && !*ret_cold) {
+		ssize_t n = f->layer->ops->pread_cached(f->layer, f->fd, buf, size, 0);
+
+		if (n >= 0)
+			return n;
+		*ret_cold = n == -EAGAIN;
+	}
+	return f->layer->ops->pread(f->layer, f->fd, buf, size, off);
+}
+
+ssize_t un_read(struct un_fs *fs, struct un_inode *inode, void *buf, size_t size, off_t off,
+		bool *ret_cold)
 {
 	struct un_fd *f;
 	size_t done = 0;
 	bool end = false;
 	int r = un_file_get_data(fs, inode, &f);
 
+	if (ret_cold)
+		*ret_cold = false;
 	if (r < 0)
 		return r;
 	while (done < size && !end) {
-		ssize_t n = f->layer->ops->pread(f->layer, f->fd, (char *)buf + done, size - done,
-						 off + (off_t)done);
+		ssize_t n =
+			read_some(f, (char *)buf + done, size - done, off + (off_t)done, ret_cold);
 
 		if (n == -EINTR)
 			continue;

@@ -98,7 +98,7 @@ struct statx attrs(struct un_fs *fs, const char *path)
 char *read_inode(struct un_fs *fs, struct un_inode *inode)
 {
 	char buf[8192];
-	ssize_t n = un_read(fs, inode, buf, sizeof(buf) - 1, 0);
+	ssize_t n = un_read(fs, inode, buf, sizeof(buf) - 1, 0, NULL);
 
 	if (n < 0)
 		return g_strdup_printf("!%s", g_strerror((int)-n));

@@ -210,6 +210,7 @@ static char *view_of_held(struct run *v)
 	struct statx st;
 	char buf[256];
 	ssize_t n = 0;
+	bool cold;
 	int r;
 
 	if (!v->held)
@@ -218,7 +219,7 @@ static char *view_of_held(struct run *v)
 	if (r < 0)
 		return g_strdup_printf("getattr: %s", g_strerror(-r));
 	if (S_ISREG(st.stx_mode))
-		n = un_read(v->fs, v->held, buf, sizeof(buf), 0);
+		n = un_read(v->fs, v->held, buf, sizeof(buf), 0, &cold);
 	if (S_ISLNK(st.stx_mode))
 		n = un_readlink(v->fs, v->held, buf, sizeof(buf));
 	if (n < 0)

@@ -69,7 +69,8 @@ static void show_data(struct view *v, struct un_inode *inode, uint64_t size)
 	static char small[65536];
 	g_autofree char *big = size + 16 > sizeof(small) ? g_malloc(size + 16) : NULL;
 	char *buf = big ? big : small;
-	ssize_t n = un_read(v->fs, inode, buf, size + 16, 0);
+	bool cold;
+	ssize_t n = un_read(v->fs, inode, buf, size + 16, 0, &cold);
 
 	if (n < 0)
 		g_string_append_printf(v->out, " !read:%s", g_strerror((int)-n));

@@ -411,7 +411,7 @@ static void *use_or_change(void *data)
 	for (unsigned i = 0; (uint64_t)g_get_monotonic_time() < u->w.until && !u->w.wrong[0]; i++) {
 		struct statx st;
 		char buf[8];
-		bool killed;
+		bool killed, cold;
 		int r;
 
 		if (u->ops) {
@@ -426,7 +426,7 @@ static void *use_or_change(void *data)
 		}
 		r = i % 3 == 0   ? un_getattr(fs, u->inode, &st)
 		    : i % 3 == 1 ? (int)un_write(fs, u->inode, &write, &me, &killed)
-				 : (int)un_read(fs, u->inode, buf, sizeof(buf), 0);
+				 : (int)un_read(fs, u->inode, buf, sizeof(buf), 0, &cold);
 		/* The descriptor went, as when others need the room. */
 		un_fs_idle(fs);
 		un_fs_idle(fs);
