@@ -42,6 +42,8 @@ bool un_fs_watch_dir(struct un_fs *fs, struct un_inode *dir);
  */
 void un_inode_in_hand(struct un_inode *inode, int by);
 bool un_fs_is_in_hand(struct un_fs *fs, uint64_t id);
+/* False also if it is not known any more. */
+bool un_fs_is_dir(struct un_fs *fs, uint64_t id);
 /*
  * Who runs the thread of later.c: @run calls @fn(@arg) soon, on any thread that no request waits for. NULL: nobody, and what
  * was to be done later is done at once.

@@ -25,10 +25,11 @@ unsigned un_live_look(struct un_fs *fs, struct un_inode *dir) UN_NS_READ;
 /* Would that set a watch, and so look into it? */
 bool un_live_wants_look(struct un_fs *fs, struct un_inode *dir);
 /*
- * @dir is new, made by this daemon, as @st. True: nothing has been put into it by others before it was watched, and
- * its listing is known without a look. Its ns is nobody else's.
+ * @dir is new, made by this daemon. True: nothing has been put into it by others before it was watched, and its
+ * listing is known without a look by whoever asks; *ret_stamp is that of this
+ * knowledge, in any case. Its ns is nobody else's.
  */
-bool un_live_made(struct un_fs *fs, struct un_inode *dir, const struct statx *st) UN_NS_READ;
+bool un_live_made(struct un_fs *fs, struct un_inode *dir, unsigned *ret_stamp) UN_NS_READ;
 /* @rd shows nothing in @dir from now on. */
 void un_live_left(struct un_fs *fs, const struct un_inode *dir, struct un_realdir *rd);
 /* Whatever is known may have changed. */
@@ -39,9 +40,8 @@ void un_live_gone(struct un_fs *fs, uint64_t dir, const char *name);
 void un_live_moved(struct un_fs *fs, struct un_inode *dir);
 /* @name has come to @dir from another one, with all that the kernel believes of it. */
 void un_live_arrived(struct un_fs *fs, struct un_inode *dir, const char *name);
-/* @dir has a copy in the upper from now on, published just now, with the times of @st; its ns is held for writing. */
-void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
-	UN_INODE_LOCKED(dir);
+/* @dir has a copy in the upper from now on, published just now; its ns is held for writing. */
+void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir) UN_INODE_LOCKED(dir);
 /* @inode was found in @dir as @f says, before un_live_found(); @since: un_fs.live_seq before it was looked for. */
 void un_live_led(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
 		 const struct un_found *f, unsigned since);

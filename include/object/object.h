@@ -278,6 +278,8 @@ struct un_fs {
 	bool sync, sync_strict;
 	bool writeback; /* the kernel writes what is behind a file's end at any time */
 	bool revalidate;
+	atomic_bool removing_lower; /* no metacopy file is made */
+	atomic_uint making_meta;    /* who is about to make one, before he has looked at that */
 	bool live;               /* layers may change while they are mounted */
 	struct un_watch *watch;  /* NULL: that cannot be told, if so */
 	struct un_followed *followed; /* follow.c; NULL with watch */
@@ -290,6 +292,7 @@ struct un_fs {
 	struct un_missing_table *missing; /* NULL: none is remembered */
 	bool gives_up;                    /* directories may lose their watch to others */
 	atomic_uint given_up;             /* how often that was so */
+	atomic_uint lost;                 /* how often events were lost */
 	void (*freeing)(struct un_fs *fs, struct un_inode *inode); /* live.c, or NULL */
 	un_change_fn change;
 	void *change_data;

@@ -65,3 +65,9 @@ bool un_view_done(struct un_fs *fs, struct un_view *v, bool taken) UN_NS_READ;
 bool un_dir_is_mountpoint(struct un_inode *dir, bool top);
 /* Its directory in the upper, or NULL. */
 struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir);
+/*
+ * Is nothing in @rd, which is open as @fd? 0, -ENOTEMPTY, or -errno: that cannot be told. It is read: that its times are
+ * what they were says nothing if somebody came within the same tick of the clock, which lasts 4 ms, or on some file
+ * systems a second.
+ */
+int un_realdir_is_empty(const struct un_realdir *rd, int fd);

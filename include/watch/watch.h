@@ -24,8 +24,11 @@ enum un_watch_what {
 	 * handle only. The key is 0.
 	 */
 	UN_WATCH_SOME = 1 << 5,
-	UN_WATCH_LOST =
-		1 << 4, /* events were lost: anything may have changed anywhere; the key is 0 */
+	/*
+	 * Events were lost: anything may have changed anywhere; the key is 0. Directories may have gone, too, and their
+	 * watches with them: none is to be relied on that is not added once more.
+	 */
+	UN_WATCH_LOST = 1 << 4,
 };
 
 struct un_watch_event {

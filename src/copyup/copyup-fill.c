@@ -21,13 +21,44 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Copy the first @want bytes of the data to the empty file @dst. */
-static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
+/* As many as for a whole file (copyup-publish.c). */
+#define COPY_TRIES 5
+
+/* @dst has no data any more; its size must stay. */
+static int punch(struct un_layer *u, int dst, off_t size)
+{
+	return u->ops->fallocate(u, dst, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+				 MAX(size, 1));
+}
+
+/* 1: @src was written to meanwhile. */
+static int copy_once(struct un_fs *fs, const struct un_fd *src, int dst, off_t want)
+{
+	struct un_layer *l = src->layer;
+	struct statx before, now;
+	struct timespec began;
+	int r = l->ops->stat(l, src->fd, "", &before);
+
+	clock_gettime(CLOCK_REALTIME, &began);
+	if (r == 0) {
+		want = MIN(want, (off_t)before.stx_size);
+		r = un_copyup_data(fs, src, dst, want, (off_t)before.stx_size);
+	}
+	if (r < 0 || !fs->live)
+		return r;
+	r = l->ops->stat(l, src->fd, "", &now);
+	if (r == 0)
+		r = un_copyup_is_another(&before, &now, &began);
+	return r < 0 ? un_copyup_differs(fs, src, dst, want) : r;
+}
+
+/* Copy the first @want bytes of the data, of one version of it, to the file @dst, which has @size and no data. */
+static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want, off_t size)
 {
 	struct un_fd *src;
-	struct statx st;
 	int r;
 
 	un_inode_lock(inode);
@@ -35,11 +66,14 @@ static int copy(struct un_fs *fs, struct un_inode *inode, int dst, off_t want)
 	un_inode_unlock(inode);
 	if (r < 0)
 		return r == -ENOENT ? -EIO : r;
-	r = src->layer->ops->stat(src->layer, src->fd, "", &st);
-	if (r == 0)
-		r = un_copyup_data(fs, src, dst, MIN(want, (off_t)st.stx_size), (off_t)st.stx_size);
+	r = copy_once(fs, src, dst, want);
+	for (int tries = 1; r > 0 && tries < COPY_TRIES; tries++) {
+		r = punch(fs->upper, dst, size);
+		if (r == 0)
+			r = copy_once(fs, src, dst, want);
+	}
 	un_fdcache_put(fs->fds, src);
-	return r;
+	return r > 0 ? -EIO : r;
 }
 
 /*
@@ -75,7 +109,7 @@ static int fill(struct un_fs *fs, struct un_inode *inode, off_t size, const stru
 	int r = 0;
 
 	if (MIN(final, f->size) > 0)
-		r = copy(fs, inode, f->dst, MIN(final, f->size));
+		r = copy(fs, inode, f->dst, MIN(final, f->size), f->size);
 	/* Also after a clone of a file that is longer than what the mark's file says. */
 	if (r == 0)
 		r = u->ops->truncate(u, f->dst, final);
@@ -98,8 +132,7 @@ void un_data_unfill(struct un_fs *fs, struct un_inode *inode, struct un_fill *f)
 	if (f->dst < 0)
 		return;
 	/* What was written so far is not seen and gives its room back; its size must stay. */
-	un_ignore(u->ops->fallocate(u, f->dst, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-				    MAX(f->size, 1)));
+	un_ignore(punch(u, f->dst, f->size));
 	un_ignore(u->ops->truncate(u, f->dst, f->size));
 	un_inode_lock(inode);
 	un_ignore(restore_locked(fs, inode, f, true));

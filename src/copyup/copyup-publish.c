@@ -3,6 +3,7 @@
  * From staged to visible: the one link or rename, and what is known of the object from then on. It takes the
  * parent's ns, since it changes what is behind a name there.
  */
+#include "copyup-data_i.h"
 #include "copyup_i.h"
 
 #include "copyup/copyup.h"
@@ -36,6 +37,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* So often it is begun anew when the lower file changes meanwhile. */
@@ -162,7 +164,7 @@ static void adopt_locked(struct un_copyup_ctx *c, struct un_realdir *parent, con
 		d->n++;
 		un_ino_own_dir(fs, inode);
 		un_ns_is_held(inode); /* publish() */
-		un_live_raised_locked(fs, c->inode, &c->st);
+		un_live_raised_locked(fs, c->inode);
 		if (d->listing)
 			un_listing_shift(d->listing);
 		c->named = false;
@@ -356,13 +358,28 @@ static void find_digest(struct un_copyup_ctx *c)
 		c->meta = false;
 }
 
-static bool same_stamp(const struct statx_timestamp *a, const struct statx_timestamp *b)
+/* What was copied is still in the lower file: then it is of one version, whatever the times say. */
+static int is_other_data(struct un_copyup_ctx *c)
 {
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+	off_t size = (off_t)c->st.stx_size;
+	struct un_fd *src;
+	int r;
+
+	if (c->meta || c->size == 0 || size == 0)
+		return 0;
+	r = un_file_get(c->fs, c->inode, UN_FD_READ, &src);
+	if (r < 0)
+		return r;
+	r = un_copyup_differs(c->fs, src, c->tmp, c->size < 0 ? size : MIN(c->size, size));
+	un_fdcache_put(c->fs->fds, src);
+	/* To read the copy has moved its time of access. */
+	if (r == 0 && c->size < 0)
+		r = un_stage_times(c->fs, c->tmp, "", &c->st);
+	return r;
 }
 
 /* Has somebody written to the lower file since c->st, which tells of it now? 1, 0 or -errno. */
-static int has_changed(struct un_copyup_ctx *c)
+static int has_changed(struct un_copyup_ctx *c, const struct timespec *began)
 {
 	struct statx now;
 	int r;
@@ -374,8 +391,9 @@ static int has_changed(struct un_copyup_ctx *c)
 		r = -ESTALE;
 	if (r < 0)
 		return r;
-	r = now.stx_size != c->st.stx_size || !same_stamp(&now.stx_mtime, &c->st.stx_mtime) ||
-	    !same_stamp(&now.stx_ctime, &c->st.stx_ctime);
+	r = un_copyup_is_another(&c->st, &now, began);
+	if (r < 0)
+		r = is_other_data(c);
 	c->st = now;
 	return r;
 }
@@ -384,10 +402,13 @@ static int has_changed(struct un_copyup_ctx *c)
 static int stage(struct un_copyup_ctx *c)
 {
 	for (int tries = 0; tries < COPY_TRIES; tries++) {
-		int r = un_copyup_stage(c);
+		struct timespec began;
+		int r;
 
+		clock_gettime(CLOCK_REALTIME, &began);
+		r = un_copyup_stage(c);
 		if (r == 0)
-			r = has_changed(c);
+			r = has_changed(c, &began);
 		if (r <= 0)
 			return r;
 		un_copyup_unstage(c);
@@ -397,8 +418,19 @@ static int stage(struct un_copyup_ctx *c)
 	return -EIO;
 }
 
+/* While a lower is taken out no file may come to need it. Who sees that none is taken out is waited for. */
+static bool begin_meta(struct un_fs *fs)
+{
+	atomic_fetch_add(&fs->making_meta, 1);
+	if (!atomic_load(&fs->removing_lower))
+		return true;
+	atomic_fetch_sub(&fs->making_meta, 1);
+	return false;
+}
+
 int un_copyup_run(struct un_copyup_ctx *c)
 {
+	const bool meta = c->size == UN_COPY_META && begin_meta(c->fs);
 	struct un_at at;
 	int r;
 
@@ -415,7 +447,7 @@ int un_copyup_run(struct un_copyup_ctx *c)
 		if (r == 0 && !un_is_it(at.layer, c->inode, &c->st))
 			r = -ESTALE;
 		c->index = c->inode->ix != NULL;
-		c->meta = c->size == UN_COPY_META && c->fs->metacopy_create && !c->covered &&
+		c->meta = meta && c->fs->metacopy_create && !c->covered &&
 			  c->inode->type == DT_REG && c->st.stx_size > 0;
 	}
 	un_inode_unlock(c->inode);
@@ -437,5 +469,7 @@ int un_copyup_run(struct un_copyup_ctx *c)
 	else
 		un_copyup_unstage(c);
 	un_fdcache_put(c->fs->fds, c->lpin);
+	if (meta)
+		atomic_fetch_sub(&c->fs->making_meta, 1);
 	return r;
 }

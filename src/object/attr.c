@@ -20,7 +20,10 @@ static bool same_time(const struct statx_timestamp *a, const struct statx_timest
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* Is the time of change in @st that of a copy-up? A clock may be too coarse for ctime alone to tell. */
+/*
+ * Is the time of change in @st that of a copy-up? A clock may be too coarse for ctime alone to tell. What others change
+ * but the mtime within the same tick is shown, with a time of change from before it: that is all that is wrong then.
+ */
 static bool is_hidden(const struct un_hidden *h, const struct statx *st)
 {
 	return h->real.tv_sec && same_time(&h->real, &st->stx_ctime) &&

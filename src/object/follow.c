@@ -37,6 +37,7 @@ struct follower {
 struct un_followed {
 	struct un_mutex lock;
 	atomic_uint n; /* in by_id */
+	atomic_bool has_stores; /* or had some */
 	GHashTable *by_id UN_GUARDED_BY(followed_role);
 	/* Name -> set of followers. */
 	GHashTable *by_name UN_GUARDED_BY(followed_role);
@@ -210,6 +211,7 @@ static bool watch_stores(struct un_fs *fs, const char *path)
 		bool known;
 
 		followed_lock(w);
+		atomic_store(&w->has_stores, true);
 		known = !g_hash_table_add(w->stores, g_strdup(key));
 		followed_unlock(w);
 		if (known || watch_way(fs, &ls->v[i], path))
@@ -282,7 +284,8 @@ void un_follow_changed(struct un_fs *fs, const struct un_watch_event *e)
 	struct un_followed *w = fs->followed;
 	g_autoptr(GArray) ids = NULL;
 
-	if (!w || atomic_load(&w->n) == 0)
+	/* What is known of stores outlives who was led there. */
+	if (!w || (atomic_load(&w->n) == 0 && !atomic_load(&w->has_stores)))
 		return;
 	if (e->what & UN_WATCH_LOST) {
 		followed_lock(w);

@@ -117,6 +117,20 @@ void un_live_set(struct un_fs *fs, struct un_inode *dir, enum un_watched now)
 		not_timed(fs, dir);
 }
 
+void un_live_lost(struct un_fs *fs)
+{
+	struct un_live_budget *b = fs->budget;
+
+	/* Before: who is about to say that one is watched looks at it afterwards (watch_once()). */
+	atomic_fetch_add(&fs->lost, 1);
+	budget_lock(b);
+	/* They stay here: most are watched still, and can be given up. */
+	for (guint i = 0; i < b->dirs->len; i++)
+		atomic_store(&((struct un_inode *)b->dirs->pdata[i])->d->watched,
+			     UN_WATCHED_NOT_YET);
+	budget_unlock(b);
+}
+
 void un_live_unwatch(struct un_fs *fs, uint64_t id, struct un_realdir *rd)
 {
 	struct un_fd *fd;
@@ -205,7 +219,8 @@ static bool give_up(struct un_fs *fs, uint64_t id)
 	if (!dir)
 		return false;
 	if (un_ns_try_write(dir)) {
-		done = !dir->d->dead && atomic_load(&dir->d->watched) == UN_WATCHED;
+		/* Or was, until events were lost (un_live_lost()). */
+		done = !dir->d->dead && atomic_load(&dir->d->watched) != UN_WATCHED_TIMED;
 		if (done)
 			leave(fs, dir);
 		un_ns_unlock(dir);

@@ -132,6 +132,8 @@ static void on_event(void *data, const struct un_watch_event *e)
 	if (e->what & UN_WATCH_LOST)
 		un_log(LOG_WARNING,
 		       "too many changes of layers at once: everything is asked again");
+	if (e->what & UN_WATCH_LOST)
+		un_live_lost(fs);
 	if (e->what & (UN_WATCH_LOST | UN_WATCH_SOME)) {
 		un_live_all_changed(fs);
 		return;
@@ -284,6 +286,7 @@ static int watch_all(struct un_fs *fs, struct un_inode *dir)
 
 static int watch_alone(struct un_fs *fs, struct un_inode *dir)
 {
+	const unsigned lost = atomic_load(&fs->lost);
 	int r;
 
 	/* What others find meanwhile is good for a second. */
@@ -296,6 +299,8 @@ static int watch_alone(struct un_fs *fs, struct un_inode *dir)
 	atomic_fetch_add(&dir->d->changed, 1);
 	atomic_store(&dir->changed, true);
 	un_live_set(fs, dir, r == 0 ? UN_WATCHED : UN_WATCHED_TIMED);
+	if (atomic_load(&fs->lost) != lost)
+		un_live_set(fs, dir, UN_WATCHED_NOT_YET);
 	return r;
 }
 
@@ -359,11 +364,10 @@ void un_live_arrived(struct un_fs *fs, struct un_inode *dir, const char *name)
 		un_tell(fs, UN_CHANGE_NAME, dir->id, name);
 }
 
-/* Has anything been put into the upper directory of @dir since its times were those of @st? 0, or -errno. */
-static int is_untouched(struct un_fs *fs, struct un_inode *dir, const struct statx *st, bool add)
+/* Is nothing in the upper directory of @dir, which is new? 0, or -errno: -ENOTEMPTY, or that it cannot be told. */
+static int is_empty(struct un_fs *fs, struct un_inode *dir, bool add)
 {
 	struct un_realdir *rd = dir->d->stack[0];
-	struct statx now;
 	struct un_fd *fd;
 	int r = un_realdir_open(fs, rd, &fd);
 
@@ -372,28 +376,34 @@ static int is_untouched(struct un_fs *fs, struct un_inode *dir, const struct sta
 	if (add)
 		r = un_watch_add(fs->watch, fd->fd, dir->id);
 	if (r == 0)
-		r = rd->layer->ops->stat(rd->layer, fd->fd, "", &now);
+		r = un_realdir_is_empty(rd, fd->fd);
 	un_fdcache_put(fs->fds, fd);
-	if (r == 0 && (now.stx_mtime.tv_sec != st->stx_mtime.tv_sec ||
-		       now.stx_mtime.tv_nsec != st->stx_mtime.tv_nsec))
-		r = -ESTALE;
 	return r;
 }
 
-bool un_live_made(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+bool un_live_made(struct un_fs *fs, struct un_inode *dir, unsigned *ret_stamp)
 {
+	if (fs->live)
+		watch(fs, dir);
+	*ret_stamp = un_live_stamp(fs, dir);
 	if (!fs->live)
 		return true;
-	watch(fs, dir);
-	return is_untouched(fs, dir, st, false) == 0;
+	return is_empty(fs, dir, false) == 0;
 }
 
-void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir, const struct statx *st)
+void un_live_raised_locked(struct un_fs *fs, struct un_inode *dir)
 {
-	/* What was known stays known: the copy bears the times of what it was copied from, and nothing new. */
-	if (!fs->live || atomic_load(&dir->d->watched) != UN_WATCHED ||
-	    is_untouched(fs, dir, st, true) < 0)
-		un_live_moved(fs, dir);
+	bool was = atomic_load(&dir->d->watched) == UN_WATCHED;
+
+	/* What was known stays known: the copy has nothing new. */
+	if (!fs->live || (was && is_empty(fs, dir, true) == 0))
+		return;
+	un_live_moved(fs, dir);
+	if (!was)
+		return;
+	/* Or it has: nothing else tells the kernel, which does not see that the directory has been copied. */
+	atomic_fetch_add(&dir->d->changed, 1);
+	un_tell(fs, UN_CHANGE_LEFT, dir->id, NULL);
 }
 
 void un_live_led(struct un_fs *fs, struct un_inode *dir, struct un_inode *inode,
@@ -465,6 +475,15 @@ bool un_fs_is_in_hand(struct un_fs *fs, uint64_t id)
 {
 	struct un_inode *inode = un_inode_get(fs, id);
 	bool is = inode && atomic_load(&inode->in_hand) > 0;
+
+	un_inode_put(fs, inode);
+	return is;
+}
+
+bool un_fs_is_dir(struct un_fs *fs, uint64_t id)
+{
+	struct un_inode *inode = un_inode_get(fs, id);
+	bool is = inode && inode->type == DT_DIR;
 
 	un_inode_put(fs, inode);
 	return is;

@@ -32,8 +32,10 @@ static inline uint32_t un_live_age(const struct un_inode *dir)
 void un_live_budget_init(struct un_fs *fs);
 /* No directory is looked into any more. */
 void un_live_budget_done(struct un_fs *fs);
-/* @dir is @now; the only way it becomes so. Takes no lock but its own. */
+/* @dir is @now; the only way it becomes so, but for un_live_lost(). Takes no lock but its own. */
 void un_live_set(struct un_fs *fs, struct un_inode *dir, enum un_watched now);
+/* Events were lost: no directory is watched for certain, until it is asked for once more. */
+void un_live_lost(struct un_fs *fs);
 /* @rd is not to be watched for the directory @id any more. */
 void un_live_unwatch(struct un_fs *fs, uint64_t id, struct un_realdir *rd);
 /*

@@ -15,10 +15,12 @@
 #include "util/fd.h"
 #include "watch/watch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
 
 #define OPEN_TRIES 1000
@@ -420,4 +422,23 @@ struct un_realdir *un_dir_upper(struct un_fs *fs, const struct un_inode *dir)
 	if (dir->d->n == 0 || dir->d->stack[0]->layer != fs->upper)
 		return NULL;
 	return dir->d->stack[0];
+}
+
+int un_realdir_is_empty(const struct un_realdir *rd, int fd)
+{
+	struct un_layer *l = rd->layer;
+	char buf[512] __attribute__((aligned(8)));
+	un_autofd int own =
+		l->ops->open(l, fd, "", O_RDONLY | O_DIRECTORY | O_NOATIME | O_CLOEXEC, 0);
+	ssize_t n = own;
+
+	while (own >= 0 && (n = l->ops->getdents(l, own, buf, sizeof(buf))) > 0)
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *de = (const void *)(buf + at);
+
+			at += de->d_reclen;
+			if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+				return -ENOTEMPTY;
+		}
+	return (int)n;
 }

@@ -155,10 +155,8 @@ static void fill_new_dir(struct creation *c, struct un_inode *inode, const struc
 	inode->d->n = 1;
 	/* Nothing is in it: known completely from the start. */
 	un_ns_is_ours(inode);
-	if (un_live_made(c->fs, inode, st)) {
-		inode->d->listing_stamp = un_live_stamp(c->fs, inode);
+	if (un_live_made(c->fs, inode, &inode->d->listing_stamp))
 		inode->d->listing = un_listing_new();
-	}
 }
 
 static int adopt_new(struct creation *c, struct un_inode **ret, struct statx *st) UN_NS_WRITE

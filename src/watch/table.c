@@ -52,17 +52,65 @@ static bool has_key(const struct un_watch_dir *d, uint64_t key, guint *ret_at)
 	return false;
 }
 
+static void drop_locked(struct un_watch *w, struct un_watch_dir *d) UN_REQUIRES(watch_role)
+{
+	*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
+	g_hash_table_remove(w->dirs, &d->fid);
+}
+
+static gboolean is_doubtful(gpointer key, gpointer value, gpointer data) UN_NO_TSA /* see below */
+{
+	struct un_watch_dir *d = value;
+	struct un_watch *w = data;
+
+	(void)key;
+	if (d->since == atomic_load(&w->lost))
+		return FALSE;
+	*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
+	if (d->keys->len > 1)
+		atomic_fetch_sub(&w->shared, 1);
+	return TRUE;
+}
+
+/*
+ * That a directory has gone, and its watch with it, may be among what was lost. The kernel does not say which have: so
+ * when there is no room, those go that nobody has asked for since. What is still there is asked for again before it is
+ * relied on (un_watch_fn), and comes back.
+ */
+static bool sweep_locked(struct un_watch *w) UN_REQUIRES(watch_role)
+{
+	if (w->swept == atomic_load(&w->lost))
+		return false;
+	w->swept = atomic_load(&w->lost);
+	return g_hash_table_foreach_remove(w->dirs, is_doubtful, w) > 0;
+}
+
+static bool has_room_locked(const struct un_watch *w) UN_REQUIRES(watch_role)
+{
+	return w->by_fanotify + w->by_inotify + w->adding < w->config.budget;
+}
+
 bool un_watch_reserve(struct un_watch *w, const struct un_fid *fid)
 {
 	bool room;
 
 	watch_lock(w);
-	room = (fid && g_hash_table_contains(w->dirs, fid)) ||
-	       w->by_fanotify + w->by_inotify + w->adding < w->config.budget;
+	room = (fid && g_hash_table_contains(w->dirs, fid)) || has_room_locked(w) ||
+	       (sweep_locked(w) && has_room_locked(w));
 	if (room)
 		w->adding++;
 	watch_unlock(w);
 	return room;
+}
+
+bool un_watch_is_known(struct un_watch *w, const struct un_fid *fid)
+{
+	bool is;
+
+	watch_lock(w);
+	is = g_hash_table_contains(w->dirs, fid);
+	watch_unlock(w);
+	return is;
 }
 
 void un_watch_unreserve(struct un_watch *w)
@@ -72,7 +120,8 @@ void un_watch_unreserve(struct un_watch *w)
 	watch_unlock(w);
 }
 
-void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key)
+void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key,
+		    uint64_t lost)
 {
 	struct un_watch_dir *d;
 	guint at;
@@ -87,18 +136,13 @@ void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, 
 		g_hash_table_add(w->dirs, d);
 		*(inotify ? &w->by_inotify : &w->by_fanotify) += 1;
 	}
+	d->since = lost;
 	if (!has_key(d, key, &at)) {
 		g_array_append_val(d->keys, key);
 		if (d->keys->len == 2)
 			atomic_fetch_add(&w->shared, 1);
 	}
 	watch_unlock(w);
-}
-
-static void drop_locked(struct un_watch *w, struct un_watch_dir *d) UN_REQUIRES(watch_role)
-{
-	*(d->inotify ? &w->by_inotify : &w->by_fanotify) -= 1;
-	g_hash_table_remove(w->dirs, &d->fid);
 }
 
 enum un_watch_left un_watch_leave(struct un_watch *w, const struct un_fid *fid, uint64_t key)

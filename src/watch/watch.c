@@ -112,29 +112,36 @@ static struct un_mutex *stripe_of(struct un_watch *w, int dirfd, const struct un
 /* By fanotify, or -errno. */
 static int add_marked(struct un_watch *w, int dirfd, const struct un_fid *fid, uint64_t key)
 {
+	uint64_t lost = atomic_load(&w->lost);
 	int r;
 
 	if (!un_watch_reserve(w, fid))
 		return -ENOSPC;
 	r = un_fanotify_mark(w->fanotify, dirfd, true);
 	if (r == 0)
-		un_watch_enter(w, fid, false, key);
+		un_watch_enter(w, fid, false, key, lost);
 	un_watch_unreserve(w);
 	return r;
 }
 
 static int add_by_inotify(struct un_watch *w, int dirfd, uint64_t key)
 {
+	uint64_t lost = atomic_load(&w->lost);
+	bool room = un_watch_reserve(w, NULL);
 	struct un_fid fid;
 	int r;
 
-	if (!un_watch_reserve(w, NULL))
-		return -ENOSPC;
 	atomic_store(&w->has_inotify, true);
+	/* To be told whether it is there already is to set it. */
 	r = un_inotify_add(w->inotify, dirfd, &fid);
+	if (r == 0 && !room && !un_watch_is_known(w, &fid)) {
+		un_inotify_remove(w->inotify, &fid);
+		r = -ENOSPC;
+	}
 	if (r == 0)
-		un_watch_enter(w, &fid, true, key);
-	un_watch_unreserve(w);
+		un_watch_enter(w, &fid, true, key, lost);
+	if (room)
+		un_watch_unreserve(w);
 	return r;
 }
 
@@ -163,7 +170,8 @@ static void remove_locked(struct un_watch *w, int dirfd, const struct un_fid *ma
 
 	if (marked)
 		left = un_watch_leave(w, marked, key);
-	if (left == UN_WATCH_LAST)
+	/* Of what is not known any more since events were lost, the kernel may have a mark still. */
+	if (left == UN_WATCH_LAST || (marked && left == UN_WATCH_UNKNOWN && atomic_load(&w->lost)))
 		un_ignore(un_fanotify_mark(w->fanotify, dirfd, false));
 	if (left != UN_WATCH_UNKNOWN || !atomic_load(&w->has_inotify))
 		return;

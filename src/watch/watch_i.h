@@ -27,6 +27,7 @@ struct un_watch_dir {
 	struct un_fid fid;
 	GArray *keys; /* uint64_t */
 	bool inotify;
+	uint64_t since; /* un_watch.lost when it was last asked for */
 };
 
 UN_ROLE(watch_role);
@@ -48,6 +49,7 @@ struct un_watch {
 	unsigned by_fanotify UN_GUARDED_BY(watch_role);
 	unsigned by_inotify UN_GUARDED_BY(watch_role);
 	unsigned adding UN_GUARDED_BY(watch_role); /* about to be one of those */
+	uint64_t swept UN_GUARDED_BY(watch_role);  /* un_watch.lost then, see sweep_locked() */
 	atomic_bool telling;     /* what was read is being told */
 	atomic_uint shared;      /* directories with several keys */
 	atomic_bool has_inotify; /* something is, or was, watched by inotify */
@@ -65,8 +67,11 @@ void un_watch_table_done(struct un_watch *w);
  */
 bool un_watch_reserve(struct un_watch *w, const struct un_fid *fid);
 void un_watch_unreserve(struct un_watch *w);
-/* The kernel watches it already, so that no event is lost between. */
-void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key);
+/* For who holds the stripe, so that it stays so but for an event of its end. */
+bool un_watch_is_known(struct un_watch *w, const struct un_fid *fid);
+/* The kernel watches it already, so that no event is lost between. @lost: un_watch.lost before it was asked to. */
+void un_watch_enter(struct un_watch *w, const struct un_fid *fid, bool inotify, uint64_t key,
+		    uint64_t lost);
 enum un_watch_left {
 	UN_WATCH_UNKNOWN, /* there is no such directory */
 	UN_WATCH_STAYS,   /* it has other keys, or never had this one */

@@ -9,8 +9,8 @@ import random
 import signal
 import time
 
-from lib import k, test
-from lib.live import KERNEL, mount, result, view
+from lib import k, test, tree
+from lib.live import KERNEL, mount, result, see, view
 from lib.registry import Skip
 from lib.storm import Storm
 
@@ -107,6 +107,48 @@ def storm_over_few_watches(t):
     time.sleep(1.1)
     _check(s, 'few watches')
     s.u.umount()
+
+
+@test(identities=('root',), filesystems=('ext4',), timeout=120, alone=True)
+def replaced_in_a_storm(t):
+    """A directory goes and another comes with its number, while more happens than is kept: that one is watched, too."""
+    if KERNEL:
+        raise Skip('the kernel is told nothing')
+    u = t.union(lowers=1)
+    tree.build(u.lowers[0], 'f d/x 1; d many')
+    mount(u)
+    for n in ('', 'd', 'many'):
+        os.listdir(u.m(n))
+    t.run(t.binary, 'ctl', u.mnt, 'drop')           # nor has the daemon it open
+    t.eq(tree.names(u.m('d')), ['x'])
+    t.run(t.binary, 'ctl', u.mnt, 'drop')
+    at = u.lowers[0] + '/d'
+    number = os.stat(at).st_ino
+    os.kill(u.daemon_pid(), signal.SIGSTOP)
+    try:
+        for i in range(20000):
+            name = '%s/many/%d' % (u.lowers[0], i)
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+            os.unlink(name)
+        os.unlink(at + '/x')
+        os.rmdir(at)
+        others = [u.lowers[0] + '/n%d' % i for i in range(300)]
+        for o in others:
+            os.mkdir(o)
+            if os.stat(o).st_ino == number:
+                os.rename(o, at)
+                break
+    finally:
+        os.kill(u.daemon_pid(), signal.SIGCONT)
+    if not os.path.isdir(at):
+        raise Skip('it has another number')
+    see(u, lambda: tree.names(u.m('d')), [])
+    for n in ('a', 'b'):
+        see(u, lambda: os.path.exists(u.m('d/' + n)), False)
+        tree.write(at + '/' + n, '1')
+        see(u, lambda: os.path.exists(u.m('d/' + n)), True)
+    see(u, lambda: tree.names(u.m('d')), ['a', 'b'])
+    u.umount()
 
 
 # ---- the thread that tells the kernel

@@ -229,6 +229,71 @@ static void storm_is_told(void **state)
 	assert_string_equal(told(f), "1 name: dir after\n");
 }
 
+/* By another process: more events than are kept, and then the directories d0, d1, ... are gone. */
+static void storm(struct fixture *f, int dirs)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		char name[32];
+
+		if (chdir(f->dir) < 0)
+			_exit(1);
+		for (int i = 0; i < 17000; i++) {
+			snprintf(name, sizeof(name), "f%d", i);
+			close(open(name, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+			unlink(name);
+		}
+		for (int i = 0; i < dirs; i++) {
+			snprintf(name, sizeof(name), "d%d", i);
+			rmdir(name);
+		}
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+/* Directories go while more happens than is kept: nobody tells that they have. */
+static void gone_in_a_storm(bool no_fanotify)
+{
+	struct fixture *f = new_fixture(no_fanotify, 9);
+	struct un_watch_stats s;
+	void *state = f;
+
+	assert_int_equal(un_watch_add(f->w, f->fd, 1), 0);
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 8; i++) {
+			g_autofree char *path = g_strdup_printf("%s/d%d", f->dir, i);
+			int fd;
+
+			assert_int_equal(mkdir(path, 0755), 0);
+			fd = open(path, O_PATH | O_CLOEXEC);
+			assert_int_equal(un_watch_add(f->w, fd, (uint64_t)i + 2), 0);
+			close(fd);
+		}
+		assert_int_equal(un_watch_add(f->w, f->fd, 1), 0);
+		storm(f, 8);
+		assert_non_null(strstr(told(f), " lost"));
+	}
+	/* What is still there is as good as before. */
+	assert_int_equal(un_watch_add(f->w, f->fd, 1), 0);
+	g_string_truncate(f->told, 0);
+	others(f, "mkdir after");
+	assert_string_equal(told(f), "1 name: dir after\n");
+	un_watch_stats(f->w, &s);
+	assert_true(s.by_fanotify + s.by_inotify <= 9);
+	teardown(&state);
+}
+
+static void gone_in_a_storm_is_not_counted(void **state)
+{
+	(void)state;
+	gone_in_a_storm(false);
+	gone_in_a_storm(true);
+}
+
 static void *processor(void *data)
 {
 	struct fixture *f = data;
@@ -411,6 +476,7 @@ int main(void)
 		{ "directory_itself (inotify)", directory_itself, setup_inotify, teardown, NULL },
 		cmocka_unit_test(budget_is_kept),
 		cmocka_unit_test_setup_teardown(storm_is_told, setup, teardown),
+		cmocka_unit_test(gone_in_a_storm_is_not_counted),
 		cmocka_unit_test_setup_teardown(several_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(keys_of_several_threads, setup, teardown),
 		{ "keys_of_several_threads (inotify)", keys_of_several_threads, setup_inotify,
