@@ -232,6 +232,39 @@ static bool tell_missing(void *data, uint64_t dir, const char *name)
 	return true;
 }
 
+static bool tell_again_to(void *data, uint64_t dir, const char *name)
+{
+	un_ignore(tell_name(data, dir, name));
+	return true;
+}
+
+/*
+ * From @offset on; -1: attributes alone. What is in the answer to a first lookup, or in a listing, comes to be in the
+ * kernel only when its reader runs, who has the directory locked until then. So an inode that the kernel does not have
+ * (-ENOENT) may be about to come to it, with the attributes of before: its names are told, which waits for such a
+ * reader, and then it is told once more. Those of an inode that it has are guarded by a version.
+ */
+static bool drop_inode(struct un_ops *ops, uint64_t id, off_t offset)
+{
+	int r = fuse_lowlevel_notify_inval_inode(ops->se, id, offset, 0);
+
+	if (r == -ENOENT) {
+		un_ignore(un_known_names(ops->fs, id, tell_again_to, ops));
+		r = fuse_lowlevel_notify_inval_inode(ops->se, id, offset, 0);
+	}
+	return r != -ENODEV;
+}
+
+/*
+ * A listing that was answered with before is added to what the kernel keeps when its reader runs. He has the directory
+ * locked until then, and to tell of a name in it, any, waits for him.
+ */
+static bool drop_listing(struct un_ops *ops, uint64_t dir)
+{
+	un_ignore(tell_once(ops, dir, " "));
+	return drop_inode(ops, dir, 0);
+}
+
 /*
  * Attributes and pages. Who reads or writes has pages locked until he is answered: to wait for a copy of much data
  * would hold up all other news, and if this daemon is killed meanwhile the kernel waits for ever, for the answer and
@@ -241,9 +274,11 @@ static bool tell_data(struct un_ops *ops, uint64_t id)
 {
 	bool later = un_fs_is_in_hand(ops->fs, id);
 
+	if (un_fs_is_dir(ops->fs, id))
+		return drop_listing(ops, id);
 	if (later && !g_hash_table_contains(ops->notifier->later, &id))
 		g_hash_table_add(ops->notifier->later, g_memdup2(&id, sizeof(id)));
-	return fuse_lowlevel_notify_inval_inode(ops->se, id, later ? -1 : 0, 0) != -ENODEV;
+	return drop_inode(ops, id, later ? -1 : 0);
 }
 
 static bool tell_names_once(void *data, uint64_t id)
@@ -318,7 +353,7 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 		g_hash_table_add(below, g_memdup2(&item->id, sizeof(item->id)));
 		break;
 	case UN_CHANGE_ATTRS:
-		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, -1, 0));
+		un_ignore(drop_inode(ops, item->id, -1));
 		break;
 	case UN_CHANGE_DATA:
 		un_ignore(tell_data(ops, item->id));
@@ -326,7 +361,7 @@ static void tell(struct un_notifier *n, const struct item *item, GHashTable *bel
 	case UN_CHANGE_LEFT:
 		un_ignore(un_known_children(ops->fs, item->id, tell_child, ops));
 		un_known_missing(ops->fs, item->id, tell_missing, ops);
-		un_ignore(fuse_lowlevel_notify_inval_inode(ops->se, item->id, 0, 0));
+		un_ignore(drop_listing(ops, item->id));
 		break;
 	case UN_CHANGE_MISSING:
 		/* Has been told, see tell_queued(). */
