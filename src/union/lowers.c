@@ -191,7 +191,7 @@ static bool look_at(void *data, uint64_t id)
 	needed = holds_data(inode, v->l);
 	un_inode_unlock(inode);
 	if (needed && v->late) {
-		/* Its attributes were changed just before: the layer is still open for it. */
+		/* It has no name any more, but is open: so is the layer, still. */
 		un_cancel_hold();
 		r = un_copyup(v->fs, inode, UN_COPY_ALL);
 		un_cancel_release();
@@ -305,7 +305,7 @@ static int take_out(struct victim *v, char **ret_err)
 	un_log(LOG_INFO, "lowerdir: %s: removed", v->l->path);
 	un_layers_remove_lower(fs->layers, v->l);
 	restack(fs, stack, n);
-	/* Once more: others have looked at it since. */
+	/* Once more: others have looked at it since; and a file without a name may have its data there. */
 	v->late = true;
 	un_known_each(fs, look_at, v);
 	/* The kernel would keep the inodes until it wants the room, and with them the layer open. */
@@ -318,6 +318,20 @@ static int take_out(struct victim *v, char **ret_err)
 	return 0;
 }
 
+/* Files of which only the attributes are copied up have all been made, and no more are, until it is over. */
+static int take_out_alone(struct victim *v, char **ret_err)
+{
+	struct un_fs *fs = v->fs;
+	int r;
+
+	atomic_store(&fs->removing_lower, true);
+	while (atomic_load(&fs->making_meta) > 0)
+		g_usleep(1000);
+	r = take_out(v, ret_err);
+	atomic_store(&fs->removing_lower, false);
+	return r;
+}
+
 int un_fs_remove_lower(struct un_fs *fs, const char *which, char **ret_err)
 {
 	struct victim v = { .fs = fs };
@@ -327,7 +341,7 @@ int un_fs_remove_lower(struct un_fs *fs, const char *which, char **ret_err)
 	v.l = find(fs, which, ret_err);
 	if (v.l) {
 		v.names = g_ptr_array_new_with_free_func(g_free);
-		r = take_out(&v, ret_err);
+		r = take_out_alone(&v, ret_err);
 		g_ptr_array_unref(v.names);
 	}
 	un_mutex_unlock(&fs->restacking);

@@ -258,6 +258,40 @@ def data_left_in_it_as_it_goes(t):
     print('%d files were changed as it went' % went)
 
 
+@test(identities=('root',), timeout=120, alone=True)
+def data_left_in_it_and_forgotten(t):
+    """The same, with an upper that takes long to look through, and the kernel forgets the file at once."""
+    names = ['a%d/f' % i for i in range(40)]
+    u = _mounted(t, 'metacopy=on')
+    more = _lower(t, 'more', '; '.join('f %s content' % n for n in names))
+    for n in names + ['z%d/f' % i for i in range(1500)]:
+        os.mkdir(u.up(os.path.dirname(n)))
+    went, lasts = 0, 0
+    for i in range(30):
+        _add(u, more, 2)
+        n = random.choice(names)
+        began = time.monotonic()
+        p = subprocess.Popen([t.binary, 'ctl', u.mnt, 'lower', 'remove', more], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+        time.sleep(random.random() * lasts)
+        result(os.chmod, u.m(n), 0o600)
+        k.drop_caches(2)
+        said = p.communicate(timeout=60 * t.slow)[0]
+        lasts = lasts or time.monotonic() - began
+        if p.returncode == 0:
+            u.lowers.remove(more)
+        else:
+            t.ok("has the data of '" in said, said)
+        if os.path.exists(u.up(n)):
+            t.eq(result(tree.text, u.m(n)), 'content', '%s, round %d, %s' % (n, i, said))
+            went += p.returncode == 0
+            os.unlink(u.up(n))
+        _ctl(u, 'sync')
+        if p.returncode:
+            _remove(u, more)
+    print('%d files were changed as it went, which took %.3f s' % (went, lasts))
+
+
 @test()
 def the_top_of_an_index(t):
     """An index in use was made over the top lower, which stays that."""
