@@ -14,15 +14,11 @@ struct done {
 	unsigned lingering; /* before */
 };
 
-/* On the waiting thread once more: the kernel forgets what it was told to, and we are told of that. */
-static void answer(void *data)
+static void answer(struct done *d)
 {
-	struct done *d = data;
 	unsigned left;
 
 	un_transport_use_device(d->call->device);
-	for (unsigned i = 0; i < LINGER && un_fs_lingering(d->call->ops->fs) > d->lingering; i++)
-		g_usleep(1000);
 	left = un_fs_lingering(d->call->ops->fs);
 	un_ctl_reply(d->call, UN_CTL_DONE,
 		     left > d->lingering
@@ -31,12 +27,22 @@ static void answer(void *data)
 	g_free(d);
 }
 
-/* The kernel has been told. */
+/* On the waiting thread once more: the kernel forgets what it was told to, and we are told of that. */
+static void wait_and_answer(void *data)
+{
+	struct done *d = data;
+
+	for (unsigned i = 0; i < LINGER && un_fs_lingering(d->call->ops->fs) > d->lingering; i++)
+		g_usleep(1000);
+	answer(d);
+}
+
+/* The kernel has been told. This is the thread that tells it all other news, too, so it does not wait itself. */
 static void told(void *data)
 {
 	struct done *d = data;
 
-	if (!un_transport_defer_waiting(d->call->ops->transport, answer, d))
+	if (!un_transport_defer_waiting(d->call->ops->transport, wait_and_answer, d))
 		answer(d);
 }
 
