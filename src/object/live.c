@@ -449,7 +449,8 @@ static bool is_sure_locked(struct un_fs *fs, struct un_inode *inode) UN_INODE_LO
 
 void un_live_settle_locked(struct un_fs *fs, struct un_inode *inode)
 {
-	if (!fs->live || is_sure_locked(fs, inode))
+	/* With timeout=0 nothing is. */
+	if (!fs->revalidate && (!fs->live || is_sure_locked(fs, inode)))
 		return;
 	inode->all_seen = atomic_load(&fs->all_changed);
 	inode->settled = un_monotonic_seconds();

@@ -226,3 +226,20 @@ def root_directory(t):
     t.eq(_x(u.mnt), ['user.k'])
     os.removexattr(u.mnt, 'user.k')
     t.eq(_x(u.mnt), [])
+
+
+@test()
+def changed_by_others_without_caches(t):
+    """With timeout=0 the layers are asked: nobody tells what has changed there."""
+    u = t.mounted('f f 1; d d; f d/up 1', 'timeout=0')
+    u.check_lowers = False
+    tree.write(u.m('up'), '1')
+    os.mkdir(u.m('dir'))
+    for n in ('f', 'd', 'd/up', 'up', 'dir', 'd/up'):
+        real = u.up(n) if n in ('up', 'dir') else u.low(n)
+        t.eq(_x(u.m(n)), [], n)
+        os.setxattr(real, 'user.k', b'v')
+        t.eq((_x(u.m(n)), os.getxattr(u.m(n), 'user.k')), (['user.k'], b'v'), n)
+        os.removexattr(real, 'user.k')
+        t.eq(_x(u.m(n)), [], n)
+    u.umount()
