@@ -742,7 +742,7 @@ def changed_below(t):
         u.umount()
 
 
-@test(**root)
+@test(alone=True, **root)
 def own_writes_are_no_news(t):
     """What clients write by themselves is not taken for a change by others, whom the kernel would be told of."""
     u = _mounted(t, '; '.join('f x%d' % i for i in range(30)))
