@@ -540,6 +540,8 @@ def killed_just_mounted(t):
 def killed_while_it_tells(t):
     """kill -9 while the kernel is being told of a name in a directory that a client has locked, who waits for an answer:
     the daemon ends, and so does the client."""
+    if 'tsan' in t.run('ldd', t.binary, check=False):
+        t.skip('the thread sanitizer cannot have threads with descriptors of their own')
     disk = Disk(t, ('mkfs.ext4', '-q', '-F'), 64 << 20)
     for name in ('upper', 'work'):
         os.mkdir(disk.at + '/' + name)
